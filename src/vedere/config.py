@@ -50,7 +50,9 @@ def _check_keys(cls: type, data: Any, where: str) -> None:
         path = f"{where}.{key}" if where else str(key)
         if key not in hints:
             valid = ", ".join(sorted(hints))
-            raise ConfigError(f"unknown key '{path}' for {cls.__name__}{nearest(str(key), hints)} (valid keys: {valid})")
+            raise ConfigError(
+                f"unknown key '{path}' for {cls.__name__}{nearest(str(key), hints)} (valid keys: {valid})"
+            )
         inner = _dataclasses_in(hints[key])
         if len(inner) == 1:
             for item in value if isinstance(value, (list, tuple)) else [value]:
@@ -93,7 +95,9 @@ def load(cls: type[T], path: Path | str) -> T:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a JSON {type(data).__name__}; expected an object with the keys of {cls.__name__}")
+        raise ConfigError(
+            f"{path} holds a JSON {type(data).__name__}; expected an object with the keys of {cls.__name__}"
+        )
     return from_dict(cls, data)
 
 

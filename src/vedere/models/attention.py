@@ -1,0 +1,335 @@
+"""Causal grouped-query attention over packed documents, isolated on every backend.
+
+A pass works on packed tokens `[T, ...]` with document borders. Backends differ in how they lay documents out:
+
+* ``explicit``: documents of similar length are stacked `[S, L]` (padded at the end, which a causal mask hides) and attended
+  with two batched matmuls. The fastest choice for short documents on a CPU, whose fused kernel has a slow backward.
+* ``sdpa``: the same stacks through `scaled_dot_product_attention`; memory linear in L, so the choice for long documents.
+* ``flex``: one FlexAttention call over the packed tokens with a document mask (CUDA).
+* ``auto``: ``flex`` for packs on CUDA, ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise.
+
+All of them read the router's order, so the routed rows are gathered once. With a cache, queries attend the cached keys of
+their own slot. Scores are scaled by 1/sqrt(d); softmax runs in float32 (Mono-InternVL, spec of the original decoder).
+
+Axes: T tokens, S documents of a stack, L padded length, H heads, K key-value heads, d head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vedere.errors import ConfigError
+from vedere.models.experts import Experts, SpanRouter, select_rows
+
+Backend = Literal["auto", "explicit", "sdpa", "flex"]
+EXPLICIT_LIMIT = 256  # tokens; above, the score matrix no longer fits the caches of a core
+
+
+class KeyValueCache(Protocol):
+    """What attention needs of a cache; `vedere.infer.cache.Cache` is one."""
+
+    def past(self) -> Sequence[int]:
+        """Tokens already cached for each document of this pass."""
+        ...
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores this pass's keys and values.
+
+        Args:
+            layer: Decoder layer.
+            keys: Rotated keys of this pass, ``[S, K, N, d]``, padded at the end.
+            values: ``[S, K, N, d]``.
+
+        Returns:
+            All keys and values so far, ``[S, K, M, d]``, right-padded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Documents of similar length side by side."""
+
+    index: Tensor  # [S * L] routed row of each place; padding repeats a row
+    documents: int
+    length: int
+
+
+class PackLayout:
+    """Where each routed row goes when documents are stacked; built once a forward pass, shared by all layers.
+
+    Args:
+        borders: Cumulative document borders, ``[S + 1]`` host integers.
+        router: The pass's router.
+        device: Of the indices.
+        cached: Stack all documents together (a cache has one row of slots).
+    """
+
+    def __init__(self, borders: Sequence[int], router: SpanRouter, device: torch.device, cached: bool = False) -> None:
+        self.borders = list(borders)
+        lengths = [after - before for before, after in zip(self.borders, self.borders[1:], strict=False)]
+        if not lengths or min(lengths) < 1 or self.borders[0] != 0 or self.borders[-1] != router.tokens:
+            raise ValueError(
+                f"borders {self.borders[:6]}... do not cut {router.tokens} tokens into non-empty documents"
+            )
+        self.stacks: list[_Stack] = []
+        place_of_row = torch.empty(router.tokens, dtype=torch.int64)
+        offset = 0
+        for group in [list(range(len(lengths)))] if cached else _buckets(lengths):
+            longest = max(lengths[document] for document in group)
+            starts = torch.tensor([self.borders[document] for document in group])
+            sizes = torch.tensor([lengths[document] for document in group])
+            steps = torch.arange(longest)
+            valid = steps[None] < sizes[:, None]
+            rows = starts[:, None] + torch.minimum(steps[None], sizes[:, None] - 1)
+            place_of_row[rows[valid]] = offset + torch.arange(rows.numel()).view_as(rows)[valid]
+            self.stacks.append(_Stack(rows.flatten(), len(group), longest))
+            offset += rows.numel()
+        index = torch.cat([stack.index for stack in self.stacks]).to(device)
+        place_of_row = place_of_row.to(device)
+        if router.inverse is not None and router.order is not None:
+            index = router.inverse[index]
+            place_of_row = place_of_row[router.order]
+        self.index, self.place = index, place_of_row
+
+    def stack(self, x: Tensor) -> list[Tensor]:
+        """Routed rows ``[T, n, d]`` as one ``[S, L, n, d]`` for each stack."""
+        rows = select_rows(x, self.index, self.place)
+        sizes = [stack.documents * stack.length for stack in self.stacks]
+        return [
+            part.view(stack.documents, stack.length, *x.shape[1:])
+            for part, stack in zip(rows.split(sizes), self.stacks, strict=True)
+        ]
+
+    def unstack(self, parts: list[Tensor]) -> Tensor:
+        """The inverse of `stack`; what stands in padding is dropped."""
+        flat = torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
+        return _Unstack.apply(flat, self.index, self.place)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Unstack(torch.autograd.Function):
+    """Takes the real rows out of a padded stack; padding gets a zero gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.rows = len(x)
+        return x.index_select(0, place)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (place,) = ctx.saved_tensors
+        full = grads[0].new_zeros(ctx.rows, *grads[0].shape[1:])
+        full[place] = grads[0]
+        return full, None, None
+
+
+def _buckets(lengths: list[int]) -> list[list[int]]:
+    """Groups documents so that padding wastes at most about a third of a stack."""
+    groups: list[list[int]] = []
+    for document in sorted(range(len(lengths)), key=lambda d: -lengths[d]):
+        if groups and lengths[document] * 1.5 + 8 >= lengths[groups[-1][0]]:
+            groups[-1].append(document)
+        else:
+            groups.append([document])
+    return groups
+
+
+def _causal_bias(queries: int, keys: int, device: torch.device) -> Tensor:
+    """0 where a query may look, -inf elsewhere, ``[queries, keys]``; the last query sees every key."""
+    ones = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    return torch.zeros(queries, keys, device=device).masked_fill_(ones.tril(keys - queries).logical_not_(), -math.inf)
+
+
+def explicit_attention(q_SLHd: Tensor, k_SKMd: Tensor, v_SKMd: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention with two batched matmuls; heads of a group share keys without copying them.
+
+    Args:
+        q_SLHd: Queries.
+        k_SKMd: Keys.
+        v_SKMd: Values.
+        bias: Added to the scores, ``[L, M]`` or ``[S, L, M]``.
+
+    Returns:
+        ``[S, L, H, d]``.
+    """
+    documents, length, heads, width = q_SLHd.shape
+    kv_heads = k_SKMd.shape[1]
+    group = heads // kv_heads
+    q = q_SLHd.view(documents, length, kv_heads, group, width).permute(0, 2, 3, 1, 4)
+    q = q.reshape(documents * kv_heads, group * length, width)
+    k, v = k_SKMd.reshape(documents * kv_heads, -1, width), v_SKMd.reshape(documents * kv_heads, -1, width)
+    scores = torch.bmm(q, k.transpose(1, 2)).view(documents, kv_heads, group, length, -1)
+    scores = scores.float() * width**-0.5 + (bias if bias.dim() == 2 else bias[:, None, None])
+    weights = scores.softmax(-1).to(v.dtype).view(documents * kv_heads, group * length, -1)
+    out = torch.bmm(weights, v).view(documents, kv_heads, group, length, width)
+    return out.permute(0, 3, 1, 2, 4).reshape(documents, length, heads, width)
+
+
+class AttentionPass:
+    """How queries meet keys in one forward pass: layout, backend, cache.
+
+    Args:
+        borders: Cumulative document borders, host integers.
+        router: The pass's router.
+        device: Where tensors live.
+        backend: See the module docstring.
+        cache: Key-value cache, or None.
+    """
+
+    def __init__(
+        self,
+        borders: Sequence[int],
+        router: SpanRouter,
+        device: torch.device,
+        backend: Backend = "auto",
+        cache: KeyValueCache | None = None,
+    ) -> None:
+        self.layout = PackLayout(borders, router, device, cached=cache is not None)
+        self.cache = cache
+        longest = max(stack.length for stack in self.layout.stacks)
+        if backend == "auto":
+            if device.type == "cuda" and cache is None:
+                backend = "flex"
+            else:
+                backend = "explicit" if longest <= EXPLICIT_LIMIT or cache is not None else "sdpa"
+        if backend == "flex" and (device.type != "cuda" or cache is not None):
+            raise ConfigError("backend 'flex' packs on CUDA without a cache; choose 'explicit', 'sdpa' or 'auto' here")
+        self.backend = backend
+        self.router = router
+        self.biases: list[Tensor] = []
+        if cache is not None:
+            self.biases = [self._cached_bias(cache.past(), device)]
+        elif backend == "explicit":
+            self.biases = [_causal_bias(stack.length, stack.length, device) for stack in self.layout.stacks]
+        elif backend == "flex":
+            self.block_mask = self._document_mask(device)
+
+    def _cached_bias(self, past: Sequence[int], device: torch.device) -> Tensor:
+        """``[S, N, M]``: query i of a document that has p cached tokens sees the keys 0 .. p + i."""
+        stack = self.layout.stacks[0]
+        sizes = [b - a for a, b in zip(self.layout.borders, self.layout.borders[1:], strict=False)]
+        if len(past) != stack.documents:
+            raise ValueError(f"a cache of {len(past)} slots for {stack.documents} documents")
+        total = max(p + size for p, size in zip(past, sizes, strict=True))
+        steps = torch.arange(stack.length, device=device)
+        last = torch.tensor(list(past), device=device)[:, None] + steps[None]
+        seen = torch.arange(total, device=device)[None, None] <= last[:, :, None]
+        return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -math.inf)
+
+    def _document_mask(self, device: torch.device) -> Any:
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        borders = torch.tensor(self.layout.borders, device=device)
+        document = torch.repeat_interleave(torch.arange(len(borders) - 1, device=device), borders.diff())
+
+        def same_and_causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return (document[q] == document[k]) & (q >= k)
+
+        tokens = self.router.tokens
+        return create_block_mask(same_and_causal, None, None, tokens, tokens, device=str(device))
+
+    def attend(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+        """Attention of rows in routed order.
+
+        Returns:
+            ``[T, H, d]`` in routed order.
+        """
+        if self.backend == "flex":
+            return self._flex(q_THd, k_TKd, v_TKd)
+        heads, kv_heads = q_THd.shape[1], k_TKd.shape[1]
+        parts = []
+        stacked = self.layout.stack(torch.cat([q_THd, k_TKd, v_TKd], dim=1))
+        for number, qkv in enumerate(stacked):
+            q, k, v = qkv.split([heads, kv_heads, kv_heads], dim=2)
+            k, v = k.transpose(1, 2), v.transpose(1, 2)
+            if self.cache is not None:
+                k, v = self.cache.extend(layer, k, v)
+                bias = self.biases[0]
+                if self.backend == "explicit":
+                    parts.append(explicit_attention(q, k, v, bias))
+                else:
+                    mask = bias[:, None].to(q.dtype)
+                    out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, attn_mask=mask, enable_gqa=True)
+                    parts.append(out.transpose(1, 2))
+            elif self.backend == "explicit":
+                parts.append(explicit_attention(q, k, v, self.biases[number]))
+            else:
+                out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True, enable_gqa=True)
+                parts.append(out.transpose(1, 2))
+        return self.layout.unstack(parts)
+
+    def _flex(self, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
+        flex = _compiled_flex()
+        q, k, v = (self.router.unsort(x).transpose(0, 1)[None] for x in (q_THd, k_TKd, v_TKd))
+        out = flex(q, k, v, block_mask=self.block_mask, enable_gqa=True)
+        return self.router.sort(out[0].transpose(0, 1).contiguous())
+
+
+_FLEX: list[Any] = []
+
+
+def _compiled_flex() -> Any:
+    """FlexAttention compiled once a process: uncompiled it materialises the scores."""
+    if not _FLEX:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        _FLEX.append(torch.compile(flex_attention, dynamic=True))
+    return _FLEX[0]
+
+
+class AttentionExpert(nn.Module):
+    """The projections of one span type: fused query/key/value and output.
+
+    Args:
+        width: D.
+        heads: Query heads H.
+        kv_heads: Key-value heads K.
+        head_dim: d.
+        qkv_bias: Biases of the fused projection (Qwen2.5).
+        out_bias: Bias of the output projection.
+    """
+
+    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, qkv_bias: bool, out_bias: bool) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=qkv_bias)
+        self.out = nn.Linear(heads * head_dim, width, bias=out_bias)
+
+
+class Attention(Experts):
+    """Self-attention with one set of projections a span type and one joint causal softmax.
+
+    The visual projections are Mono-InternVL-1.5's visual attention experts (arXiv 2507.12566, abstract; names are ours).
+
+    Args:
+        text: The language model's projections.
+        visual: Visual projections, or None to share the text ones.
+        heads: Query heads H.
+        kv_heads: Key-value heads K.
+        head_dim: d.
+    """
+
+    def __init__(
+        self, text: AttentionExpert, visual: AttentionExpert | None, heads: int, kv_heads: int, head_dim: int
+    ) -> None:
+        super().__init__(text, visual)
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+
+    def attend(
+        self, x_TD: Tensor, router: SpanRouter, table: tuple[Tensor, Tensor], step: AttentionPass, layer: int
+    ) -> Tensor:
+        """Attention output for rows in routed order, ``[T, D]``."""
+        from vedere.models.positions import rotate
+
+        qkv = self.route(x_TD, router, "qkv").view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
+        turned = rotate(qkv[:, : self.heads + self.kv_heads], *table)
+        q, k = turned.split([self.heads, self.kv_heads], dim=1)
+        out = step.attend(layer, q, k, qkv[:, self.heads + self.kv_heads :])
+        return self.route(out.reshape(len(x_TD), -1), router, "out")

@@ -1,0 +1,124 @@
+"""InternViT, the vision tower of InternVL 1.5 to 3.5 (arXiv 2312.14238; shapes in InternVL3's table 1).
+
+Pre-norm blocks with layer scale; no final norm. The 300M model has LayerNorm and qkv biases; the 6B model RMSNorm, no qkv
+bias, and RMSNorm over the full width of q and k before the heads are split. Both carry the same ``model_type`` on the hub,
+so the fields decide.
+
+Axes: N tiles, P patches (+1 class token), C width, H heads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vedere.models.layers import RMSNorm
+from vedere.models.patches import PatchConfig, PatchEmbedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class InternViTConfig:
+    """Shape of the tower.
+
+    Attributes:
+        patches: Patch embedding and unshuffle.
+        layers: Number of blocks.
+        heads: Attention heads.
+        ffn_size: Width of the MLP.
+        norm: Kind of norm.
+        norm_eps: Its epsilon.
+        qkv_bias: Biases on the fused q, k, v.
+        qk_norm: RMSNorm over all of q and of k.
+    """
+
+    patches: PatchConfig
+    layers: int = 24
+    heads: int = 16
+    ffn_size: int = 4096
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
+    norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    qk_norm: bool = False
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: InternViTConfig) -> None:
+        super().__init__()
+        width = config.patches.width
+        self.heads = config.heads
+        self.qkv = nn.Linear(width, 3 * width, bias=config.qkv_bias)
+        self.out = nn.Linear(width, width)
+        self.qk_norm = config.qk_norm
+        if config.qk_norm:
+            self.q_norm = RMSNorm(width, config.norm_eps)
+            self.k_norm = RMSNorm(width, config.norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tiles, tokens, width = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (part.view(tiles, tokens, self.heads, -1).transpose(1, 2) for part in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(tiles, tokens, width)
+        projected: Tensor = self.out(out)
+        return projected
+
+
+class _MLP(nn.Module):
+    def __init__(self, config: InternViTConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.patches.width, config.ffn_size)
+        self.fc2 = nn.Linear(config.ffn_size, config.patches.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class _Block(nn.Module):
+    def __init__(self, config: InternViTConfig) -> None:
+        super().__init__()
+        width = config.patches.width
+        norm = RMSNorm if config.norm == "rms_norm" else nn.LayerNorm
+        self.norm1, self.norm2 = norm(width, config.norm_eps), norm(width, config.norm_eps)
+        self.attention, self.ffn = _Attention(config), _MLP(config)
+        self.scale1 = nn.Parameter(torch.full((width,), 0.1))
+        self.scale2 = nn.Parameter(torch.full((width,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x)) * self.scale1
+        out: Tensor = x + self.ffn(self.norm2(x)) * self.scale2
+        return out
+
+
+class InternViT(PatchEmbedding):
+    """Vision tower: tiles to hidden states.
+
+    Args:
+        config: Shape.
+    """
+
+    def __init__(self, config: InternViTConfig) -> None:
+        super().__init__(config.patches)
+        self.layers = nn.ModuleList(_Block(config) for _ in range(config.layers))
+
+    def encode(self, pixels: Tensor, record: list[Tensor] | None = None) -> Tensor:
+        """Hidden states of the last block, class token first.
+
+        Args:
+            pixels: ``[N, 3, H, W]``.
+            record: Receives the embedding and every block's output (for verification).
+
+        Returns:
+            ``[N, 1 + P, C]``, without a final norm (there is none).
+        """
+        x: Tensor = self(pixels, with_class=True)
+        for layer in [None, *self.layers]:
+            x = x if layer is None else layer(x)
+            if record is not None:
+                record.append(x)
+        return x

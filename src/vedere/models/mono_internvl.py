@@ -1,0 +1,66 @@
+"""Mono-InternVL (arXiv 2410.08202; 1.5: 2507.12566): a decoder that reads patches without a vision tower.
+
+``x_v = MLP(PatchEmbed(I) + PE)`` (eq. 1): convolution, absolute positions, 2 x 2 unshuffle, projector; 256 tokens for a tile
+of 448 px. Each decoder layer holds a visual feed-forward expert, and optionally visual attention experts (1.5). float16 is
+refused: the released weights overflow in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vedere.models.attention import Attention, Backend
+from vedere.models.decoder import Decoder, DecoderConfig
+from vedere.models.experts import Experts
+from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
+from vedere.models.vision_language import VisionLanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonoInternVLConfig:
+    """Shape of a monolithic model.
+
+    Attributes:
+        vision: Visual tokenizer.
+        decoder: Language model with visual experts.
+    """
+
+    vision: PatchConfig
+    decoder: DecoderConfig
+
+
+class MonoInternVL(VisionLanguageModel):
+    """Monolithic vision-language model.
+
+    Args:
+        config: Shape.
+        backend: Attention backend.
+    """
+
+    def __init__(self, config: MonoInternVLConfig, backend: Backend = "auto") -> None:
+        super().__init__(Decoder(config.decoder, backend), config.vision)
+        self.config = config
+        self.vision = PatchEmbedding(config.vision)
+        self.projector = Projector(config.vision.width * config.vision.downsample**2, config.decoder.hidden_size)
+
+    def patch_states(self, pixels: Tensor) -> Tensor:
+        """Patches plus positions, before unshuffling: ``[N, h, w, C]``."""
+        h, w = pixels.shape[-2] // self.config.vision.patch, pixels.shape[-1] // self.config.vision.patch
+        states: Tensor = self.vision(pixels, with_class=False)
+        return states.unflatten(1, (h, w))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``."""
+        vision = self.config.vision
+        features: Tensor = self.projector(
+            pixel_unshuffle(self.patch_states(pixels), vision.downsample, vision.unshuffle)
+        )
+        return features
+
+    def copy_experts(self) -> None:
+        """Starts every visual expert as a copy of its text expert (sec. 3.2), which makes routing invisible."""
+        for module in self.modules():
+            if isinstance(module, (Experts, Attention)):
+                module.copy_text_to_visual()

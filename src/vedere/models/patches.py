@@ -1,0 +1,158 @@
+"""From pixels to tokens: patch embedding, pixel-unshuffle, projector.
+
+Shared by InternViT (InternVL3, arXiv 2504.10479) and by Mono-InternVL's visual tokenizer (2410.08202, eq. 1), which has no
+tower: patches plus absolute positions go straight through unshuffle and projector. A class token with its own position is
+part of both checkpoint formats; Mono drops it unused.
+
+Axes: N tiles, C tower width, P patches of a tile, h x w its patch grid, D decoder width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vedere.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchConfig:
+    """Shape of the visual tokenizer.
+
+    Attributes:
+        width: Width C.
+        patch: Side of a patch in pixels.
+        tile: Side of a tile in pixels, which the position table is made for.
+        downsample: Pixel-unshuffle factor a side.
+        unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
+    """
+
+    width: int
+    patch: int = 14
+    tile: int = 448
+    downsample: int = 2
+    unshuffle: Literal["v1", "v2"] = "v2"
+
+    def __post_init__(self) -> None:
+        """Checks the sizes.
+
+        Raises:
+            ConfigError: a tile that is no whole number of unshuffled patches.
+        """
+        if self.tile % (self.patch * self.downsample):
+            raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
+
+    @property
+    def grid(self) -> int:
+        """Patches a side of a tile."""
+        return self.tile // self.patch
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Visual tokens of a tile after unshuffling."""
+        return (self.grid // self.downsample) ** 2
+
+
+class PatchEmbedding(nn.Module):
+    """Convolution with stride = kernel, class token, absolute positions.
+
+    Args:
+        config: Shape.
+    """
+
+    def __init__(self, config: PatchConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
+        self.cls = nn.Parameter(torch.randn(config.width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(config.grid**2 + 1, config.width) * 0.02)
+
+    def position_rows(self, height: int, width: int) -> Tensor:
+        """Patch rows of the position table for a grid of ``height x width`` patches, ``[P, C]``.
+
+        Interpolated bicubically in float32 where the grid differs from the trained one (identity otherwise).
+        """
+        side = self.config.grid
+        rows = self.positions[1:]
+        if (height, width) == (side, side):
+            return rows
+        table = rows.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        table = F.interpolate(table, size=(height, width), mode="bicubic", align_corners=False)
+        return table.to(rows.dtype).reshape(-1, height * width).t()
+
+    def patches(self, pixels: Tensor) -> Tensor:
+        """Embedded patches without positions.
+
+        Written as a matmul over cut patches: equal to the convolution, and its backward is a matmul too.
+
+        Args:
+            pixels: ``[N, 3, H, W]``.
+
+        Returns:
+            ``[N, h, w, C]``.
+        """
+        tiles, channels, height, width = pixels.shape
+        side = self.config.patch
+        h, w = height // side, width // side
+        cut = pixels[:, :, : h * side, : w * side].reshape(tiles, channels, h, side, w, side)
+        cut = cut.permute(0, 2, 4, 1, 3, 5).reshape(tiles * h * w, channels * side * side)
+        return F.linear(cut, self.patch.weight.flatten(1), self.patch.bias).view(tiles, h, w, -1)
+
+    def forward(self, pixels: Tensor, with_class: bool) -> Tensor:
+        """Patches plus positions.
+
+        Args:
+            pixels: ``[N, 3, H, W]``.
+            with_class: Put the class token first (``[N, 1 + P, C]``) or leave it out (``[N, P, C]``).
+        """
+        patches = self.patches(pixels)
+        tiles, h, w, _ = patches.shape
+        x = patches.flatten(1, 2) + self.position_rows(h, w)
+        if with_class:
+            first = (self.cls + self.positions[0]).expand(tiles, 1, -1)
+            x = torch.cat([first, x], dim=1)
+        return x
+
+
+def pixel_unshuffle(x: Tensor, factor: int, order: Literal["v1", "v2"]) -> Tensor:
+    """Folds ``factor x factor`` neighbouring tokens into channels.
+
+    Output cell (r, c) is the concatenation of the input cells (f r, f c), (f r, f c + 1), ..., row by row. ``v2`` reads the
+    cells row by row; ``v1`` leaves the two grid axes swapped, as the first releases do.
+
+    Args:
+        x: ``[N, h, w, C]``.
+        factor: f.
+        order: Reading order.
+
+    Returns:
+        ``[N, h * w / f^2, C * f^2]``.
+    """
+    tiles, h, w, width = x.shape
+    x = x.reshape(tiles, h // factor, factor, w // factor, factor, width)
+    axes = (0, 1, 3, 2, 4, 5) if order == "v2" else (0, 3, 1, 2, 4, 5)
+    return x.permute(*axes).reshape(tiles, (h // factor) * (w // factor), factor * factor * width)
+
+
+class Projector(nn.Module):
+    """LayerNorm, Linear, exact GELU, Linear (``mlp1``): unshuffled patches to decoder width.
+
+    Args:
+        width: Unshuffled width 4C.
+        hidden: Decoder width D.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)  # eps 1e-5: the torch default, unlike the tower's
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``[..., 4C]`` to ``[..., D]``."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return out

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _adapter(cls: type) -> Any:
+def _adapter(cls: Any) -> Any:
     from pydantic import TypeAdapter  # 0.1 s: only where configs meet JSON
 
     return TypeAdapter(cls)

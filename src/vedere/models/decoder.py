@@ -9,6 +9,7 @@ Axes: T tokens, D width, d head width, V vocabulary.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -160,7 +161,7 @@ class Decoder(nn.Module):
         bases = None
         if config.rope_scaling == "dynamic" and float(positions_T.max()) + 1 > config.max_positions:
             bases = torch.empty(len(positions_T), dtype=torch.float32, device=positions_T.device)
-            for start, end in zip(borders, borders[1:], strict=False):
+            for start, end in itertools.pairwise(borders):
                 length = float(positions_T[start:end].max()) + 1
                 bases[start:end] = dynamic_base(
                     config.rope_theta, length, config.max_positions, config.rope_factor, config.head_dim

@@ -48,8 +48,8 @@ class MonoInternVL(VisionLanguageModel):
     def patch_states(self, pixels: Tensor) -> Tensor:
         """Patches plus positions, before unshuffling: ``[N, h, w, C]``."""
         h, w = pixels.shape[-2] // self.config.vision.patch, pixels.shape[-1] // self.config.vision.patch
-        states: Tensor = self.vision(pixels, with_class=False)
-        return states.unflatten(1, (h, w))
+        states: Tensor = self.vision(pixels, with_class=False).unflatten(1, (h, w))
+        return states
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``."""

@@ -36,7 +36,14 @@ COLOURS: dict[str, Colour] = {
 GROUNDS: dict[str, Colour] = {**COLOURS, "grey": (150, 150, 150)}
 _NEIGHBOURS = {
     frozenset(pair)
-    for pair in (("red", "orange"), ("orange", "yellow"), ("blue", "purple"), ("yellow", "white"), ("red", "purple"))
+    for pair in (
+        ("red", "orange"),
+        ("orange", "yellow"),
+        ("yellow", "white"),
+        ("blue", "purple"),
+        ("red", "purple"),
+        ("purple", "black"),
+    )
 }
 
 
@@ -48,8 +55,10 @@ def apart(first: str, second: str) -> bool:
 
 
 def shade(name: str, rng: random.Random, jitter: int = 14) -> Colour:
-    """Return a slightly varied colour of that name."""
-    red, green, blue = (min(255, max(0, value + rng.randint(-jitter, jitter))) for value in GROUNDS[name])
+    """Return a slightly varied colour of that name; black, grey and white vary in brightness, hardly in tint."""
+    neutral = name in ("black", "grey", "white")
+    common, own = (rng.randint(-jitter, jitter), 4) if neutral else (0, jitter)
+    red, green, blue = (min(255, max(0, value + common + rng.randint(-own, own))) for value in GROUNDS[name])
     return red, green, blue
 
 

@@ -84,7 +84,7 @@ def draw_scene(rng: random.Random) -> Scene:
     shapes = []
     if count == 1:
         radius = rng.uniform(0.2, 0.38)
-        slack = 0.5 - radius * 1.1
+        slack = 0.49 - radius * 1.15
         spots = [("", 0.5 + rng.uniform(-slack, slack), 0.5 + rng.uniform(-slack, slack), radius)]
     elif count == 2:
         sizes = [rng.uniform(0.19, 0.23), rng.uniform(0.11, 0.14) if rng.random() < 0.5 else rng.uniform(0.18, 0.22)]
@@ -96,7 +96,8 @@ def draw_scene(rng: random.Random) -> Scene:
         else:
             spots = [(p, across[i], along[i], sizes[i]) for i, p in enumerate(("top", "bottom"))]
     else:
-        chosen = [place for place in _QUARTERS if place in rng.sample(list(_QUARTERS), count)]
+        kept = rng.sample(list(_QUARTERS), count)
+        chosen = [place for place in _QUARTERS if place in kept]
         spots = []
         for place in chosen:
             x, y = _QUARTERS[place]
@@ -276,4 +277,4 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         )
 
 
-KIND = Kind(name="scenes", share=0.36, make=make)
+KIND = Kind(name="scenes", share=0.34, make=make)

@@ -1,0 +1,144 @@
+"""The ledger: what the corpus may be made of, under which licence, and who has to be named.
+
+Weights that are shipped may have seen only data under the licences in `ALLOWED_LICENCES`; `build_corpus` refuses every
+picture whose licence is not one of them. `docs/data-ledger.md` is `page()`, and a test keeps the two equal.
+
+Cost: nothing; plain data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vedere.errors import RecordError
+
+ALLOWED_LICENCES = (
+    "CC0-1.0",
+    "CC-BY-2.0",
+    "CC-BY-4.0",
+    "CC-BY-SA-2.0",
+    "CC-BY-SA-4.0",
+    "MIT",
+    "Apache-2.0",
+    "public-domain",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of data: `name` is its folder below the sources, or what it is called here."""
+
+    name: str
+    title: str
+    origin: str
+    licence: str
+    used_for: str
+    used: str
+    attribution: str
+    changes: str
+
+
+SOURCES: tuple[Source, ...] = (
+    Source(
+        name="vedere",
+        title="Pictures drawn by this repository",
+        origin="src/vedere/data/build (scenes, words, drawings)",
+        licence="CC0-1.0",
+        used_for="scenes, words, drawings",
+        used="everything the programs draw; typefaces are DejaVu, STIX and Computer Modern as matplotlib carries them and "
+        "Pillow's default font, all free to use for rendering",
+        attribution="none needed",
+        changes="none",
+    ),
+    Source(
+        name="clothing-cc0",
+        title="clothing-dataset-small",
+        origin="github.com/alexeygrigorev/clothing-dataset-small",
+        licence="CC0-1.0",
+        used_for="garments",
+        used="3,068 photographs of the train split for training, 341 of the validation split held out",
+        attribution="none needed; Alexey Grigorev and the contributors of the dataset",
+        changes="cropped, mirrored, brightness, resized",
+    ),
+    Source(
+        name="nlvr",
+        title="NLVR, Cornell Natural Language for Visual Reasoning (Suhr et al. 2017)",
+        origin="github.com/lil-lab/nlvr",
+        licence="CC-BY-4.0",
+        used_for="boxes, nlvr",
+        used="dev and hidden for training, test held out: pictures, statements, structured representations",
+        attribution="Alane Suhr, Mike Lewis, James Yeh, Yoav Artzi",
+        changes="cut into boxes, resized; questions generated from the structured representations",
+    ),
+    Source(
+        name="omniglot-small",
+        title="Omniglot",
+        origin="github.com/brendenlake/omniglot",
+        licence="MIT",
+        used_for="handwriting",
+        used="five alphabets; drawers 1-16 for training, 17-20 held out",
+        attribution="Brenden Lake, Ruslan Salakhutdinov, Joshua Tenenbaum",
+        changes="strokes thickened, coloured, turned, resized",
+    ),
+    Source(
+        name="coco-ccby",
+        title="COCO 2017 photographs that are CC-BY or CC-BY-SA themselves",
+        origin="cocodataset.org, photographs from Flickr",
+        licence="CC-BY-2.0 / CC-BY-SA-2.0",
+        used_for="captions",
+        used="119 photographs, five sixths for training; the licence stands in every record",
+        attribution="the photographers on Flickr; the address of each photograph stands in its record",
+        changes="cropped, mirrored, brightness, resized; adaptations of CC-BY-SA pictures stay CC-BY-SA",
+    ),
+    Source(
+        name="coco-captions",
+        title="COCO 2017 captions",
+        origin="cocodataset.org",
+        licence="CC-BY-4.0",
+        used_for="captions",
+        used="the five captions of each of these photographs",
+        attribution="COCO Consortium",
+        changes="lower case, final full stop removed",
+    ),
+)
+
+
+def require_allowed(licence: str, where: str) -> None:
+    """Refuse a licence that shipped weights may not be trained under.
+
+    Raises:
+        RecordError: naming the record, the licence and the allowed ones.
+    """
+    if licence not in ALLOWED_LICENCES:
+        raise RecordError(
+            f"{where} has the licence '{licence or 'none'}', but only {', '.join(ALLOWED_LICENCES)} may go into the corpus; "
+            "leave it out or correct its licence field"
+        )
+
+
+def page(names: Iterable[str] | None = None) -> str:
+    """Return the ledger as a Markdown page, of all sources or of the named ones."""
+    wanted = None if names is None else set(names)
+    lines = [
+        "# Data ledger",
+        "",
+        "What the shipped weights may have been trained on. Only data under these licences goes in: "
+        f"{', '.join(ALLOWED_LICENCES)} (those that ask for it with attribution). The builder (`vedere.data.build`) "
+        "refuses everything else.",
+        "",
+    ]
+    for source in SOURCES:
+        if wanted is not None and source.name not in wanted:
+            continue
+        lines += [
+            f"## {source.name}: {source.title}",
+            f"- Origin: {source.origin}",
+            f"- Licence: {source.licence}",
+            f"- Kinds: {source.used_for}",
+            f"- Used: {source.used}",
+            f"- Attribution: {source.attribution}",
+            f"- Changes: {source.changes}",
+            "",
+        ]
+    return "\n".join(lines)

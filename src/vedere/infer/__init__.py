@@ -1,0 +1,1 @@
+"""Generation: cache, sampling, engine, and the session that joins pictures and text with them."""

@@ -1,0 +1,439 @@
+"""Token ids, tiles and span types in; tokens, log-probabilities and timings out. The engine never sees text.
+
+Requests are batched continuously: each owns a slot of the cache (`vedere.infer.cache`); a finished one is replaced by the next
+from the iterator. A step first feeds prompts, at most ``chunk`` tokens of them, then decodes one token for every request whose
+prompt is complete, so a long prompt delays running answers by one chunk at a time.
+
+Mono-InternVL's original routes visual tokens only while its cache is empty, which is wrong for a prompt fed in parts
+(arXiv 2410.08202; spec of its decoder). Here span types and positions travel with the tokens, so a prompt may be cut anywhere,
+inside an image too, and decoding, which is all text, touches no visual weight. Positions may be fractional (V2PE, 2504.10479,
+sec. 2.1): the n-th new token stands n after the prompt's last position.
+
+Cost of a decoded token: every text weight is read once for the whole batch. Tiles stay 8-bit until a prompt's turn comes.
+
+Axes: T tokens, D width, V vocabulary, N tiles.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vedere.errors import ConfigError, ContextError, PromptError, VedereError
+from vedere.infer.cache import Cache
+from vedere.infer.sampling import Sampler, SamplingParams
+from vedere.models.decoder import Decoder
+from vedere.models.vision_language import VisionLanguageModel
+from vedere.plan import SpanKind
+from vedere.vision.pixels import Statistics, normalise
+
+Integers = Sequence[int] | np.ndarray[Any, Any] | Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """One prompt.
+
+    Attributes:
+        ids: Token ids ``[T]``.
+        span_types: `SpanKind` a token ``[T]``; None means text only.
+        positions: ``[T]``, integer or fractional (`vedere.models.positions`); None means 0 .. T - 1.
+        pixels: Tiles in token order, ``[N, 3, S, S]``: uint8 as `media_tiles` gives them, or floats that are normalised
+            already; None without pictures.
+        statistics: How uint8 tiles are normalised.
+        sampling: How the answer is drawn.
+    """
+
+    ids: Integers
+    span_types: Integers | None = None
+    positions: Tensor | None = None
+    pixels: Tensor | np.ndarray[Any, Any] | None = None
+    statistics: Statistics = "imagenet"
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+
+
+class Token(NamedTuple):
+    """A token has been decoded (the stop token too).
+
+    Attributes:
+        request: Number of the request, counting from 0 in the order given.
+        id: Token id.
+        logprob: Its log-probability under the model, before temperature and filters.
+    """
+
+    request: int
+    id: int
+    logprob: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds on the wall clock.
+
+    Attributes:
+        waited: From the call (or from being asked for, in a lazy stream of requests) until the prompt's first chunk.
+        prefill: From then until the prompt's last chunk was through the model, picture encoding included.
+        first_token: From the call until the first token; ``waited + prefill`` and its drawing.
+        tokens: Each further token's distance to the one before.
+    """
+
+    waited: float
+    prefill: float
+    first_token: float
+    tokens: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """From the call until the last token."""
+        return self.first_token + sum(self.tokens)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed after the first token; 0 for answers of one token."""
+        spent = sum(self.tokens)
+        return len(self.tokens) / spent if spent > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An answer is complete.
+
+    Attributes:
+        request: Number of the request.
+        ids: All new tokens; the last one is the stop token where ``reason`` is ``stop``.
+        logprobs: One a token, as in `Token`.
+        reason: ``stop``, or ``length`` after ``max_new_tokens``.
+        prompt_tokens: Length of the prompt.
+        seed: Seed that the answer was drawn with, given or not.
+        timings: Seconds.
+    """
+
+    request: int
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    reason: Literal["stop", "length"]
+    prompt_tokens: int
+    seed: int
+    timings: Timings
+
+
+Event = Token | Finished
+
+
+class _Run:
+    """A request on its way: checked prompt, how much of it is cached, what came out."""
+
+    def __init__(self, number: int, request: Request, engine: Engine) -> None:
+        self.asked = time.perf_counter()
+        self.number, self.request = number, request
+        self.ids = _integers(request.ids).to(engine.device)
+        types = None if request.span_types is None else _integers(request.span_types).to(torch.uint8)
+        if types is not None and not bool(types.any()):
+            types = None
+        self.types = None if types is None else types.to(engine.device)
+        positions = torch.arange(len(self.ids)) if request.positions is None else request.positions
+        self.positions = positions.to(engine.device)
+        pixels = request.pixels
+        self.pixels = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
+        self.sampler = Sampler(request.sampling, self.ids, engine.device)
+        self.fed = 0
+        self.embeds: Tensor | None = None
+        self.ids_out: list[int] = []
+        self.logprobs: list[float] = []
+        self.times: list[float] = []  # first chunk's start, prompt's end, then each token
+
+    @property
+    def sampling(self) -> SamplingParams:
+        return self.request.sampling
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in the cache after the next step."""
+        return len(self.ids) + len(self.ids_out)
+
+    @property
+    def last_position(self) -> float:
+        return float(self.positions[-1])
+
+
+class Engine:
+    """Runs a model for many requests at once.
+
+    Args:
+        model: An assembly, or a bare `Decoder` for text.
+        max_batch: Most requests in progress; each holds its keys and values (see `vedere.infer.cache`).
+        chunk: Most prompt tokens of a step.
+        max_positions: Positions that prompt and answer may use; None takes the model's.
+
+    Raises:
+        ConfigError: limits below 1, or more positions than the model has.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel | Decoder,
+        *,
+        max_batch: int = 8,
+        chunk: int = 512,
+        max_positions: int | None = None,
+    ) -> None:
+        self.model = model
+        self.decoder = model if isinstance(model, Decoder) else model.decoder
+        most = self.decoder.config.max_positions
+        self.max_positions = most if max_positions is None else max_positions
+        if max_batch < 1 or chunk < 1 or not 1 <= self.max_positions <= most:
+            raise ConfigError(
+                f"max_batch {max_batch}, chunk {chunk}, max_positions {self.max_positions}: expected at least 1 each, and at "
+                f"most the model's {most} positions"
+            )
+        self.max_batch, self.chunk = max_batch, chunk
+        self._cache: Cache | None = None  # kept between calls; taken by the one that runs
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self.decoder.embed.weight.device
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Event]:
+        """Answers requests.
+
+        A sequence is checked whole before anything is computed; of any other iterable, a request is taken and checked when
+        there is room for it. Closing the iterator stops the work.
+
+        Args:
+            requests: Prompts; numbered from 0.
+
+        Yields:
+            `Token` for each token as it comes, and `Finished` after the last one of a request.
+
+        Raises:
+            ContextError: prompt and answer need more positions than there are.
+            PromptError: ids, span types, positions and pixels do not fit together.
+            VedereError: the model's logits are not finite.
+        """
+        if isinstance(requests, Sequence):
+            for number, request in enumerate(requests):
+                self.check(request, number)
+        return self._generate(enumerate(requests), isinstance(requests, Sequence), time.perf_counter())
+
+    def _generate(self, requests: Iterator[tuple[int, Request]], checked: bool, called: float) -> Iterator[Event]:
+        cache, self._cache = self._cache, None
+        if cache is None:
+            cache = Cache(self.decoder.config, dtype=self.decoder.embed.weight.dtype, device=self.device)
+        decoding: list[_Run] = []  # slots 0 .. len - 1
+        feeding: deque[_Run] = deque()  # the slots after them; only the first may be fed in part
+        more = True
+        try:
+            while True:
+                while more and len(decoding) + len(feeding) < self.max_batch:
+                    number, request = next(requests, (-1, None))
+                    if request is None:
+                        more = False
+                        break
+                    if not checked:
+                        self.check(request, number)
+                    run = _Run(number, request, self)
+                    if checked:
+                        run.asked = called
+                    feeding.append(run)
+                if not decoding and not feeding:
+                    return
+                everyone = [*decoding, *feeding]
+                cache.reserve(len(everyone), max(run.tokens for run in everyone) + 1)
+                if feeding:
+                    fed = self._feed(cache, len(decoding), feeding)
+                    yield from self._settle(cache, decoding, feeding, fed)
+                if decoding:
+                    yield from self._settle(cache, decoding, feeding, self._decode(cache, decoding))
+        finally:
+            for slot in range(cache.slots):
+                cache.release(slot)
+            self._cache = cache
+
+    def check(self, request: Request, number: int = 0) -> None:
+        """Refuses a request that cannot be run, before anything is computed; raises as `generate`."""
+        where = f"request {number}"
+        ids, vocabulary = _integers(request.ids), self.decoder.config.vocab_size
+        if len(ids) < 1:
+            raise PromptError(f"{where} has an empty prompt; expected at least one token")
+        if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
+            raise PromptError(
+                f"{where} has token ids from {int(ids.min())} to {int(ids.max())}, but the model's vocabulary has {vocabulary} "
+                "rows; tokenizer and model do not belong together"
+            )
+        types, positions, pixels = request.span_types, request.positions, request.pixels
+        for name, value in (("span types", types), ("positions", positions)):
+            if value is not None and len(value) != len(ids):
+                raise PromptError(f"{where} has {len(value)} {name} for {len(ids)} tokens; expected one a token")
+        places = 0 if types is None else int((_integers(types) == int(SpanKind.VISUAL)).sum())
+        self._check_pixels(where, places, pixels)
+        last = len(ids) - 1 if positions is None else float(positions[-1])
+        asked = request.sampling.max_new_tokens
+        needed = math.ceil(last) + 1 + asked
+        if needed > self.max_positions:
+            room = self.max_positions - math.ceil(last) - 1
+            advice = f"lower max_new_tokens to {room} or shorten the prompt" if room > 0 else "shorten the prompt"
+            raise ContextError(
+                f"{where}: the prompt takes {len(ids)} tokens up to position {last:g} and {asked} new tokens were asked for: "
+                f"{needed} positions, but the model has {self.max_positions}; {advice} (fewer tiles or frames, less history)"
+            )
+
+    def _check_pixels(self, where: str, places: int, pixels: Tensor | np.ndarray[Any, Any] | None) -> None:
+        if isinstance(self.model, Decoder):
+            if pixels is not None or places:
+                raise PromptError(f"{where} has pictures, but the model is a bare language model; load one that sees")
+            return
+        tiles, per_tile = (0 if pixels is None else len(pixels)), self.model.patches.tokens_per_tile
+        if tiles * per_tile != places:
+            raise PromptError(
+                f"{where} has {places} visual positions for {tiles} tiles of {per_tile} tokens; give the tiles of exactly the "
+                "pictures that the prompt was rendered with"
+            )
+
+    @torch.inference_mode()
+    def _feed(self, cache: Cache, first: int, feeding: deque[_Run]) -> list[tuple[_Run, int, float]]:
+        """One chunk of prompts; returns the first tokens of prompts that are now complete, in slot order."""
+        room = self.chunk
+        counts: list[int] = []
+        embeds, positions, types = [], [], []
+        visual = False
+        for run in feeding:
+            if room == 0:
+                break
+            if not run.times:
+                run.times.append(time.perf_counter())
+                run.embeds = self._embed(run)
+            assert run.embeds is not None
+            count = min(room, len(run.ids) - run.fed)
+            part = slice(run.fed, run.fed + count)
+            embeds.append(run.embeds[part])
+            positions.append(run.positions[part])
+            visual |= run.types is not None
+            types.append(run.ids.new_zeros(count, dtype=torch.uint8) if run.types is None else run.types[part])
+            counts.append(count)
+            run.fed += count
+            room -= count
+        borders = np.cumsum([0, *counts]).tolist()
+        window = cache.window(first, counts)
+        hidden = self.decoder(
+            torch.cat(embeds), torch.cat(positions), borders, torch.cat(types) if visual else None, cache=window
+        )
+        cache.commit(window)
+        complete = [run for run, _ in zip(feeding, counts, strict=False) if run.fed == len(run.ids)]
+        if not complete:
+            return []
+        last = torch.tensor([border - 1 for border in borders[1 : len(complete) + 1]], device=self.device)
+        logits = self.decoder.logits(hidden[last])
+        ended = time.perf_counter()
+        for run in complete:
+            run.embeds = run.pixels = None
+            run.times.append(ended)
+        return self._choose(complete, logits)
+
+    @torch.inference_mode()
+    def _decode(self, cache: Cache, decoding: list[_Run]) -> list[tuple[_Run, int, float]]:
+        """One more token for every complete prompt."""
+        ids = torch.tensor([run.ids_out[-1] for run in decoding], device=self.device)
+        # The n-th new token stands n after the prompt's last position; whole numbers unless some prompt ends in between.
+        places = [run.last_position + len(run.ids_out) for run in decoding]
+        whole = all(place.is_integer() for place in places)
+        positions = torch.tensor([int(place) for place in places] if whole else places, device=self.device)
+        window = cache.window(0, [1] * len(decoding))
+        hidden = self.decoder(self.decoder.embed(ids), positions, range(len(decoding) + 1), cache=window)
+        cache.commit(window)
+        return self._choose(decoding, self.decoder.logits(hidden))
+
+    def _embed(self, run: _Run) -> Tensor:
+        if isinstance(self.model, Decoder):
+            embedded: Tensor = self.decoder.embed(run.ids)
+            return embedded
+        pixels = run.pixels
+        if pixels is not None and pixels.dtype == torch.uint8:
+            pixels = normalise(pixels.to(self.device), run.request.statistics)
+        return self.model.embed(run.ids, run.types, pixels)
+
+    def _choose(self, runs: Sequence[_Run], logits_SV: Tensor) -> list[tuple[_Run, int, float]]:
+        """Draws one token a run, checks that the logits mean something."""
+        totals = logits_SV.logsumexp(-1)
+        best = logits_SV.argmax(-1).tolist() if any(run.sampling.plain_greedy for run in runs) else []
+        chosen = []
+        for row, run in enumerate(runs):
+            if run.sampling.plain_greedy:
+                chosen.append(best[row])
+            elif bool(totals[row].isfinite()):
+                chosen.append(run.sampler.choose(logits_SV[row]))
+            else:
+                chosen.append(0)
+        picked = logits_SV.gather(1, torch.tensor(chosen, device=self.device)[:, None])[:, 0]
+        logprobs = (picked - totals).tolist()
+        for run, total in zip(runs, totals.tolist(), strict=True):
+            if not math.isfinite(total):
+                raise VedereError(
+                    f"request {run.number}: the model's logits are not finite at new token {len(run.ids_out) + 1}; its weights are "
+                    f"damaged, or {self.decoder.embed.weight.dtype} is too narrow for them: use bfloat16 or float32"
+                )
+        return list(zip(runs, chosen, logprobs, strict=True))
+
+    def _settle(
+        self, cache: Cache, decoding: list[_Run], feeding: deque[_Run], chosen: list[tuple[_Run, int, float]]
+    ) -> Iterator[Event]:
+        """Books new tokens, yields events, and closes the gaps that finished requests leave in the slots."""
+        now = time.perf_counter()
+        while feeding and feeding[0].fed == len(feeding[0].ids):  # its slot is the next one already
+            decoding.append(feeding.popleft())
+        for run, index, logprob in chosen:
+            run.ids_out.append(index)
+            run.logprobs.append(logprob)
+            run.times.append(now)
+        done = [run for run, index, _ in chosen if _reason(run, index) is not None]
+        for run in done:
+            slot, last = decoding.index(run), len(decoding) - 1
+            cache.move(last, slot)
+            decoding[slot] = decoding[last]
+            decoding.pop()
+            cache.release(last)
+            if feeding and feeding[0].fed:  # a prompt fed in part follows; those after it hold nothing yet
+                cache.move(last + 1, last)
+        for run, index, logprob in chosen:
+            yield Token(run.number, index, logprob)
+            reason = _reason(run, index)
+            if reason is not None:
+                yield self._finished(run, reason)
+
+    def _finished(self, run: _Run, reason: Literal["stop", "length"]) -> Finished:
+        begun, fed, *tokens = run.times
+        return Finished(
+            request=run.number,
+            ids=tuple(run.ids_out),
+            logprobs=tuple(run.logprobs),
+            reason=reason,
+            prompt_tokens=len(run.ids),
+            seed=run.sampler.seed,
+            timings=Timings(
+                waited=begun - run.asked,
+                prefill=fed - begun,
+                first_token=tokens[0] - run.asked,
+                tokens=tuple(after - before for before, after in itertools.pairwise(tokens)),
+            ),
+        )
+
+
+def _reason(run: _Run, index: int) -> Literal["stop", "length"] | None:
+    if index in run.sampling.stop_ids:
+        return "stop"
+    return "length" if len(run.ids_out) >= run.sampling.max_new_tokens else None
+
+
+def _integers(values: Integers) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.long()
+    return torch.from_numpy(np.array(values, dtype=np.int64))

@@ -1,0 +1,249 @@
+"""Folders of weights: released ones, vedere's own, and deltas; loaded whole or refused.
+
+`load_model` reads config.json (`vedere.models.published`), finds the family by fields and tensor names, checks that the
+tensors are exactly those of that model, and hands them to a model built without memory (torch's meta device). Files are
+memory-mapped: vedere's own layout is used in place, the original layout (`vedere.models.keymaps`) is rearranged tensor by
+tensor, so at no time do two copies of the model exist. `save_model` is the inverse in either layout, atomically.
+
+A folder in vedere's layout: ``config.json`` with ``"format": "vedere"`` and ``model.safetensors`` with vedere's names, or
+``delta.safetensors`` (`vedere.models.delta`) which needs the folder of its language model as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from vedere.errors import CheckpointError
+from vedere.models import keymaps
+from vedere.models.atomic import write_atomically, write_together
+from vedere.models.attention import Backend
+from vedere.models.decoder import Decoder, DecoderConfig
+from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
+from vedere.models.internvl import InternVL, InternVLConfig
+from vedere.models.keymaps import KeyMap, check_shapes
+from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
+from vedere.models.published import CheckpointConfig, ModelConfig, native_config, original_config, read_config
+from vedere.models.shards import json_writer, read_file, read_tensors, write_tensors
+
+__all__ = [
+    "CheckpointConfig",
+    "DeltaReport",
+    "load_delta",
+    "load_model",
+    "model_config",
+    "read_config",
+    "read_file",
+    "read_own",
+    "read_tensors",
+    "save_delta",
+    "save_delta_of",
+    "save_model",
+    "tensors_sha256",
+    "write_atomically",
+    "write_tensors",
+    "write_together",
+]
+
+_PREFIX = "decoder."
+
+
+def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
+    """The map between the names in files of ``layout`` and vedere's, for one model."""
+    if isinstance(config, MonoInternVLConfig):
+        return keymaps.mono_internvl(config)
+    if isinstance(config, InternVLConfig):
+        return keymaps.internvl_internlm2(config)
+    if layout == "llama":
+        return keymaps.llama(config)
+    return KeyMap("decoder", tuple(keymaps.language_rules(config, keymaps.INTERNLM2)))
+
+
+def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[str, Tensor]]]:
+    """Config and tensors of a folder under vedere's names, checked, one tensor at a time, memory-mapped where possible.
+
+    Raises:
+        CheckpointError: unreadable files; missing, surplus or misshapen tensors; values that are no floating point.
+    """
+    directory = Path(directory)
+    stored = read_tensors(directory)
+    config = read_config(directory, stored)
+    integers = [name for name, tensor in stored.items() if not tensor.is_floating_point()]
+    if integers:
+        raise CheckpointError(
+            f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
+            "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
+        )
+    names = key_map(config.model, config.layout)
+    if config.layout in ("original", "llama"):
+        shapes = names.foreign_shapes
+    else:
+        shapes = names.own_shapes
+    check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
+    if config.layout in ("original", "llama"):
+        return config, names.iter_own(stored, str(directory))
+    return config, iter(stored.items())
+
+
+def load_model(
+    directory: Path | str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    language_model: Path | str | None = None,
+    backend: Backend = "auto",
+) -> nn.Module:
+    """Loads a model: `MonoInternVL`, `InternVL`, or a bare `Decoder`.
+
+    Args:
+        directory: Folder in any layout.
+        dtype: Dtype of the weights; None takes them as stored.
+        device: Where they go.
+        language_model: Folder of the language model (`vedere.models.sources.language_model`), for deltas only.
+        backend: Attention backend.
+
+    Raises:
+        CheckpointError: anything that is not exactly one complete checkpoint, or a dtype that the model cannot run in.
+        ConfigError: a config of vedere's own that does not fit this version.
+    """
+    directory = Path(directory)
+    if (directory / DELTA).is_file():
+        config, tensors = _read_with_delta(directory, language_model)
+    else:
+        config, tensors = read_own(directory)
+    _check_dtype(config.model, dtype)
+    device = torch.device(device)
+    state = {name: tensor.to(device=device, dtype=dtype or tensor.dtype) for name, tensor in tensors}
+    found = {tensor.dtype for tensor in state.values()}
+    if len(found) > 1:
+        raise CheckpointError(
+            f"{directory} stores tensors as {', '.join(sorted(map(_name, found)))}; say which dtype to use (dtype=...)"
+        )
+    _check_dtype(config.model, next(iter(found)))
+    model = _build(config.model, backend)
+    if isinstance(model, Decoder):
+        state = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.eval()
+
+
+def save_model(
+    model: nn.Module,
+    directory: Path | str,
+    layout: Literal["vedere", "original"] = "vedere",
+    max_shard_bytes: int = 5_000_000_000,
+    extras: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes config.json and weights; an earlier checkpoint in ``directory`` stays valid until the new one is complete.
+
+    Args:
+        model: `MonoInternVL`, `InternVL` or `Decoder`.
+        directory: Target folder.
+        layout: ``vedere``, or ``original``: names and config of the released InternVL code.
+        max_shard_bytes: Largest file; more than one file comes with an index.
+        extras: Fields of an original config.json to carry along (``read_config(...).extras``): template, tiling, stop ids.
+
+    Raises:
+        CheckpointError: the original layout has no such model, or the disk is full; the earlier checkpoint is intact.
+    """
+    config = model_config(model)
+    prefix = _PREFIX if isinstance(model, Decoder) else ""
+    tensors = {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    if layout == "original":
+        data = original_config(config, extras or {})
+        data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
+        tensors = key_map(config).to_foreign(tensors)
+    elif layout == "vedere":
+        data = native_config(config, extras or {})
+    else:
+        raise CheckpointError(f"unknown layout '{layout}'; expected 'vedere' or 'original'")
+    write_tensors(directory, tensors, max_shard_bytes=max_shard_bytes, beside={"config.json": json_writer(data)})
+
+
+def save_delta_of(
+    model: nn.Module,
+    directory: Path | str,
+    base: Mapping[str, Tensor],
+    *,
+    bits: int = 4,
+    group: int = 64,
+    origin: str = "",
+    extras: Mapping[str, Any] | None = None,
+) -> DeltaReport:
+    """Writes a model as config.json + `delta.safetensors` against its frozen language model; see `save_delta`."""
+    beside = {"config.json": json_writer(native_config(model_config(model), extras or {}))}
+    return save_delta(directory, base, model.state_dict(), bits=bits, group=group, origin=origin, beside=beside)
+
+
+def model_config(model: nn.Module) -> ModelConfig:
+    """The config that a model was built from.
+
+    Raises:
+        CheckpointError: not one of vedere's assemblies.
+    """
+    config = getattr(model, "config", None)
+    if isinstance(config, (MonoInternVLConfig, InternVLConfig, DecoderConfig)):
+        return config
+    raise CheckpointError(f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL or Decoder")
+
+
+def _build(config: ModelConfig, backend: Backend) -> nn.Module:
+    with torch.device("meta"), _NoInitialValues():  # no memory, no numbers: every parameter is assigned afterwards
+        if isinstance(config, MonoInternVLConfig):
+            return MonoInternVL(config, backend)
+        if isinstance(config, InternVLConfig):
+            return InternVL(config, backend)
+        return Decoder(config, backend)
+
+
+class _NoInitialValues(TorchFunctionMode):
+    """Skips random initial values. On the meta device they are nothing but cost a second: their first use imports dynamo."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_"):
+            return args[0] if args else (kwargs or {}).get("tensor")
+        return func(*args, **(kwargs or {}))
+
+
+def _read_with_delta(
+    directory: Path, language_model: Path | str | None
+) -> tuple[CheckpointConfig, Iterator[tuple[str, Tensor]]]:
+    config = read_config(directory)
+    if language_model is None:
+        raise CheckpointError(
+            f"{directory} holds only what training added to a language model ({DELTA}); give the folder of that model as "
+            "well (language_model=vedere.models.sources.language_model())"
+        )
+    from vedere.models.sources import identity
+
+    base_config, tensors = read_own(language_model)
+    if not isinstance(base_config.model, DecoderConfig):
+        raise CheckpointError(f"{language_model} holds a {base_config.family} model; expected a bare language model")
+    base = dict(tensors)
+    own = base | load_delta(directory, base, identity(language_model))
+    shapes = key_map(config.model).own_shapes
+    check_shapes({n: tuple(t.shape) for n, t in own.items()}, shapes, str(directory), config.family)
+    return config, iter(own.items())
+
+
+def _check_dtype(config: ModelConfig, dtype: torch.dtype | None) -> None:
+    if dtype is None:
+        return
+    if isinstance(config, MonoInternVLConfig) and dtype == torch.float16:
+        raise CheckpointError(
+            "float16 is refused for Mono-InternVL: its activations overflow and the released weights give NaN logits; use "
+            "dtype=torch.bfloat16 or torch.float32"
+        )
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        raise CheckpointError(f"weights cannot run as {_name(dtype)}; use torch.bfloat16 or torch.float32")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,23 @@
+"""One page of Python a paper: the training section as code. Two papers that differ in numbers differ in config only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vedere.config import nearest
+from vedere.errors import ConfigError
+from vedere.recipes.mono import mono, mono_mini
+from vedere.train.run import RunConfig
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {"mono": mono, "mono-mini": mono_mini}
+
+
+def get_recipe(name: str) -> RunConfig:
+    """The config of a recipe.
+
+    Raises:
+        ConfigError: no recipe has this name; says which is nearest.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe '{name}'{nearest(name, RECIPES)} (recipes: {', '.join(RECIPES)})")
+    return RECIPES[name]()

@@ -1,0 +1,125 @@
+"""EViP, the staged pre-training of Mono-InternVL (arXiv 2410.08202, sec. 3.3 and table 1), at two scales.
+
+Delta tuning: the language model is frozen while visual parameters learn noisy labels (S1.1 concept), then clean captions
+(S1.2 semantic), then tasks (S1.3 alignment, attention open), then everything follows instructions (S2). From the paper: order,
+what learns, sample counts, token limits per picture (1280, 1792, 3328, 6400 tokens = 4, 6, 12, 24 tiles plus thumbnail). Not
+published: peak rates, batch sizes and warm-up; ours are marked. The fine-tune rate 4e-5, decay 0.01, warm-up 0.03 and
+cosine of S2 are the released fine-tuning script's.
+
+The small scale differs in numbers only, except that the shared attention stays frozen for good: S1.3 and S2 open visual
+attention experts instead (Mono-InternVL-1.5, 2507.12566), so the language model's own answers never change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vedere.train.run import ModelSource, RunConfig
+from vedere.train.stages import EVERYTHING, TEXT_ATTENTION, VISUAL_ATTENTION, VISUAL_PARTS, OptimConfig, StageConfig
+
+MEAN_TOKENS = 1024  # our estimate of a pre-training sample's length, to turn the paper's samples into steps
+BATCH_TOKENS = 4_194_304  # ours
+
+
+def _steps(samples: float) -> int:
+    return round(samples * MEAN_TOKENS / BATCH_TOKENS)
+
+
+def mono() -> RunConfig:
+    """Mono-InternVL-2B on internlm2-chat-1.8b: 922 M, 258 M, 143 M and 5 M samples."""
+    pretraining = OptimConfig(lr=1e-4, schedule="constant", warmup=100, weight_decay=0.01)  # ours
+    base = StageConfig(
+        name="S1.1-concept",
+        data="concept",
+        trains=VISUAL_PARTS,
+        steps=_steps(922e6),
+        tokens_per_step=BATCH_TOKENS,
+        pack_tokens=16384,
+        pack_tiles=48,
+        max_tiles=4,
+        optim=pretraining,
+    )
+    return RunConfig(
+        recipe="mono",
+        data="data/mono",
+        held_out="heldout/meta.json",
+        model=ModelSource(
+            language_model="internlm2-chat-1_8b",
+            template="internlm2-chat",
+            patch_width=1024,
+            tile=448,
+            visual_attention=False,
+        ),
+        stages=(
+            base,
+            replace(base, name="S1.2-semantic", data="semantic", steps=_steps(258e6), max_tiles=6),
+            replace(
+                base,
+                name="S1.3-alignment",
+                data="alignment",
+                trains=VISUAL_PARTS + TEXT_ATTENTION,
+                steps=_steps(143e6),
+                max_tiles=12,
+                optim=replace(pretraining, lr=5e-5),
+            ),
+            replace(
+                base,
+                name="S2-instruction",
+                data="instruction",
+                trains=EVERYTHING,
+                steps=_steps(5e6),
+                max_tiles=24,
+                averaging="square",
+                optim=OptimConfig(lr=4e-5, schedule="cosine", warmup=0.03, weight_decay=0.01),
+            ),
+        ),
+        precision="bf16",
+        checkpoint_layers=True,
+        workers=8,
+        save_every=500,
+        eval_every=500,
+    )
+
+
+def mono_mini() -> RunConfig:
+    """vedere-mini: the same stages on SmolLM2-135M with 112 px tiles of 16 tokens; about an hour on two CPU cores."""
+    learning = OptimConfig(
+        lr=3e-4,
+        lr_scale=(("vision.*", 3.0), ("projector.*", 3.0)),
+        schedule="constant",
+        warmup=20,
+        weight_decay=0.01,
+    )
+    base = StageConfig(
+        name="S1.1-concept",
+        data="concept",
+        trains=VISUAL_PARTS,
+        steps=150,
+        tokens_per_step=1900,
+        pack_tokens=2048,
+        pack_tiles=128,
+        max_tiles=1,
+        optim=learning,
+    )
+    visual = VISUAL_PARTS + VISUAL_ATTENTION
+    return RunConfig(
+        recipe="mono-mini",
+        data="data/mini",
+        held_out="heldout/meta.json",
+        stages=(
+            base,
+            replace(base, name="S1.2-semantic", data="semantic", steps=100),
+            replace(base, name="S1.3-alignment", data="alignment", steps=100, trains=visual),
+            replace(
+                base,
+                name="S2-instruction",
+                data="instruction",
+                trains=visual,
+                steps=400,
+                optim=replace(learning, schedule="cosine", final=0.05),
+            ),
+        ),
+        save_every=25,
+        eval_every=50,
+        eval_samples=64,
+    )

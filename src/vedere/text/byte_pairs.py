@@ -1,0 +1,167 @@
+"""Byte-level BPE: vocabularies in `tokenizer.json` and inside GGUF files, run by the `tokenizers` library.
+
+GPT-2's scheme: text becomes UTF-8 bytes, each byte one of 256 printable characters, pairs are merged. What a GGUF file
+keeps (tokens, their types, merges, the name of the pre-tokenizer) is turned back into the tokenizer that it was made
+from. The name matters: "smollm" splits digits off one by one before GPT-2's rule, so a space before a digit stays a
+token of its own; readers that ignore it give other ids for text with numbers.
+Converted sentencepiece vocabularies (``▁`` for a space, ``<0xE4>`` for a byte) come as `tokenizer.json` too.
+
+Cost: about 0.2 s to build from a GGUF file with 49,152 tokens; some tens of microseconds to encode a question.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from vedere.errors import CheckpointError, ConfigError
+from vedere.text.gguf_header import read_gguf_header
+
+_CONTROL, _USER_DEFINED = 3, 4  # GGUF token types
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's character for each byte: printable Latin-1 stands for itself, the rest follows from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    alphabet = {chr(byte): byte for byte in printable}
+    hidden = (byte for byte in range(256) if byte not in printable)
+    alphabet.update({chr(0x100 + place): byte for place, byte in enumerate(hidden)})
+    return alphabet
+
+
+_BYTE_OF = _byte_alphabet()
+
+
+class BytePairs:
+    """A `tokenizers.Tokenizer` seen as ids and bytes.
+
+    Attributes:
+        size: One more than the largest id.
+        added: Added strings (control tokens and the like) to their ids.
+        special: Ids that `decode` leaves out by default.
+        bos: Id that the tokenizer itself puts in front of a text, if any.
+        strips_first_space: Decoding drops one leading space (sentencepiece's dummy prefix).
+    """
+
+    def __init__(self, inner: Any, origin: str) -> None:
+        self.inner = inner
+        decoder = json.loads(inner.to_str())["decoder"] or {}
+        steps = decoder.get("decoders", [decoder])
+        kinds = {step.get("type") for step in steps}
+        if "ByteLevel" in kinds:
+            self._pieces = False
+            self.strips_first_space = False
+        elif kinds & {"ByteFallback", "Metaspace"} or any(step.get("pattern") == {"String": "▁"} for step in steps):
+            self._pieces = True
+            self.strips_first_space = any(
+                (step.get("type") == "Strip" and step.get("start", 0) > 0)
+                or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
+                for step in steps
+            )
+        else:
+            raise ConfigError(
+                f"the tokenizer of {origin} has a decoder of kind {sorted(map(str, kinds))}; expected a byte-level one "
+                "(GPT-2, Qwen, SmolLM) or a sentencepiece one (Llama, InternLM, Phi)"
+            )
+        added = inner.get_added_tokens_decoder()
+        self.added = {token.content: index for index, token in added.items()}
+        self.special = frozenset(index for index, token in added.items() if token.special)
+        self._added_bytes: dict[int, bytes] = {index: token.content.encode("utf-8") for index, token in added.items()}
+        self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        bare, dressed = inner.encode("a", add_special_tokens=False).ids, inner.encode("a").ids
+        self.bos = dressed[0] if dressed[:1] != bare[:1] and dressed else None
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ``text``, added strings recognised, nothing put around."""
+        return list(self.inner.encode(text, add_special_tokens=False).ids)
+
+    def bytes_of(self, index: int) -> bytes:
+        """What an id stands for; nothing for an id that the vocabulary does not hold."""
+        if index in self._added_bytes:
+            return self._added_bytes[index]
+        piece: str | None = self.inner.id_to_token(index)
+        if piece is None:
+            return b""
+        if self._pieces:
+            byte = _BYTE_PIECE.fullmatch(piece)
+            return bytes([int(byte[1], 16)]) if byte else piece.replace("▁", " ").encode("utf-8")
+        try:
+            return bytes([_BYTE_OF[character] for character in piece])
+        except KeyError:
+            return piece.encode("utf-8")
+
+    def save(self, directory: Path) -> None:
+        """Writes ``tokenizer.json``."""
+        self.inner.save(str(directory / "tokenizer.json"))
+
+
+def load_tokenizer_json(path: Path) -> BytePairs:
+    """Reads a `tokenizer.json`.
+
+    Raises:
+        CheckpointError: the file is damaged.
+        ConfigError: a kind of tokenizer that vedere does not decode.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        inner = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} is not a readable tokenizer file: {error}; fetch it again") from None
+    return BytePairs(inner, str(path))
+
+
+def load_gguf(path: Path) -> BytePairs:
+    """Builds the tokenizer that a GGUF file describes.
+
+    Raises:
+        CheckpointError: not a GGUF file, or one without a usable vocabulary.
+        ConfigError: a vocabulary or pre-tokenizer of another kind.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    header = read_gguf_header(path, ("tokenizer.ggml.",))
+    fields = {key.removeprefix("tokenizer.ggml."): value for key, value in header.items()}
+    missing = [key for key in ("model", "tokens", "token_type", "merges") if key not in fields]
+    if missing:
+        raise CheckpointError(
+            f"{path} has no tokenizer.ggml.{missing[0]}; expected a GGUF language model with a BPE vocabulary"
+        )
+    kind = (fields["model"], fields.get("pre", "gpt-2"))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=bool(fields.get("add_space_prefix", False)), use_regex=True)
+    splits = {
+        ("gpt2", "gpt-2"): byte_level,
+        ("gpt2", "smollm"): pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level]),
+    }
+    if kind not in splits:
+        raise ConfigError(
+            f"{path} has a vocabulary of kind {kind[0]!r} with pre-tokenizer {kind[1]!r}; expected 'gpt2' with 'smollm' "
+            "or 'gpt-2'; use a model directory with tokenizer.json instead"
+        )
+    tokens, types = fields["tokens"], fields["token_type"]
+    if len(tokens) != len(types):
+        raise CheckpointError(f"{path} lists {len(tokens)} tokens but {len(types)} token types; expected as many")
+    try:
+        merges = [tuple(merge.split(" ", 1)) for merge in fields["merges"]]
+        inner = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{path} holds a BPE vocabulary that does not fit its merges: {error}") from None
+    inner.pre_tokenizer = splits[kind]
+    inner.decoder = decoders.ByteLevel()
+    added = [
+        AddedToken(token, special=token_type == _CONTROL, normalized=False)
+        for token, token_type in zip(tokens, types, strict=True)
+        if token_type in (_CONTROL, _USER_DEFINED)
+    ]
+    inner.add_tokens(added)
+    bos = fields.get("bos_token_id")
+    if fields.get("add_bos_token", False) and bos is not None:
+        if not 0 <= bos < len(tokens):
+            raise CheckpointError(f"{path} names bos id {bos} in a vocabulary of {len(tokens)} tokens; fetch it again")
+        inner.post_processor = processors.TemplateProcessing(
+            single=f"{tokens[bos]} $A", special_tokens=[(tokens[bos], bos)]
+        )
+    return BytePairs(inner, str(path))

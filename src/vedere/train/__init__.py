@@ -1,0 +1,1 @@
+"""Staged training: losses, stages, optimiser, loop, monitors."""

@@ -1,0 +1,104 @@
+"""A pack on its way into the model: tensors, positions, targets and loss weights.
+
+Axes: T tokens, M target rows, N tiles, S side of a tile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vedere.data.packing import Pack
+from vedere.errors import TrainingError
+from vedere.models.positions import document_positions, v2pe_deltas
+from vedere.train.losses import loss_weights, next_token_targets
+from vedere.train.stages import StageConfig
+from vedere.vision.pixels import normalise
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """One forward pass of training.
+
+    Attributes:
+        ids: ``[T]``.
+        positions: ``[T]``, fractional under V2PE.
+        borders: Cumulative document borders, host integers.
+        span_types: ``[T]``.
+        pixels: Normalised tiles ``[N, 3, S, S]``.
+        rows: Rows that predict a target, ``[M]``.
+        targets: ``[M]``.
+        weights: float32 ``[M]``.
+        names: Samples of the pack.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    borders: list[int]
+    span_types: Tensor
+    pixels: Tensor
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+    names: tuple[str, ...]
+
+
+def pack_positions(pack: Pack, stage: StageConfig, rng: random.Random) -> Tensor:
+    """Positions of all documents of a pack, each from 0, ``[T]``."""
+    if stage.position_mode == "default":
+        lengths = torch.from_numpy(np.diff(pack.segments).astype(np.int64))
+        starts = torch.from_numpy(pack.segments[:-1].astype(np.int64))
+        return torch.arange(int(pack.segments[-1])) - torch.repeat_interleave(starts, lengths)
+    parts = []
+    for start, end in itertools.pairwise(pack.segments.tolist()):
+        blocks = _blocks([(s.media, s.frame, s.start - start, s.length) for s in pack.spans if start <= s.start < end])
+        deltas = v2pe_deltas(stage.position_mode, len(blocks), stage.v2pe_delta, rng)
+        parts.append(document_positions(end - start, blocks, deltas).float())
+    return torch.cat(parts)
+
+
+def _blocks(spans: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+    """Joins the spans of one picture or frame into the block between its image markers."""
+    blocks: list[tuple[int, int]] = []
+    for _, members in itertools.groupby(spans, key=lambda span: span[:2]):
+        group = list(members)
+        blocks.append((group[0][2], group[-1][2] + group[-1][3] - group[0][2]))
+    return blocks
+
+
+def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torch.dtype, rng: random.Random) -> Batch:
+    """Turns a pack into tensors.
+
+    Args:
+        pack: From the loader.
+        stage: Averaging and positions.
+        device: Where the model lives.
+        dtype: Of the pixels.
+        rng: Draws the deltas of ``v2pe_rnd``.
+
+    Raises:
+        TrainingError: the pack has no target, so its loss would silently be zero.
+    """
+    borders = pack.segments.tolist()
+    labels = torch.from_numpy(pack.labels)
+    rows, targets = next_token_targets(labels, borders)
+    if not len(rows):
+        raise TrainingError(f"a pack without any trained token (samples {', '.join(pack.names[:5])}); check its labels")
+    weights = loss_weights(labels, borders, stage.averaging, torch.from_numpy(pack.weights))[rows + 1]
+    tiles = torch.from_numpy(pack.tiles).to(device)
+    return Batch(
+        ids=torch.from_numpy(pack.ids).to(device),
+        positions=pack_positions(pack, stage, rng).to(device),
+        borders=borders,
+        span_types=torch.from_numpy(pack.span_types).to(device),
+        pixels=normalise(tiles, "imagenet").to(dtype),
+        rows=rows.to(device),
+        targets=targets.to(device),
+        weights=weights.to(device),
+        names=pack.names,
+    )

@@ -1,0 +1,292 @@
+"""The training loop: stages in order, resumable at every step, loud when something is wrong.
+
+A step draws packs until it has enough tokens, sums their gradients, divides by the sum of loss weights, and updates. What a
+run writes: ``config.json`` (resolved), ``run.json`` (versions, commit, model size), ``metrics.jsonl``, TensorBoard events,
+``checkpoints/``, sample pages and ``curve.png``.
+
+A run that is killed at any moment and resumed goes through the same losses bit by bit: data order and random draws are
+functions of the seed and the step, and everything else is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import math
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vedere import config as configs
+from vedere.data.loader import Loader, LoaderConfig
+from vedere.data.mixture import seed_of
+from vedere.data.packing import PackLimits
+from vedere.errors import TrainingError
+from vedere.models.mono_internvl import MonoInternVL
+from vedere.text.tokenizer import Tokenizer
+from vedere.train.batch import Batch, make_batch
+from vedere.train.evaluate import held_out
+from vedere.train.flops import training_flops
+from vedere.train.losses import chunked_cross_entropy
+from vedere.train.monitor import Metrics, draw_curves, read_metrics
+from vedere.train.optim import Optimizer
+from vedere.train.precision import matmul_limit, training_dtype
+from vedere.train.provenance import provenance
+from vedere.train.run import RunConfig, Say, build_model, open_data, preparer
+from vedere.train.stages import StageConfig, set_trainable
+from vedere.train.state import read_checkpoint, write_checkpoint
+
+OnEvaluation = Callable[[MonoInternVL, Tokenizer, RunConfig, StageConfig, Path], None]
+
+
+class Interrupted(Exception):
+    """Ctrl-C: the state was saved."""
+
+
+def backward(model: MonoInternVL, batch: Batch) -> float:
+    """Weighted sum of the losses of a pack; its gradient is added to the parameters.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)
+    total = chunked_cross_entropy(hidden[batch.rows], model.decoder.head_weight, batch.targets, batch.weights)
+    value = float(total.detach())
+    if not math.isfinite(value):
+        raise TrainingError(f"loss {value} in a pack of samples {', '.join(batch.names[:8])}")
+    total.backward()
+    return value
+
+
+class Trainer:
+    """Runs a recipe in a directory.
+
+    Args:
+        config: What to do.
+        directory: Where results go.
+        resume: Continue from the newest checkpoint of ``directory``.
+        say: Receives messages for people.
+        progress: Called after each step with its metrics.
+        on_evaluation: Called with the model at each evaluation (sample pages).
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        directory: Path | str,
+        resume: bool = False,
+        say: Say = print,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        on_evaluation: OnEvaluation | None = None,
+    ) -> None:
+        if not config.stages:
+            raise TrainingError(f"recipe '{config.recipe}' has no stages; nothing would be trained")
+        self.config, self.directory, self.say = config, Path(directory), say
+        self.progress, self.on_evaluation = progress, on_evaluation
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.saved = read_checkpoint(self.directory / "checkpoints") if resume else None
+        if resume and self.saved is None:
+            say(f"nothing to resume in {self.directory}; starting from the beginning")
+        if not resume and (self.directory / "metrics.jsonl").exists():
+            raise TrainingError(
+                f"{self.directory} holds a run already; resume it (--resume) or choose another directory"
+            )
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.device = config.torch_device
+        self.dtype = training_dtype(config.precision, self.device)
+        model, self.tokenizer, self.language_model = build_model(config.model, config.seed, say)
+        self.model = model.to(self.device, self.dtype)
+        self.model.decoder.checkpoint_layers = config.checkpoint_layers
+        patterns = {pattern for stage in config.stages for pattern in stage.trains}
+        self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}
+        self.stop = False
+        self.write_description()
+
+    def write_description(self) -> None:
+        """Writes the resolved config and where the run came from."""
+        configs.save(self.config, self.directory / "config.json")
+        facts = provenance(self.model, self.config, self.device, self.dtype, self.language_model)
+        (self.directory / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+    def train(self) -> dict[str, Any]:
+        """Runs all stages that are left.
+
+        Returns:
+            The last metrics line and the place of the weights.
+
+        Raises:
+            TrainingError: a non-finite loss or gradient (names step and samples; the last checkpoint is kept).
+            Interrupted: after Ctrl-C, when everything is saved.
+        """
+        optimizer_state: dict[str, Tensor] = {}
+        if self.saved is not None:
+            tensors, optimizer_state, self.done = self.saved
+            own = dict(self.model.named_parameters())
+            for name, tensor in tensors.items():
+                own[name].data.copy_(tensor)
+            self.say(f"resuming after step {self.done['step']} in stage {self.config.stages[self.done['stage']].name}")
+        self.metrics = Metrics(self.directory, self.done["step"])
+        self.limit = matmul_limit(self.device, self.dtype)
+        with _catch_interrupt(self):
+            for index in range(self.done["stage"], len(self.config.stages)):
+                self.run_stage(index, optimizer_state)
+                optimizer_state = {}
+                last = index + 1 == len(self.config.stages)
+                if not last:
+                    self.done |= {"stage": index + 1, "step_in_stage": 0, "loader": None}
+        self.metrics.close()
+        lines = read_metrics(self.directory / "metrics.jsonl")
+        with contextlib.suppress(ImportError):
+            draw_curves(lines, self.directory / "curve.png", self.config.recipe)
+        return {
+            "last": next((line for line in reversed(lines) if "loss" in line), {}),
+            "directory": str(self.directory),
+        }
+
+    def run_stage(self, index: int, optimizer_state: dict[str, Tensor]) -> None:
+        """One stage, from wherever the state stands."""
+        stage = self.config.stages[index]
+        learning = set_trainable(self.model, stage.trains)
+        count = sum(dict(self.model.named_parameters())[name].numel() for name in learning)
+        self.say(
+            f"stage {stage.name}: {len(learning)} tensors, {count / 1e6:.1f} M parameters learn, {stage.steps} steps"
+        )
+        optimizer = Optimizer(self.model, stage.optim, stage.steps)
+        if optimizer_state:
+            optimizer.load_state(optimizer_state)
+        packs = self.packs(stage)
+        first = self.done["step_in_stage"]
+        for step in range(first, stage.steps):
+            self.one_step(stage, optimizer, packs)
+            self.done["step_in_stage"] = step + 1
+            last = step + 1 == stage.steps
+            every = self.config.eval_every
+            if last or (every and (step + 1) % every == 0):
+                self.evaluate(stage)
+            if last or self.stop or (step + 1) % self.config.save_every == 0:
+                self.save(optimizer)
+            if self.stop:
+                self.metrics.close()
+                raise Interrupted(f"stopped after step {self.done['step']}; continue with --resume")
+        self.loader.close()
+
+    def packs(self, stage: StageConfig) -> Iterator[Any]:
+        """The stage's stream of (pack, state)."""
+        limits = PackLimits(tokens=stage.pack_tokens, tiles=stage.pack_tiles)
+        config = LoaderConfig(
+            seed=seed_of(self.config.seed, stage.name),
+            limits=limits,
+            workers=self.config.workers,
+            on_error="skip" if self.config.on_error == "skip" else "raise",
+        )
+        self.loader = Loader(config, open_data(self.config, stage.data), preparer(self.config, stage, self.tokenizer))
+        if self.done["loader"]:
+            self.loader.resume(self.done["loader"])
+        return iter(self.loader)
+
+    def one_step(self, stage: StageConfig, optimizer: Optimizer, packs: Iterator[Any]) -> None:
+        """Draws packs, sums gradients, updates, logs."""
+        start = time.perf_counter()
+        step = self.done["step"]
+        tokens = targets = documents = visual = packs_used = 0
+        loss = weight = flops = waiting = 0.0
+        self.model.train()
+        while tokens < stage.tokens_per_step:
+            before = time.perf_counter()
+            pack, loader_state = next(packs)
+            rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
+            batch = make_batch(pack, stage, self.device, self.dtype, rng)
+            waiting += time.perf_counter() - before
+            try:
+                loss += backward(self.model, batch)
+            except TrainingError as error:
+                raise TrainingError(
+                    f"step {step}, stage {stage.name}: {error}; the last checkpoint is kept: lower the learning rate or "
+                    "look at these samples, then --resume"
+                ) from None
+            optimizer.collect()
+            weight += float(batch.weights.sum())
+            seen = int((batch.span_types != 0).sum())
+            flops += training_flops(self.model.decoder, batch.borders, seen, len(batch.targets))
+            tokens, targets, visual = tokens + len(batch.ids), targets + len(batch.targets), visual + seen
+            documents, packs_used = documents + len(batch.names), packs_used + 1
+        norm, rate = optimizer.step(weight)
+        seconds = time.perf_counter() - start
+        self.done |= {"step": step + 1, "tokens": self.done["tokens"] + tokens, "loader": loader_state}
+        values = {
+            "step": step + 1,
+            "stage": stage.name,
+            "loss": loss / weight,
+            "lr": rate,
+            "grad_norm": norm,
+            "tokens": self.done["tokens"],
+            "samples": documents,
+            "tokens_per_second": tokens / seconds,
+            "fill": tokens / (packs_used * stage.pack_tokens),
+            "target_share": targets / tokens,
+            "visual_share": visual / tokens,
+            "mfu": flops / seconds / self.limit,
+            "data_seconds": waiting,
+            "seconds": seconds,
+        }
+        self.metrics.write(values)
+        if self.progress is not None:
+            self.progress(values)
+
+    def evaluate(self, stage: StageConfig) -> None:
+        """Held-out loss and exact answers, and whatever `on_evaluation` makes."""
+        if not self.config.held_out:
+            return
+        self.model.eval()
+        parts = open_data(self.config, self.config.held_out)
+        prepare = preparer(self.config, stage, self.tokenizer)
+        results = held_out(self.model, parts, prepare, stage, self.config.eval_samples)
+        table = {name: {"loss": r.loss, "exact": r.exact, "samples": r.samples} for name, r in results.items()}
+        self.metrics.write({"step": self.done["step"], "tokens": self.done["tokens"], "held_out": table})
+        shown = "  ".join(f"{name} {result.exact:.0%}" for name, result in results.items())
+        self.say(f"held out after step {self.done['step']}: {shown}")
+        if self.on_evaluation is not None:
+            self.on_evaluation(self.model, self.tokenizer, self.config, stage, self.directory)
+
+    def save(self, optimizer: Optimizer) -> None:
+        """Writes a checkpoint of everything that any stage trains."""
+        parameters = dict(self.model.named_parameters())
+        tensors = {name: parameters[name].data for name in self.tuned}
+        write_checkpoint(
+            self.directory / "checkpoints",
+            self.done["step"],
+            tensors,
+            optimizer.state(),
+            dict(self.done),
+            self.config.keep,
+        )
+
+
+@contextlib.contextmanager
+def _catch_interrupt(trainer: Trainer) -> Iterator[None]:
+    """The first Ctrl-C lets the step finish and saves; a second one stops at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        if trainer.stop:
+            raise KeyboardInterrupt
+        trainer.stop = True
+        trainer.say("stopping after this step (once more to stop at once)")
+
+    try:
+        before = signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main thread: nothing to catch
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,158 @@
+"""A run's config, and the model, tokenizer and data that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from vedere.data.mixture import Part, open_meta
+from vedere.data.prepare import SamplePreparer
+from vedere.errors import ConfigError
+from vedere.models.checkpoints import load_model
+from vedere.models.decoder import Decoder
+from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
+from vedere.models.patches import PatchConfig
+from vedere.plan import TilingPolicy
+from vedere.text.chat import get_template
+from vedere.text.tokenizer import Tokenizer
+from vedere.train.precision import Precision
+from vedere.train.stages import StageConfig
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """Where a training starts.
+
+    Attributes:
+        language_model: Folder of the language model; empty: SmolLM2-135M-Instruct, fetched once.
+        start: Folder of a vision-language model to go on from; empty: experts are copied from the language model,
+            patches and projector are new.
+        template: Chat template.
+        patch_width: Width C of the patch embedding.
+        patch: Side of a patch in pixels.
+        tile: Side of a tile in pixels.
+        visual_attention: Visual attention experts (Mono-InternVL-1.5).
+    """
+
+    language_model: str = ""
+    start: str = ""
+    template: str = "smollm2"
+    patch_width: int = 256
+    patch: int = 14
+    tile: int = 112
+    visual_attention: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run: stages one after the other.
+
+    Attributes:
+        recipe: Name of the recipe that made this config.
+        data: Folder that the stages' data paths are relative to.
+        held_out: Meta JSON of held-out data, relative to ``data``; empty: none is measured.
+        model: Starting point.
+        stages: What happens.
+        seed: Of data order, augmentation and new weights.
+        precision: Number format of weights and activations.
+        threads: CPU threads; 0: torch's default.
+        workers: Data processes; 0: the training process prepares samples itself.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoint_layers: Recompute each layer in the backward pass instead of keeping its activations.
+        save_every: Steps between checkpoints.
+        eval_every: Steps between held-out measurements and sample pages; 0: only at the end of a stage.
+        eval_samples: Samples of each held-out data set.
+        keep: Checkpoints kept.
+        on_error: What to do with a bad sample: ``raise`` or ``skip`` (logged and counted).
+    """
+
+    recipe: str
+    data: str
+    held_out: str = ""
+    model: ModelSource = field(default_factory=ModelSource)
+    stages: tuple[StageConfig, ...] = ()
+    seed: int = 0
+    precision: Precision = "auto"
+    threads: int = 0
+    workers: int = 0
+    device: str = "auto"
+    checkpoint_layers: bool = False
+    save_every: int = 100
+    eval_every: int = 0
+    eval_samples: int = 64
+    keep: int = 2
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        """Checks what the fields' types do not.
+
+        Raises:
+            ConfigError: no stages, two of one name, or an unknown policy for bad samples.
+        """
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"stage names {names} are not unique; give every stage its own name")
+        if self.on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error '{self.on_error}'; expected raise or skip")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device to train on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL, Tokenizer, Path]:
+    """A monolithic model on a language model: experts copied, patches and projector new, or loaded from ``start``.
+
+    Args:
+        source: Starting point.
+        seed: Of new weights.
+        say: Receives a line before slow steps.
+
+    Returns:
+        (model in float32, tokenizer, folder of the language model).
+
+    Raises:
+        ConfigError: the language model's folder holds something else.
+    """
+    from vedere.models.sources import language_model
+
+    folder = language_model(source.language_model or None, say)
+    tokenizer = Tokenizer.load(folder)
+    if source.start:
+        model = load_model(source.start, torch.float32, language_model=folder)
+        if not isinstance(model, MonoInternVL):
+            raise ConfigError(f"{source.start} holds a {type(model).__name__}; training starts from a MonoInternVL")
+        return model, tokenizer, folder
+    base = load_model(folder, torch.float32)
+    if not isinstance(base, Decoder):
+        raise ConfigError(f"{folder} holds a {type(base).__name__}; expected a bare language model")
+    torch.manual_seed(seed)
+    decoder = replace(base.config, visual_ffn=True, visual_attention=source.visual_attention)
+    vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile)
+    model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
+    state = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
+    _, surplus = model.load_state_dict(state, strict=False)
+    if surplus:
+        raise ConfigError(f"the language model in {folder} has tensors that the model lacks: {surplus[:3]}")
+    model.copy_experts()
+    return model, tokenizer, folder
+
+
+def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> SamplePreparer:
+    """How the stage's samples are prepared."""
+    policy = TilingPolicy(tile=config.model.tile, patch=config.model.patch, max_tiles=stage.max_tiles)
+    return SamplePreparer(tokenizer=tokenizer, template=get_template(config.model.template), policy=policy)
+
+
+def open_data(config: RunConfig, relative: str) -> tuple[Part, ...]:
+    """Opens the data sets of a meta file, or of a folder that holds ``meta.json``."""
+    path = Path(config.data) / relative
+    return open_meta(path / "meta.json" if path.is_dir() else path)

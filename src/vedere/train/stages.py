@@ -1,0 +1,117 @@
+"""What a stage trains, declared as patterns over parameter names.
+
+EViP (Mono-InternVL, arXiv 2410.08202, sec. 3.3) is delta tuning: the language model is frozen while visual parameters
+learn. S1.1 and S1.2 train patch embedding, projector and visual feed-forward experts; S1.3 opens attention as well; S2 opens
+everything. A stage here names what learns with shell patterns (``decoder.layers.*.ffn.visual.*``); a pattern that matches
+nothing is an error, so a renamed parameter cannot silently freeze a stage.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from vedere.config import nearest
+from vedere.errors import ConfigError
+from vedere.train.losses import Averaging
+
+VISUAL_PARTS = ("vision.*", "projector.*", "decoder.layers.*.ffn.visual.*")
+TEXT_ATTENTION = ("decoder.layers.*.attention.text.*",)
+VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
+EVERYTHING = ("*",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW and its schedule.
+
+    Attributes:
+        lr: Peak learning rate.
+        lr_scale: (pattern, factor) pairs; the first pattern that matches a parameter scales its rate.
+        warmup: Warm-up steps; below 1, a share of all steps.
+        schedule: After warm-up: ``constant`` or ``cosine`` down to ``final``.
+        final: Last learning rate as a share of ``lr`` under ``cosine``.
+        weight_decay: On matrices only; norms, biases and tables are exempt.
+        beta1: First moment.
+        beta2: Second moment.
+        eps: Adam's epsilon.
+        clip: Largest global gradient norm; 0 switches clipping off.
+    """
+
+    lr: float = 1e-4
+    lr_scale: tuple[tuple[str, float], ...] = ()
+    warmup: float = 0.03
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final: float = 0.0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    clip: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of a recipe.
+
+    Attributes:
+        name: Shown in logs and run directories.
+        data: Meta JSON (or a folder that holds ``meta.json``), relative to the run's data folder.
+        trains: Patterns of the parameters that learn; everything else is frozen.
+        steps: Optimiser steps.
+        tokens_per_step: Packs are accumulated until a step has seen at least this many tokens.
+        pack_tokens: Most tokens of a pack.
+        pack_tiles: Most tiles of a pack.
+        max_tiles: Dynamic tiling limit of a picture, thumbnail not counted.
+        averaging: Loss averaging.
+        position_mode: ``default``, ``v2pe_fix`` or ``v2pe_rnd``.
+        v2pe_delta: The fixed delta of ``v2pe_fix``.
+        optim: Optimiser and schedule.
+    """
+
+    name: str
+    data: str
+    trains: tuple[str, ...] = VISUAL_PARTS
+    steps: int = 1000
+    tokens_per_step: int = 4096
+    pack_tokens: int = 4096
+    pack_tiles: int = 64
+    max_tiles: int = 1
+    averaging: Averaging = "token"
+    position_mode: Literal["default", "v2pe_fix", "v2pe_rnd"] = "default"
+    v2pe_delta: float = 1.0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+def set_trainable(model: nn.Module, patterns: Sequence[str]) -> list[str]:
+    """Makes exactly the matching parameters learn.
+
+    Args:
+        model: Any module.
+        patterns: Shell patterns over parameter names.
+
+    Returns:
+        Names of the parameters that learn now, in model order.
+
+    Raises:
+        ConfigError: a pattern that matches no parameter, or no pattern at all.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"pattern '{pattern}' matches no parameter of {type(model).__name__}{nearest(pattern, names)} "
+                "(a visual attention pattern needs a model with visual_attention)"
+            )
+    if not patterns:
+        raise ConfigError("a stage must train something: 'trains' is empty")
+    learning = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns))
+        if parameter.requires_grad:
+            learning.append(name)
+    return learning

@@ -1,0 +1,176 @@
+"""A model and the padded batch that it was recorded with: what all kinds of model folders have in common.
+
+Rows of a batch become documents of one pack; positions under a mask of 0 are left out, and their outputs are not compared.
+Visual positions are those of the image-context id, which stands in no file of the original layout.
+
+Axes: B rows, L padded length, T packed tokens, N tiles, P tokens a tile, D width.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from vedere.errors import CheckpointError
+from vedere.models.checkpoints import load_model
+from vedere.models.vision_language import VisionLanguageModel
+from vedere.plan import SpanKind
+from vedere.train.losses import chunked_cross_entropy, next_token_targets
+from vedere.verify.check import FEATURES, LOSSES, Check, Recording
+from vedere.verify.greedy import Runner
+
+IMAGE_CONTEXT = 500
+IMAGE_START = 501
+IMAGE_END = 502
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """Rows of a padded batch as documents of a pack."""
+
+    ids: Tensor  # [T]
+    positions: Tensor  # [T]: column in the batch
+    span_types: Tensor  # [T]
+    borders: list[int]
+    mask: Tensor  # [B, L] bool
+
+    @property
+    def length(self) -> int:
+        """Length that the original saw, padding included."""
+        return self.mask.shape[1]
+
+
+def pack_rows(ids_BL: Tensor, mask_BL: Tensor | None = None) -> PackedRows:
+    """Packs the rows of a batch; ``mask_BL`` is 1 at real tokens, None where all are."""
+    mask = torch.ones_like(ids_BL, dtype=torch.bool) if mask_BL is None else mask_BL.bool()
+    ids = ids_BL[mask].long()
+    columns = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)[mask]
+    borders = [0, *itertools.accumulate(mask.sum(1).tolist())]
+    return PackedRows(ids, columns, visual_types(ids), borders, mask)
+
+
+def visual_types(ids: Tensor) -> Tensor:
+    """`SpanKind` of every id: visual exactly at the image-context id."""
+    return torch.where(ids == IMAGE_CONTEXT, int(SpanKind.VISUAL), int(SpanKind.TEXT))
+
+
+def image_blocks(ids_T: Tensor) -> list[tuple[int, int]]:
+    """(start, length) of every run of visual positions."""
+    visual = (ids_T == IMAGE_CONTEXT).int()
+    edges = torch.cat([visual.new_zeros(1), visual, visual.new_zeros(1)]).diff()
+    starts, ends = (edges == 1).nonzero().squeeze(1), (edges == -1).nonzero().squeeze(1)
+    return [(start, end - start) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+class Assembly:
+    """A recorded model folder, loaded in float32.
+
+    Args:
+        recording: Its recorded tensors.
+
+    Raises:
+        CheckpointError: weights that cannot be loaded, or another kind of model.
+    """
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        model = load_model(recording.directory, dtype=torch.float32)
+        if not isinstance(model, VisionLanguageModel):
+            raise CheckpointError(f"{recording.directory} holds a {type(model).__name__} without vision; nothing to verify")
+        self.model = model
+        self.runner = Runner(model)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """All tiles, ``[N, 3, S, S]``."""
+        return self.recording.take("pixel_values")
+
+    @cached_property
+    def features(self) -> Tensor:
+        """Features of all tiles, ``[N, P, D]``."""
+        return self.model.encode(self.pixels)
+
+    @cached_property
+    def shown(self) -> Tensor:
+        """Features of the tiles whose flag is 1: padding tiles are dropped before anything is placed."""
+        if "image_flags" not in self.recording:
+            return self.features
+        return self.features[self.recording.take("image_flags").flatten() == 1]
+
+    @cached_property
+    def batch(self) -> PackedRows:
+        """The recorded batch."""
+        mask = self.recording.take("attention_mask") if "attention_mask" in self.recording else None
+        return pack_rows(self.recording.take("input_ids"), mask)
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """Hidden states of the batch, ``[T, D]``."""
+        return self.run(self.batch, self.shown)
+
+    def run(self, rows: PackedRows, features: Tensor | None, record: list[Tensor] | None = None) -> Tensor:
+        """Hidden states of packed rows with these features in their visual positions."""
+        embeds = self.model.place(rows.ids, rows.span_types, features)
+        return self.runner.hidden(embeds, rows.positions, rows.borders, rows.span_types, rows.length, record=record)
+
+    def features_for(self, ids: Tensor) -> Tensor | None:
+        """The first features, as many as ``ids`` have visual positions."""
+        places = int((ids == IMAGE_CONTEXT).sum())
+        return self.shown.flatten(0, 1)[:places] if places else None
+
+    @cached_property
+    def first_row(self) -> tuple[Tensor, list[Tensor]]:
+        """Row 0 alone, without padding: hidden states after the norm, and the input of every layer with that result."""
+        batch = self.batch
+        rows = pack_rows(batch.ids[: batch.borders[1]][None])
+        record: list[Tensor] = []
+        return self.run(rows, self.features_for(rows.ids), record), record
+
+    def prompt(self) -> tuple[Tensor, Tensor | None]:
+        """The recorded prompt ``[T]``, and the features of its first tiles."""
+        ids = self.recording.take("prompt_ids")[0].long()
+        features = None
+        if "prompt_num_tiles" in self.recording:
+            tiles = int(self.recording.take("prompt_num_tiles").flatten()[0])
+            features = self.shown[:tiles] if tiles else None
+        return ids, features
+
+    def generate(self, runner: Runner, new: int, cached: bool = True, last_logits: list[Tensor] | None = None) -> Tensor:
+        """Greedy ids ``[1, new]`` for the recorded prompt."""
+        ids, features = self.prompt()
+        return runner.greedy(ids, torch.arange(len(ids)), visual_types(ids), features, new, cached, last_logits)[None]
+
+    def loss(self) -> Tensor:
+        """Mean cross-entropy over all targets of the batch, ``[1]``."""
+        labels = self.recording.take("labels")[self.batch.mask].long()
+        rows, targets = next_token_targets(labels, self.batch.borders)
+        weights = torch.ones(len(rows))
+        total = chunked_cross_entropy(self.hidden[rows], self.model.decoder.head_weight, targets, weights)
+        return (total / weights.sum())[None]
+
+    def features_check(self, name: str, compute: Callable[[], Tensor]) -> Iterator[Check]:
+        """A check of features or logits, if ``name`` is recorded."""
+        if name in self.recording:
+            yield self.recording.compare(name, compute, "absolute", FEATURES)
+
+    def batch_checks(self) -> Iterator[Check]:
+        """Logits of the batch and of its first row, and the loss, in the order in which the original ran."""
+        recording, logits = self.recording, self.model.decoder.logits
+        if "logits" in recording:
+            yield recording.compare(
+                "logits", lambda: logits(self.hidden), "absolute", FEATURES, lambda recorded: recorded[self.batch.mask]
+            )
+        if "loss" in recording:
+            yield recording.compare("loss", self.loss, "relative", LOSSES)
+        yield from self.features_check("logits_row0_unpadded", lambda: logits(self.first_row[0])[None])
+
+    def generation_check(self) -> Iterator[Check]:
+        """Greedy ids, on the instance that ran the batch before."""
+        if "generated_ids" in self.recording:
+            new = self.recording.tensors["generated_ids"].shape[-1]
+            yield self.recording.compare("generated_ids", lambda: self.generate(self.runner, new), "mismatches")

@@ -1,0 +1,121 @@
+"""Which kind of recorded folder a directory is, by its files and keys; adding a kind is one file and one line here.
+
+The rules are tried in order and the first that fits decides. Kinds without a function are recognised, so that the message
+can say what was found, but not verified yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vedere.errors import CheckpointError
+from vedere.models.shards import read_file, read_tensors
+from vedere.verify import chat_templates, internvl, loss_reweighting, mono, preprocessing, v2pe, v2pe_positions
+from vedere.verify.check import IO, Check
+
+Checks = Callable[[Path], Iterator[Check]]
+
+
+class Clues:
+    """What a directory holds, read only as far as a rule asks.
+
+    Args:
+        directory: The folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.directory / name).is_file()
+
+    @cached_property
+    def recorded(self) -> frozenset[str]:
+        """Names in ``io.safetensors``; empty without that file."""
+        return frozenset(read_file(self.directory / IO)[0]) if self.has(IO) else frozenset()
+
+    @cached_property
+    def weights(self) -> frozenset[str]:
+        """Names of the weights; empty without weights."""
+        try:
+            return frozenset(read_tensors(self.directory))
+        except CheckpointError:
+            return frozenset()  # the kind's own loader says what is wrong
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.json``; empty if it is missing or no object."""
+        try:
+            data = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    def fractional(self) -> bool:
+        """Whether config.json asks for V2PE."""
+        llm = self.config.get("llm_config")
+        scaling = llm.get("rope_scaling") if isinstance(llm, dict) else None
+        version = str(self.config.get("rope_pos_id_version", "default"))
+        return version.startswith("v2pe") or (isinstance(scaling, dict) and scaling.get("type") == "v2pe")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of recorded folder.
+
+    Attributes:
+        name: As messages call it.
+        fits: Its rule.
+        checks: Verifies a folder; None where this version cannot.
+    """
+
+    name: str
+    fits: Callable[[Clues], bool]
+    checks: Checks | None
+
+
+def _holds(names: frozenset[str], part: str) -> bool:
+    return any(part in name for name in names)
+
+
+KINDS = (
+    Kind("chat templates", lambda c: c.has(chat_templates.DIALOGUES), chat_templates.checks),
+    Kind("preprocessing", lambda c: c.has(preprocessing.IMAGES), preprocessing.checks),
+    Kind("V2PE position ids", lambda c: c.has(v2pe_positions.INDEX), v2pe_positions.checks),
+    Kind("preference loss", lambda c: "step0.policy_logits" in c.recorded, None),
+    Kind("loss re-weighting", lambda c: "l0.labels" in c.recorded, loss_reweighting.checks),
+    Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks),
+    Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks),
+    Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", None),
+    Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), None),
+    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
+    Kind("InternVL", lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded), internvl.checks),
+)
+
+
+def recognise(directory: Path | str) -> Kind:
+    """The kind of a recorded folder that this version can verify.
+
+    Raises:
+        CheckpointError: no such folder, none of the kinds, or one that is not verified yet.
+    """
+    directory = Path(directory)
+    known = ", ".join(kind.name for kind in KINDS if kind.checks)
+    if not directory.is_dir():
+        raise CheckpointError(f"no folder {directory}; give one with recorded outputs (kinds verified here: {known})")
+    clues = Clues(directory)
+    for kind in KINDS:
+        if kind.fits(clues):
+            if kind.checks is None:
+                raise CheckpointError(
+                    f"{directory} is a recording of kind '{kind.name}', which this version cannot verify; it verifies: {known}"
+                )
+            return kind
+    found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:10]) or "nothing"
+    raise CheckpointError(f"{directory} is no recording that is known here (found: {found}); kinds verified here: {known}")

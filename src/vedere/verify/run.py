@@ -1,0 +1,117 @@
+"""Runs a verification and writes it down, as lines or as one object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vedere.verify.check import Check
+from vedere.verify.kinds import recognise
+
+_MEASURES = {"absolute": "max abs error", "relative": "max rel error", "mismatches": "mismatches"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of one folder.
+
+    Attributes:
+        directory: The folder.
+        kind: What it was recognised as.
+        checks: One for every recorded tensor or table that is compared.
+        inputs: Names of what was recorded as input only.
+    """
+
+    directory: Path
+    kind: str
+    checks: tuple[Check, ...]
+    inputs: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is something to compare and all of it passes."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+
+def verify(directory: Path | str, tolerance: float | None = None) -> Report:
+    """Compares a folder of recorded outputs with what vedere computes.
+
+    Args:
+        directory: The folder.
+        tolerance: Replaces the default tolerance of all numeric comparisons.
+
+    Raises:
+        CheckpointError: a folder that cannot be verified.
+    """
+    directory = Path(directory)
+    kind = recognise(directory)
+    assert kind.checks is not None  # `recognise` refuses the others
+    found = [check.with_tolerance(tolerance) for check in kind.checks(directory)]
+    compared = tuple(check for check in found if check.measure != "input")
+    return Report(directory, kind.name, compared, tuple(check.name for check in found if check.measure == "input"))
+
+
+def lines(report: Report) -> list[str]:
+    """The report for people: one line a check, the inputs, the sum."""
+    width = max([len(check.name) for check in report.checks], default=0)
+    shapes = [_shape(check.shape) for check in report.checks]
+    shape_width = max([len(shape) for shape in shapes], default=0)
+    written = [f"{report.directory}: {report.kind}"]
+    for check, shape in zip(report.checks, shapes, strict=True):
+        verdict = "pass" if check.passed else "FAIL"
+        measure = _MEASURES[check.measure]
+        error, tolerance = _number(check, check.error), _number(check, check.tolerance)
+        note = f"  {check.note}" if check.note else ""
+        written.append(
+            f"{verdict}  {check.name:<{width}}  {shape:<{shape_width}}  {measure} {error:>7}  tolerance {tolerance}{note}"
+        )
+    if report.inputs:
+        written.append(f"inputs, not compared: {', '.join(_folded(report.inputs))}")
+    failed = sum(not check.passed for check in report.checks)
+    written.append(f"{len(report.checks) - failed} of {len(report.checks)} pass, {failed} fail")
+    return written
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """The report as plain data for JSON; errors that are no numbers are null."""
+    return {
+        "directory": str(report.directory),
+        "kind": report.kind,
+        "passed": report.passed,
+        "checks": [
+            {
+                "name": check.name,
+                "shape": list(check.shape),
+                "measure": check.measure,
+                "error": check.error if math.isfinite(check.error) else None,
+                "tolerance": check.tolerance,
+                "passed": check.passed,
+                "note": check.note,
+            }
+            for check in report.checks
+        ],
+        "inputs": list(report.inputs),
+    }
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _number(check: Check, value: float) -> str:
+    if check.measure == "mismatches" and math.isfinite(value):
+        return str(int(value))
+    return f"{value:.1e}" if value else "0"
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    """Names that differ in their first part only are given once: ``l0.labels, l1.labels`` is ``*.labels (2)``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rsplit(".", 1)[-1] if "." in name else name, []).append(name)
+    return [
+        f"*.{last} ({len(members)})" if len(members) > 3 else ", ".join(members) for last, members in groups.items()
+    ]

@@ -1,0 +1,430 @@
+"""Laws of the loader: resumed equals uninterrupted, order whatever the timing, and no failure that hangs or is lost."""
+
+import io
+import itertools
+import json
+import logging
+import os
+import pickle
+import random
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loader_samples import Numbered, prepare, prepare_longer, prepare_or_die, prepare_with_a_bug
+from PIL import Image
+
+import vedere.data.loader
+from vedere.data.formats import DatasetInfo, JsonlRecords
+from vedere.data.loader import Loader, LoaderConfig
+from vedere.data.mixture import Part
+from vedere.data.packing import PackLimits
+from vedere.data.prepare import SamplePreparer
+from vedere.data.shards import ShardWriter, TarRecords
+from vedere.errors import ConfigError, RecordError, TrainingError, VedereError
+from vedere.plan import HDPolicy, SpanKind, SquarePolicy, TilingPolicy
+from vedere.text.chat import get_template
+from vedere.text.tokenizer import Tokenizer
+
+LIMITS = PackLimits(tokens=40, tiles=5, open_bins=3)
+
+
+def parts(*sizes, bad=(), repeat=1.0):
+    return [
+        Part(name=name, records=Numbered(name, size, bad), repeat=repeat)
+        for name, size in zip("abc", sizes, strict=False)
+    ]
+
+
+def config(**keywords):
+    return LoaderConfig(**{"limits": LIMITS, **keywords})
+
+
+def content(pack):
+    """All of a pack as something that compares."""
+    arrays = (pack.ids, pack.labels, pack.segments, pack.span_types, pack.tiles, pack.weights)
+    return [(str(a.dtype), a.shape, a.tobytes()) for a in arrays] + [pack.spans, pack.names]
+
+
+def take(loader, count=None):
+    iterator = iter(loader)
+    try:
+        return [(content(pack), json.loads(json.dumps(state))) for pack, state in itertools.islice(iterator, count)]
+    finally:
+        iterator.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 15), min_size=1, max_size=3),
+    repeat=st.sampled_from([1.0, 1.5]),
+    epochs=st.sampled_from([None, 1, 3]),
+    shard=st.sampled_from([(0, 1), (1, 2)]),
+    bad=st.sets(st.integers(0, 15), max_size=3),
+    cut=st.integers(0, 24),
+)
+def test_resumed_equals_uninterrupted(sizes, repeat, epochs, shard, bad, cut):
+    bad = tuple(bad) if max(sizes) > len(bad) + 3 else ()
+
+    def loader():
+        settings = config(epochs=epochs, rank=shard[0], world=shard[1], on_error="skip", skip_limit=50)
+        return Loader(settings, parts(*sizes, bad=bad, repeat=repeat), prepare)
+
+    whole = take(loader(), 25)
+    if not whole:
+        return
+    cut = min(cut, len(whole) - 1)
+    assert take(loader().resume(whole[cut][1]), 25 - cut - 1) == whole[cut + 1 :]
+
+
+def test_the_beginning_is_a_state_too_and_iterating_again_continues():
+    loader = Loader(config(), parts(30), prepare)
+    start = json.loads(json.dumps(loader.state))
+    whole = take(loader, 10)
+    assert loader.state["packs"] == 10
+    assert take(loader, 5) == take(Loader(config(), parts(30), prepare).resume(whole[-1][1]), 5)
+    assert take(Loader(config(), parts(30), prepare).resume(start), 10) == whole
+
+
+def test_all_ranks_together_see_each_sample_once():
+    names = Counter()
+    for rank in range(3):
+        for pack, _ in Loader(config(epochs=1, rank=rank, world=3), parts(20, 9), prepare):
+            names.update(pack.names)
+            assert len(pack.ids) <= LIMITS.tokens
+            assert len(pack.tiles) <= LIMITS.tiles
+    assert names == Counter([f"a#{k}" for k in range(20)] + [f"b#{k}" for k in range(9)])
+
+
+def test_epochs_bring_other_random_numbers():
+    packs = [pack for pack, _ in Loader(config(epochs=2), parts(1), prepare)]
+    assert [name for pack in packs for name in pack.names] == ["a#0", "a#0"]
+    ids = [tuple(pack.ids[a:b]) for pack in packs for a, b in itertools.pairwise(pack.segments)]
+    assert len(set(ids)) == 2
+
+
+# -------------------------------------------------------------------------------------------------------------- workers
+
+
+@pytest.mark.timeout(120)
+def test_workers_give_the_same_packs_in_turn_and_resume_in_new_processes():
+    alone = take(Loader(config(), parts(30, 11), prepare), 8)
+    assert take(Loader(config(workers=1), parts(30, 11), prepare), 8) == alone
+
+    both = take(Loader(config(workers=2, seed=3), parts(30, 11), prepare), 13)
+    shards = [take(Loader(config(seed=3, rank=rank, world=2), parts(30, 11), prepare), 7) for rank in range(2)]
+    turns = [shards[number % 2][number // 2][0] for number in range(13)]
+    assert [pack for pack, _ in both] == turns
+    assert take(Loader(config(workers=2, seed=3), parts(30, 11), prepare).resume(both[6][1]), 6) == both[7:]
+
+
+@pytest.mark.timeout(120)
+def test_a_finite_stream_ends_and_leaves_no_process():
+    loader = Loader(config(workers=2, epochs=1), parts(20), prepare)
+    iterator = iter(loader)
+    first, _ = next(iterator)
+    pids = loader.pids
+    assert len(pids) == 2
+    names = Counter(first.names)
+    for pack, _ in iterator:
+        names.update(pack.names)
+    assert names == Counter(f"a#{k}" for k in range(20))
+    assert loader.pids == ()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_worker_is_noticed():
+    loader = Loader(config(workers=2), parts(30), prepare)
+    iterator = iter(loader)
+    next(iterator)
+    os.kill(loader.pids[1], signal.SIGKILL)
+    with pytest.raises(TrainingError, match=r"data worker 1 \(process \d+\) died: killed by SIGKILL; look for"):
+        for _ in iterator:  # endless: only the error ends it
+            pass
+    assert loader.pids == ()
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_dies_while_it_is_waited_for():
+    with pytest.raises(TrainingError, match="killed by SIGKILL"):
+        list(Loader(config(workers=1, epochs=1), parts(30), prepare_or_die))
+
+
+ABANDON = """
+import os, signal
+from loader_samples import Numbered, prepare
+from vedere.data.loader import Loader, LoaderConfig
+from vedere.data.mixture import Part
+
+if __name__ == "__main__":
+    loader = Loader(LoaderConfig(workers=2), [Part(name="a", records=Numbered("a", 100))], prepare)
+    iterator = iter(loader)
+    next(iterator)
+    print(*loader.pids, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for a process that is no child needs Linux")
+def test_workers_end_when_the_main_process_is_killed(tmp_path):
+    (tmp_path / "abandon.py").write_text(ABANDON)
+    paths = [str(Path(__file__).parent), str(Path(vedere.data.loader.__file__).parents[2])]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "abandon.py")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2
+    for pid in pids:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        assert select.select([handle], [], [], 60)[0], "the worker is still running"
+        os.close(handle)
+
+
+@pytest.mark.timeout(120)
+def test_errors_of_workers_arrive_as_they_are():
+    with pytest.raises(RecordError, match=r"^a.jsonl:14: bad on purpose$"):
+        list(Loader(config(workers=1, epochs=1), parts(30, bad=(13,)), prepare))
+    with pytest.raises(VedereError, match=r"(?s)data worker 0 failed:.*KeyError: 'no such thing'.*sample 'a#13'"):
+        list(Loader(config(workers=1, epochs=1), parts(30), prepare_with_a_bug))
+
+
+def test_what_cannot_be_sent_to_a_worker_is_said():
+    with pytest.raises(ConfigError, match=r"cannot be sent to a worker.*workers=0"):
+        next(iter(Loader(config(workers=1), parts(30), lambda sample, rng: prepare(sample, rng))))
+
+
+# --------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_raise_names_the_sample_and_keeps_the_last_state():
+    loader = Loader(config(epochs=1), parts(40, bad=(13,)), prepare)
+    with pytest.raises(RecordError, match=r"^a.jsonl:14: bad on purpose$"):
+        list(loader)
+    assert loader.state["packs"] > 0
+    last = json.loads(json.dumps(loader.state))
+    continued = Loader(config(epochs=1, on_error="skip"), parts(40, bad=(13,)), prepare).resume(last)
+    names = [name for pack, _ in continued for name in pack.names]
+    assert "a#13" not in names
+    assert continued.skipped == 1
+
+
+def test_errors_of_preparation_name_sample_and_place():
+    small = PackLimits(tokens=10, tiles=5)
+    with pytest.raises(RecordError, match=r"^a.jsonl:\d+: sample 'a#\d+': .* has \d+ tokens, a pack holds 10"):
+        list(Loader(config(limits=small, epochs=1), parts(30), prepare))
+    with pytest.raises(KeyError) as error:
+        list(Loader(config(epochs=1), parts(30), prepare_with_a_bug))
+    assert error.value.__notes__ == ["while preparing sample 'a#13' of a.jsonl:14"]
+
+
+def test_skipping_is_counted_logged_and_bounded(caplog):
+    with caplog.at_level(logging.WARNING, "vedere.data"):
+        loader = Loader(config(epochs=1, on_error="skip"), parts(30, bad=(3, 13)), prepare)
+        names = Counter(name for pack, _ in loader for name in pack.names)
+    assert names == Counter(f"a#{k}" for k in range(30) if k not in (3, 13))
+    assert loader.skipped == 2
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "skipped a bad sample: a.jsonl:14: bad on purpose",
+        "skipped a bad sample: a.jsonl:4: bad on purpose",
+    ]
+    with pytest.raises(RecordError, match=r"5 bad samples in a row, the last: a.jsonl"):
+        list(Loader(config(on_error="skip", skip_limit=5), parts(9, bad=tuple(range(9))), prepare))
+
+
+def test_states_of_other_streams_are_refused():
+    state = take(Loader(config(), parts(30), prepare), 3)[-1][1]
+    with pytest.raises(TrainingError, match="seed: saved 0, now 1; workers: saved 1, now 2"):
+        Loader(config(seed=1, workers=2), parts(30), prepare).resume(state)
+    with pytest.raises(TrainingError, match=r"data sets: saved \[\['a', 30, 1.0, None\]\], now"):
+        Loader(config(), parts(31), prepare).resume(state)
+    for wrong in ({}, {"version": 99}, {"version": 1}, None):
+        with pytest.raises(TrainingError, match="not a loader state of version 1"):
+            Loader(config(), parts(30), prepare).resume(wrong)
+    with pytest.raises(TrainingError, match=r"had \d+ tokens and \d tiles when the state was saved, now"):
+        next(iter(Loader(config(), parts(30), prepare_longer).resume(state)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": -1}, "workers -1; expected at least 0"),
+        ({"prefetch": 0}, "prefetch 0; expected at least 1"),
+        ({"rank": 2, "world": 2}, "rank 2 of a world of 2"),
+    ],
+)
+def test_impossible_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        LoaderConfig(**settings)
+
+
+# ------------------------------------------------------------------------------------------------------------ preparing
+
+TEMPLATE = "internvl2_5"
+POLICY = TilingPolicy(tile=56, patch=14, downsample=2, max_tiles=6)  # 4 tokens a tile
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """Bytes as tokens, plus the template's special strings."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Inner
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Inner(models.BPE(vocab={letter: k for k, letter in enumerate(alphabet)}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    special = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
+    inner.add_special_tokens([AddedToken(text, special=True) for text in special])
+    folder = tmp_path_factory.mktemp("tokenizer")
+    inner.save(str(folder / "tokenizer.json"))
+    return Tokenizer.load(folder)
+
+
+def picture(width=120, height=60, seed=0, form="JPEG"):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, form)
+    return buffer.getvalue()
+
+
+def clip(path, frames=12):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(frames):
+            image = Image.new("RGB", (64, 48), (number * 20, 0, 0))
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def records(tmp_path):
+    (tmp_path / "wide.jpg").write_bytes(picture())
+    (tmp_path / "tall.jpg").write_bytes(picture(60, 180, 1))
+    clip(tmp_path / "clip.mp4")
+
+    def line(identity, question, answer="Yes.", **media):
+        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+        return json.dumps({"id": identity, **media, "conversations": turns})
+
+    lines = [
+        line("one", "Wide?", image="wide.jpg"),
+        line("two", "Compare <image> and <image>", image=["wide.jpg", "tall.jpg"]),
+        line("text", "Hello?"),
+        line("clip", "Moving?", video="clip.mp4", clip=[0, 2]),
+        line("gone", "Where?", image="gone.jpg"),
+        line("mute", "Why?", answer=" "),
+    ]
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join(lines))
+    return JsonlRecords(path, root=tmp_path, info=DatasetInfo(name="mixed", augment=True))
+
+
+class Only:
+    """One record of others."""
+
+    def __init__(self, records, index):
+        self.records, self.index = records, index
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, _):
+        return self.records[self.index]
+
+
+def test_samples_become_documents(tokenizer, records):
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY, frames=(3, 5))
+    one, two, text, video = (preparer(records[k], random.Random(0)) for k in range(4))
+    assert len(one.tiles) == 3  # 2 x 1 and the thumbnail
+    assert len(two.tiles) == 3 + 4  # the limit of 6 is shared: 2 x 1 and 1 x 3, and their thumbnails
+    assert text.tiles.shape == (0, 3, 56, 56)
+    assert 3 <= len(video.tiles) <= 5
+    for document in (one, two, text, video):
+        assert np.count_nonzero(document.span_types == SpanKind.VISUAL) == 4 * len(document.tiles)
+        assert tokenizer.decode(document.ids[document.labels != -100], skip_special=False) == "Yes.<|im_end|>"
+
+
+def test_preparation_depends_on_the_random_numbers_only(tokenizer, records):
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
+    sent = pickle.loads(pickle.dumps(preparer))
+    for index in (0, 3):
+        first, second = (p(records[index], random.Random(5)) for p in (preparer, sent))
+        np.testing.assert_array_equal(first.ids, second.ids)
+        np.testing.assert_array_equal(first.tiles, second.tiles)
+    pixels = {preparer(records[0], random.Random(seed)).tiles.tobytes() for seed in range(3)}
+    assert len(pixels) > 1  # the data set asks for augmentation
+    plain = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY, augment="never")
+    assert len({plain(records[0], random.Random(seed)).tiles.tobytes() for seed in range(3)}) == 1
+
+
+def test_a_data_set_has_its_own_template_and_tile_limit(tokenizer, records):
+    records.info = DatasetInfo(name="mixed", max_tiles=1, template="phi3-chat")
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
+    document = preparer(records[0], random.Random(0))
+    assert len(document.tiles) == 1
+    assert "<|user|>" in tokenizer.decode(document.ids)
+    square = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=SquarePolicy(tile=56))
+    assert len(square(records[1], random.Random(0)).tiles) == 2
+
+
+def test_bad_samples_are_named_with_their_place(tokenizer, records, tmp_path):
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
+    (tmp_path / "tall.jpg").write_bytes(picture(60, 180)[:300])
+    found = {}
+    for index in range(len(records)):
+        limits = PackLimits(tokens=2000, tiles=40)
+        loader = Loader(LoaderConfig(epochs=1, limits=limits), [Part(name="x", records=Only(records, index))], preparer)
+        try:
+            assert len(list(loader)) == 1
+        except RecordError as error:
+            found[index] = str(error)
+    assert sorted(found) == [1, 4, 5]
+    for index, words in (
+        (1, "tall.jpg.*truncated|tall.jpg.*damaged"),
+        (4, "gone.jpg.*does not exist"),
+        (5, "no answer text"),
+    ):
+        identity = json.loads(records.path.read_text().splitlines()[index])["id"]
+        assert found[index].startswith(f"{records.path}:{index + 1}: sample 'mixed#{identity}': ")
+        assert re.search(words, found[index])
+
+
+def test_pictures_inside_shards(tokenizer, tmp_path):
+    with ShardWriter(tmp_path / "tars") as writer:
+        writer.write("good", {"png": picture(form="PNG"), "txt": "noise"})
+        writer.write("bad", {"png": picture(form="PNG")[:100], "txt": "noise"})
+    records = TarRecords(writer.paths)
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
+    assert len(preparer(records[0], random.Random(0)).tiles) == 3
+    with pytest.raises(VedereError, match=r"shard-000000.tar:bad.png: "):
+        preparer(records[1], random.Random(0))
+
+
+def test_impossible_preparers(tokenizer):
+    template = get_template(TEMPLATE)
+    with pytest.raises(ConfigError, match="1 <= least <= most"):
+        SamplePreparer(tokenizer=tokenizer, template=template, policy=POLICY, frames=(4, 2))
+    with pytest.raises(ConfigError, match="an HDPolicy has no 8-bit tiles"):
+        SamplePreparer(tokenizer=tokenizer, template=template, policy=HDPolicy())

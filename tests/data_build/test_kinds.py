@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vedere.data.build import captions, drawings, handwriting, nlvr, scenes, words
+from vedere.data.build.canvas import COLOURS, GROUNDS, LARGE, apart, ground_for, new_canvas, outline, shade
+from vedere.data.build.record import SIDE, article, stream, weighted_order
+
+LAWS = settings(max_examples=40, deadline=None)
+SEEDS = st.integers(0, 10**6)
+
+
+def nearest_colour(pixel):
+    return min(GROUNDS, key=lambda name: sum((int(a) - b) ** 2 for a, b in zip(pixel, GROUNDS[name], strict=True)))
+
+
+def scene_and_item(seed):
+    item = next(scenes.make("train", 1, seed, Path()))
+    return scenes.draw_scene(stream(seed, "scenes", "train", 0)), item
+
+
+# --- scenes ---------------------------------------------------------------------------------------------------------
+
+
+@LAWS
+@given(SEEDS)
+def test_a_scene_shows_what_it_says(seed):
+    scene, item = scene_and_item(seed)
+    pixels = np.asarray(item.image)
+    for shape in scene.shapes:
+        patch = pixels[
+            int(shape.y * SIDE) - 1 : int(shape.y * SIDE) + 2, int(shape.x * SIDE) - 1 : int(shape.x * SIDE) + 2
+        ]
+        assert nearest_colour(patch.reshape(-1, 3).mean(0)) == shape.colour
+    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1]].mean(0)
+    assert nearest_colour(corners) == scene.ground
+
+
+@LAWS
+@given(SEEDS)
+def test_shapes_stay_inside_and_apart(seed):
+    scene, _ = scene_and_item(seed)
+    boxes = []
+    for shape in scene.shapes:
+        points = np.array(outline(shape.name, (shape.x, shape.y), shape.radius, shape.angle))
+        assert points.min() > 0
+        assert points.max() < 1
+        boxes.append((points.min(0), points.max(0)))
+        assert all(apart(shape.colour, scene.ground) for shape in scene.shapes)
+    for index, (low, high) in enumerate(boxes):
+        for other_low, other_high in boxes[index + 1 :]:
+            assert (low > other_high).any() or (high < other_low).any()
+    assert len({shape.text for shape in scene.shapes}) == len(scene.shapes)
+
+
+@LAWS
+@given(SEEDS)
+def test_scene_answers_follow_from_the_shapes(seed):
+    scene, item = scene_and_item(seed)
+    shapes = scene.shapes
+    by_text = {shape.text: shape for shape in shapes}
+    for ask in item.asks:
+        asked = [shape for shape in shapes if shape.name in ask.question]
+        if ask.question_type == "count":
+            assert scenes.NUMBER_WORDS.index(ask.answer) == len(shapes)
+        elif ask.question_type == "exists":
+            look = ask.question.removesuffix("?").split()[-2:]
+            assert (ask.answer == "yes") == (" ".join(look) in by_text)
+        elif ask.question_type in ("colour_of", "shape_of"):
+            fits = [s for s in shapes if (s.name if ask.question_type == "colour_of" else s.colour) in ask.question]
+            assert len(fits) == 1
+            assert ask.answer in (fits[0].name, fits[0].colour)
+        elif ask.question_type == "where":
+            shape = by_text[" ".join(ask.question.removesuffix("?").split()[-2:])]
+            assert ("left" in ask.answer) == (shape.x < 0.4)
+            assert ("right" in ask.answer) == (shape.x > 0.6)
+            assert ("top" in ask.answer) == (shape.y < 0.4)
+            assert ("bottom" in ask.answer) == (shape.y > 0.6)
+        elif ask.question_type == "larger":
+            assert ask.answer == max(shapes, key=lambda shape: shape.radius).name
+            assert max(s.radius for s in shapes) >= 1.35 * min(s.radius for s in shapes)
+        elif ask.question_type == "relation":
+            first, second = sorted(asked, key=lambda shape: ask.question.index(shape.name))
+            holds = {
+                "left of": first.x < second.x,
+                "right of": first.x > second.x,
+                "above": first.y < second.y,
+                "below": first.y > second.y,
+            }
+            told = next(words for words in holds if f" {words} " in ask.question)
+            assert (ask.answer == "yes") == holds[told]
+        elif ask.question_type in ("shape_at", "colour_at"):
+            ordered = sorted(shapes, key=lambda s: s.x if "left" in ask.question or "right" in ask.question else s.y)
+            fit = ordered[0] if "left" in ask.question or "top" in ask.question else ordered[-1]
+            assert ask.answer == (fit.name if ask.question_type == "shape_at" else fit.colour)
+        elif ask.question_type == "describe":
+            assert all(shape.text in ask.answer for shape in shapes)
+            assert ask.answer.endswith(f"{scene.ground} background")
+        elif ask.question_type == "ground_colour":
+            assert ask.answer == scene.ground
+        else:
+            assert ask.question_type in ("colour", "shape")
+            assert ask.answer in (shapes[0].colour, shapes[0].name)
+
+
+@pytest.mark.parametrize("question_type", ["exists", "relation"])
+def test_yes_and_no_are_balanced(question_type):
+    answers = Counter()
+    for index in range(1500):
+        rng = random.Random(index)
+        scene = scenes.draw_scene(rng)
+        answers.update(ask.answer for ask in scenes.questions(scene, rng) if ask.question_type == question_type)
+    assert abs(answers["yes"] / answers.total() - 0.5) < 0.07
+
+
+def test_every_colour_has_a_background():
+    for first in COLOURS:
+        for second in COLOURS:
+            ground = ground_for([first, second], random.Random(0))
+            assert ground not in (first, second)
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["7", "W", "88", "STOP", "MILK", max(words.WORDS, key=len)])
+def test_text_is_large_and_not_cut_off(text):
+    for seed in range(12):
+        page = words.render_text(text, (0, 0, 0), (255, 255, 255), random.Random(seed))
+        ink = np.asarray(page.convert("L")) < 128
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        assert rows[0] > 0
+        assert rows[-1] < LARGE - 1
+        assert columns[0] > 0
+        assert columns[-1] < LARGE - 1
+        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) > 0.55 * LARGE
+
+
+def test_typefaces_begin_with_the_one_that_is_always_there():
+    faces = words.typefaces()
+    assert faces[0] == ""
+    assert all(Path(face).is_file() for face in faces[1:])
+
+
+def test_text_answers_read_what_is_drawn():
+    for index, item in enumerate(words.make("heldout", 80, 5, Path())):
+        group, text = words._draw_text(stream(5, "words", "heldout", index))
+        read = next(ask for ask in item.asks if ask.question_type == f"read_{group}")
+        assert read.answer == text
+        assert text in item.labels
+        check = next(ask for ask in item.asks if ask.question_type == f"check_{group}")
+        assert (check.answer == "yes") == (f" {text}?" in check.question)
+
+
+# --- drawings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", list(drawings.THINGS))
+def test_drawings_are_clear_varied_and_inside(thing):
+    pictures = []
+    for seed in range(8):
+        rng = random.Random(seed)
+        image, pen = new_canvas((255, 255, 255))
+        drawings.THINGS[thing](drawings.Sketch(pen, rng, (0, 0, 0), []))
+        ink = np.asarray(image.convert("L")) < 128
+        border = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
+        assert 0.02 < ink.mean() < 0.4
+        assert border.mean() < 0.05
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) > 0.5 * LARGE
+        pictures.append(ink)
+    assert all((pictures[0] ^ other).mean() > 0.01 for other in pictures[1:])
+
+
+def test_drawing_answers_name_the_drawing():
+    seen = set()
+    for item in drawings.make("train", 120, 2, Path()):
+        thing = item.labels[0]
+        seen.add(thing)
+        answers = {ask.question_type: ask for ask in item.asks}
+        assert answers["name"].answer == thing
+        asked = answers["check"].question.removesuffix("?").split()[-1]
+        assert (answers["check"].answer == "yes") == (asked == thing)
+    assert seen == set(drawings.THINGS)
+
+
+# --- sources --------------------------------------------------------------------------------------------------------
+
+THINGS = st.fixed_dictionaries(
+    {"color": st.sampled_from(list(nlvr.COLOURS)), "type": st.sampled_from(nlvr.SHAPES), "size": st.just(10)}
+)
+
+
+@LAWS
+@given(st.lists(THINGS, min_size=1, max_size=8), SEEDS)
+def test_box_answers_follow_from_the_structure(box, seed):
+    looks = [(nlvr.COLOURS[thing["color"]], thing["type"]) for thing in box]
+    for ask in nlvr.box_questions(box, random.Random(seed)):
+        if ask.question_type == "exists":
+            colour, shape = ask.question.removesuffix("?").split()[-2:]
+            assert (ask.answer == "yes") == ((colour, shape) in looks)
+        elif ask.question_type == "count":
+            assert nlvr.NUMBERS.index(ask.answer) == len(box)
+        elif ask.question_type == "count_colour":
+            assert nlvr.NUMBERS.index(ask.answer) == sum(colour in ask.question for colour, _ in looks)
+        elif ask.question_type in ("colour", "shape"):
+            assert len(box) == 1
+            assert ask.answer in looks[0]
+    told = Counter()
+    for part in nlvr.summary(box).replace(" and ", ", ").split(", "):
+        count, colour, shape = part.split()
+        told[(colour, shape.removesuffix("s"))] += nlvr.NUMBERS.index(count)
+    assert told == Counter(looks)
+
+
+def test_boxes_are_cut_where_their_structure_says(sources):
+    items = list(nlvr.make_boxes("train", 50, 0, sources / "nlvr"))
+    assert len(items) > 10
+    for item in items:
+        colours = {nearest_colour(pixel) for pixel in np.asarray(item.image).reshape(-1, 3)[::7]}
+        for colour in ("black", "yellow"):
+            assert (colour in colours) == (f"{colour} square" in item.labels[0])
+
+
+def test_nlvr_splits_do_not_share_pictures(sources):
+    keys = {
+        split: {item.key for item in nlvr.make_nlvr(split, 99, 0, sources / "nlvr")} for split in ("train", "heldout")
+    }
+    assert len(keys["train"]) == 24
+    assert len(keys["heldout"]) == 12
+    assert all("/test/" in key for key in keys["heldout"])
+    assert not any("/test/" in key for key in keys["train"])
+
+
+def test_handwriting_is_split_by_drawer_and_repeats_no_character(sources):
+    keys = {
+        split: [item.key for item in handwriting.make(split, 999, 0, sources / "omniglot-small")]
+        for split in ("train", "heldout")
+    }
+    drawers = {split: {int(key[-6:-4]) for key in names} for split, names in keys.items()}
+    assert drawers["train"] == set(range(1, 17))
+    assert drawers["heldout"] == {17, 18, 19, 20}
+    assert len(keys["train"]) == 16 * len(handwriting.ALPHABETS)
+    assert not any("Greek" in key for names in keys.values() for key in names)
+
+
+def test_captions_keep_their_photographs_apart(sources):
+    train = {item.key for item in captions.make("train", 999, 0, sources / "coco-ccby")}
+    heldout = {item.key for item in captions.make("heldout", 999, 0, sources / "coco-ccby")}
+    assert len(train) == 10
+    assert len(heldout) == 2
+    assert not train & heldout
+
+
+# --- small pieces ---------------------------------------------------------------------------------------------------
+
+
+def test_articles():
+    assert article("orange star") == "an orange star"
+    assert article("red star") == "a red star"
+
+
+def test_weighted_order_prefers_heavy_options_and_leaves_out_weightless_ones():
+    first = Counter(weighted_order(random.Random(i), [(3.0, "a"), (1.0, "b"), (0.0, "c")])[0] for i in range(2000))
+    assert abs(first["a"] / 2000 - 0.75) < 0.04
+    assert "c" not in weighted_order(random.Random(0), [(1.0, "a"), (0.0, "c")])
+
+
+@LAWS
+@given(st.sampled_from(list(GROUNDS)), SEEDS)
+def test_shades_keep_their_name(name, seed):
+    assert nearest_colour(shade(name, random.Random(seed))) == name
+
+
+def test_unknown_shapes_have_no_outline():
+    with pytest.raises(KeyError):
+        outline("hexagon", (0.0, 0.0), 1.0, 0.0)
+    assert isinstance(new_canvas((0, 0, 0))[0], Image.Image)

@@ -235,7 +235,7 @@ def test_a_file_that_is_cut_off_says_by_how_much(golden, tmp_path):
 
 
 def test_folders_without_weights_say_what_is_there(tmp_path):
-    with pytest.raises(CheckpointError, match="no weights in .*found: no such folder"):
+    with pytest.raises(CheckpointError, match=r"no weights in .*found: no such folder"):
         load_model(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="found: an empty folder"):
         load_model(tmp_path)
@@ -265,7 +265,7 @@ def test_every_tensor_must_be_there_and_no_other(tmp_path):
 def test_float16_is_refused_for_mono_however_it_comes(tmp_path):
     save_model(small_mono().half(), tmp_path)
     for dtype in (torch.float16, None):
-        with pytest.raises(CheckpointError, match="float16 is refused for Mono-InternVL: .* NaN logits"):
+        with pytest.raises(CheckpointError, match=r"float16 is refused for Mono-InternVL: .* NaN logits"):
             load_model(tmp_path, dtype)
     assert load_model(tmp_path, torch.bfloat16).dtype == torch.bfloat16
     assert load_model(tmp_path, torch.float32).dtype == torch.float32
@@ -352,8 +352,7 @@ def test_damaged_files_only_ever_give_vedere_errors(golden, tmp_path):
             load_model(tmp_path)
             outcomes.add("loaded")
         except VedereError as error:
-            outcomes.add("refused")
-            assert str(error)
+            outcomes.add("refused" if str(error) else "refused without a word")
     assert outcomes == {"loaded", "refused"}
 
 
@@ -397,7 +396,7 @@ def test_a_file_size_limit_leaves_the_old_checkpoint(tmp_path, most, layout):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2500, limits[1]))
     try:
-        with pytest.raises(CheckpointError, match="cannot write .*File too large.*untouched"):
+        with pytest.raises(CheckpointError, match=r"cannot write .*File too large.*untouched"):
             save_model(small_mono(2), tmp_path, layout=layout, max_shard_bytes=most)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -409,7 +408,7 @@ class Killed(BaseException):
     """Stands for a process that ends here: nothing after it runs."""
 
 
-@pytest.mark.parametrize(("before", "after"), [(3000, 3000), (10**9, 3000), (3000, 10**9), (10**9, 10**9)])
+@pytest.mark.parametrize(("before", "after"), [(6000, 6000), (10**9, 6000), (6000, 10**9), (10**9, 10**9)])
 def test_a_kill_at_any_rename_leaves_the_old_or_the_new_checkpoint(tmp_path, monkeypatch, before, after):
     old, new = small_mono(1), small_mono(2)
     states, moment = [], 0
@@ -476,7 +475,7 @@ def test_written_files_follow_the_umask(tmp_path):
 
 def test_unwritable_places_are_reported(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(CheckpointError, match="cannot write .*Not a directory|cannot write .*File exists"):
+    with pytest.raises(CheckpointError, match=r"cannot write .*Not a directory|cannot write .*File exists"):
         save_model(small_mono(), tmp_path / "file" / "deeper")
     with pytest.raises(CheckpointError, match="max_shard_bytes is 0"):
         write_tensors(tmp_path, {"a": torch.zeros(1)}, max_shard_bytes=0)

@@ -27,6 +27,7 @@ def write_gguf(path, config=CONFIG, own=None, kind="F32", drop=(), **changes):
     """A small GGUF file written by the `gguf` package; returns the decoder tensors in it."""
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
+    from tokenizers.pre_tokenizers import ByteLevel
 
     key_map = keymaps.gguf(config)
     own = own or {name: torch.randn(shape) * 0.1 for name, shape in key_map.own_shapes.items()}
@@ -46,14 +47,11 @@ def write_gguf(path, config=CONFIG, own=None, kind="F32", drop=(), **changes):
             (writer.add_string if isinstance(value, str) else writer.add_uint32)(f"llama.{key}", value)
     writer.add_float32("llama.rope.freq_base", config.rope_theta)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", config.norm_eps)
-    letters = [bytes([b]).decode("latin-1") for b in range(256)]
-    tokens = [
-        chr(0x100 + i) if not letter.isprintable() or letter.isspace() else letter for i, letter in enumerate(letters)
-    ]
+    tokens = [*sorted(ByteLevel.alphabet()), "ab", *(f"<|extra{i}|>" for i in range(config.vocab_size - 257))]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
-    writer.add_token_list([*tokens, *(f"<|extra{i}|>" for i in range(config.vocab_size - 256))])
-    writer.add_token_types([1] * 256 + [3] * (config.vocab_size - 256))
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * 257 + [3] * (config.vocab_size - 257))
     writer.add_token_merges(["a b"])
     wanted = GGMLQuantizationType[kind]
     for name, tensor in key_map.to_foreign(own).items():

@@ -378,7 +378,7 @@ class Engine:
         for run, total in zip(runs, totals.tolist(), strict=True):
             if not math.isfinite(total):
                 raise VedereError(
-                    f"request {run.number}: the model's logits are not finite at new token {len(run.ids_out) + 1}; its weights are "
+                    f"request {run.number}: the logits are not finite at new token {len(run.ids_out) + 1}; the weights are "
                     f"damaged, or {self.decoder.embed.weight.dtype} is too narrow for them: use bfloat16 or float32"
                 )
         return list(zip(runs, chosen, logprobs, strict=True))

@@ -38,6 +38,7 @@ from vedere.train.losses import chunked_cross_entropy
 from vedere.train.monitor import Metrics, draw_curves, read_metrics
 from vedere.train.optim import Optimizer
 from vedere.train.precision import matmul_limit, training_dtype
+from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import provenance
 from vedere.train.run import RunConfig, Say, build_model, open_data, preparer
 from vedere.train.stages import StageConfig, set_trainable
@@ -50,13 +51,21 @@ class Interrupted(Exception):
     """Ctrl-C: the state was saved."""
 
 
-def backward(model: MonoInternVL, batch: Batch) -> float:
+def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = None) -> float:
     """Weighted sum of the losses of a pack; its gradient is added to the parameters.
+
+    Args:
+        model: The model.
+        batch: A pack.
+        prefix: Computes the common beginning of the documents once; only while all text parameters are frozen.
 
     Raises:
         TrainingError: the loss is not finite.
     """
-    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)
+    cache = None
+    if prefix is not None:
+        batch, cache = prefix.strip(batch)
+    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels, cache)
     total = chunked_cross_entropy(hidden[batch.rows], model.decoder.head_weight, batch.targets, batch.weights)
     value = float(total.detach())
     if not math.isfinite(value):
@@ -160,6 +169,8 @@ class Trainer:
         self.say(
             f"stage {stage.name}: {len(learning)} tensors, {count / 1e6:.1f} M parameters learn, {stage.steps} steps"
         )
+        frozen_text = all(_is_visual(name) for name in learning)
+        self.prefix = SharedPrefix(self.model.decoder) if frozen_text else None
         optimizer = Optimizer(self.model, stage.optim, stage.steps)
         if optimizer_state:
             optimizer.load_state(optimizer_state)
@@ -207,7 +218,7 @@ class Trainer:
             batch = make_batch(pack, stage, self.device, self.dtype, rng)
             waiting += time.perf_counter() - before
             try:
-                loss += backward(self.model, batch)
+                loss += backward(self.model, batch, self.prefix)
             except TrainingError as error:
                 raise TrainingError(
                     f"step {step}, stage {stage.name}: {error}; the last checkpoint is kept: lower the learning rate or "
@@ -269,6 +280,11 @@ class Trainer:
             dict(self.done),
             self.config.keep,
         )
+
+
+def _is_visual(name: str) -> bool:
+    """Whether a parameter acts on visual tokens only."""
+    return name.startswith(("vision.", "projector.")) or ".visual." in name
 
 
 @contextlib.contextmanager

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from vedere.errors import CheckpointError
+from vedere.infer.engine import Engine, Request, Token
+from vedere.infer.sampling import SamplingParams
 from vedere.models.checkpoints import load_model
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
@@ -24,6 +26,7 @@ from vedere.train.losses import chunked_cross_entropy, next_token_targets
 from vedere.verify.check import FEATURES, LOSSES, Check, Recording
 from vedere.verify.greedy import Runner
 
+_CHUNK = 16  # prompt tokens that the engine is fed at once: images do not end where chunks end
 IMAGE_CONTEXT = 500
 IMAGE_START = 501
 IMAGE_END = 502
@@ -81,7 +84,9 @@ class Assembly:
         self.recording = recording
         model = load_model(recording.directory, dtype=torch.float32)
         if not isinstance(model, VisionLanguageModel):
-            raise CheckpointError(f"{recording.directory} holds a {type(model).__name__} without vision; nothing to verify")
+            raise CheckpointError(
+                f"{recording.directory} holds a {type(model).__name__} without vision; nothing to verify"
+            )
         self.model = model
         self.runner = Runner(model)
 
@@ -98,9 +103,18 @@ class Assembly:
     @cached_property
     def shown(self) -> Tensor:
         """Features of the tiles whose flag is 1: padding tiles are dropped before anything is placed."""
+        return self.features[self._kept]
+
+    @cached_property
+    def shown_pixels(self) -> Tensor:
+        """The tiles whose flag is 1."""
+        return self.pixels[self._kept]
+
+    @cached_property
+    def _kept(self) -> Tensor:
         if "image_flags" not in self.recording:
-            return self.features
-        return self.features[self.recording.take("image_flags").flatten() == 1]
+            return torch.ones(len(self.pixels), dtype=torch.bool)
+        return self.recording.take("image_flags").flatten() == 1
 
     @cached_property
     def batch(self) -> PackedRows:
@@ -132,18 +146,43 @@ class Assembly:
         return self.run(rows, self.features_for(rows.ids), record), record
 
     def prompt(self) -> tuple[Tensor, Tensor | None]:
-        """The recorded prompt ``[T]``, and the features of its first tiles."""
+        """The recorded prompt ``[T]``, and its tiles: the first ones whose flag is 1."""
         ids = self.recording.take("prompt_ids")[0].long()
-        features = None
+        tiles = 0
         if "prompt_num_tiles" in self.recording:
             tiles = int(self.recording.take("prompt_num_tiles").flatten()[0])
-            features = self.shown[:tiles] if tiles else None
-        return ids, features
+        return ids, self.shown_pixels[:tiles] if tiles else None
 
-    def generate(self, runner: Runner, new: int, cached: bool = True, last_logits: list[Tensor] | None = None) -> Tensor:
-        """Greedy ids ``[1, new]`` for the recorded prompt."""
-        ids, features = self.prompt()
-        return runner.greedy(ids, torch.arange(len(ids)), visual_types(ids), features, new, cached, last_logits)[None]
+    def generate(self, ids_T: Tensor, positions_T: Tensor, pixels: Tensor | None, new: int) -> Tensor:
+        """Greedy ids ``[new]``: from the product's engine, fed in chunks that cut images, wherever it can run them.
+
+        It cannot where an earlier run left another rotary base in force, beyond the trained length, or with tiles of
+        another size than the model's.
+        """
+        config, tile = self.model.decoder.config, self.model.patches.tile
+        stateful = config.rope_scaling == "dynamic" and not config.v2pe and self.runner.longest > config.max_positions
+        fits = int(positions_T[-1].ceil()) + 1 + new <= config.max_positions
+        if stateful or not fits or (pixels is not None and pixels.shape[-2:] != (tile, tile)):
+            return self.replay(self.runner, ids_T, positions_T, pixels, new)
+        sampling = SamplingParams(max_new_tokens=new)
+        types = visual_types(ids_T)
+        request = Request(ids=ids_T, span_types=types, positions=positions_T, pixels=pixels, sampling=sampling)
+        events = Engine(self.model, chunk=_CHUNK).generate([request])
+        return torch.tensor([event.id for event in events if isinstance(event, Token)])
+
+    def replay(
+        self,
+        runner: Runner,
+        ids_T: Tensor,
+        positions_T: Tensor,
+        pixels: Tensor | None,
+        new: int,
+        cached: bool = True,
+        last_logits: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Greedy ids ``[new]`` as an instance of the original with the runner's history gives them."""
+        features = None if pixels is None else self.model.encode(pixels)
+        return runner.greedy(ids_T, positions_T, visual_types(ids_T), features, new, cached, last_logits)
 
     def loss(self) -> Tensor:
         """Mean cross-entropy over all targets of the batch, ``[1]``."""
@@ -173,4 +212,8 @@ class Assembly:
         """Greedy ids, on the instance that ran the batch before."""
         if "generated_ids" in self.recording:
             new = self.recording.tensors["generated_ids"].shape[-1]
-            yield self.recording.compare("generated_ids", lambda: self.generate(self.runner, new), "mismatches")
+            yield self.recording.compare("generated_ids", lambda: self._generated(new), "mismatches")
+
+    def _generated(self, new: int) -> Tensor:
+        ids, pixels = self.prompt()
+        return self.generate(ids, torch.arange(len(ids)), pixels, new)[None]

@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -100,7 +101,9 @@ def _plans(tiles: Sequence[int], tokens: int) -> list[MediaPlan]:
     ]
 
 
-def _conversation(turns: Sequence[Sequence[str | None]], system: str | None = None, tag: str = "<image>") -> Conversation:
+def _conversation(
+    turns: Sequence[Sequence[str | None]], system: str | None = None, tag: str = "<image>"
+) -> Conversation:
     """[[question, answer], ..., [question, None]] as turns."""
     found = [] if system is None else [Turn("system", system)]
     for question, answer in turns:
@@ -125,7 +128,8 @@ def _template_checks(name: str, recorded: dict[str, Any], tokens: int) -> Iterat
         "sep": template.user_end,
     }
     yield _column(
-        f"{prefix}.strings", [(k, recorded[k], lambda k=k: strings[k]) for k in strings if k in recorded]  # type: ignore[misc]
+        f"{prefix}.strings",
+        [(k, recorded[k], partial(strings.__getitem__, k)) for k in strings if k in recorded],
     )
     # A model may bring a system message of its own: the recorded one is an input.
     system = recorded.get("system_message", template.system)
@@ -133,13 +137,13 @@ def _template_checks(name: str, recorded: dict[str, Any], tokens: int) -> Iterat
     dialogues = recorded["dialogues"]
     yield _column(
         f"{prefix}.inference_prompt",
-        [(d["name"], d["inference_prompt"], lambda d=d: _prompt(d, template, system, tokens)) for d in dialogues],  # type: ignore[misc]
+        [(d["name"], d["inference_prompt"], partial(_prompt, d, template, system, tokens)) for d in dialogues],
     )
     trained = [d for d in dialogues if d.get("training")]
     if trained:
         yield _column(
             f"{prefix}.training.spans",
-            [(d["name"], _stretches(d["training"]), lambda d=d: _trained(d, template, system, tokens)) for d in trained],  # type: ignore[misc]
+            [(d["name"], _stretches(d["training"]), partial(_trained, d, template, system, tokens)) for d in trained],
         )
 
 
@@ -211,7 +215,7 @@ def _ixc2_checks(recorded: dict[str, Any]) -> Iterator[Check]:
         for column, compute in (("pieces", _ixc2_pieces), ("rendered", _ixc2_rendered)):
             yield _column(
                 f"ixc2.{form}.{column}",
-                [(d["name"], d[form][column], lambda d=d, s=system, c=compute: c(d, s)) for d in cases],  # type: ignore[misc]
+                [(d["name"], d[form][column], partial(compute, d, system)) for d in cases],
             )
 
 
@@ -246,7 +250,7 @@ def _ixc1_checks(recorded: dict[str, Any]) -> Iterator[Check]:
             for part in ("prefix", "suffix"):
                 yield _column(
                     f"ixc1.wrap_prompt.{part}",
-                    [(c["case"], c[part], lambda c=c, p=part: _ixc1_wrapped(c["case"])[p]) for c in value],  # type: ignore[misc]
+                    [(c["case"], c[part], partial(_ixc1_wrapped, c["case"], part)) for c in value],
                 )
         elif key == "wrap_text":
             yield _column("ixc1.wrap_text", [("wrap_text", value, _ixc1_text)])
@@ -260,8 +264,8 @@ def _ixc1_pieces(*turns: Turn) -> list[Piece]:
     return render_pieces(turns, (), get_template("ixc1"), train=False, reference=True)
 
 
-def _ixc1_wrapped(case: str) -> dict[str, Any]:
-    """What stands in front of and behind a question."""
+def _ixc1_wrapped(case: str, part: str) -> dict[str, Any]:
+    """What stands in front of (``prefix``) or behind (``suffix``) a question."""
     user, other, bot = Turn("user", _USER), Turn("user", _OTHER), Turn("assistant", _BOT)
     if case == "first turn":
         pieces = _ixc1_pieces(user)
@@ -274,7 +278,7 @@ def _ixc1_wrapped(case: str) -> dict[str, Any]:
     else:
         raise CheckpointError(f"unknown case '{case}'; expected first turn, later turn or history entry")
     middle = _place(pieces, _USER)
-    return {"prefix": _joined(pieces[:middle]), "suffix": _joined(pieces[middle + 1 :])}
+    return _joined(pieces[:middle] if part == "prefix" else pieces[middle + 1 :])
 
 
 def _ixc1_text() -> str:

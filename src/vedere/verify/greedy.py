@@ -1,8 +1,8 @@
-"""Greedy decoding as the originals do it when outputs are recorded: no stop ids, one sequence, a growing cache.
+"""Greedy decoding as an instance of the original does it: no stop ids, one sequence, a rotary base that has a history.
 
-The engine (`vedere.infer`) does the same in batches, with sampling and limits. This loop exists because two behaviours of
-the originals have no place there: a rotary base that changes in the middle of an answer (see `Runner`), and decoding without
-a cache by computing the whole sequence again at every step.
+Recorded ids are compared with the product's own engine (`vedere.infer.engine`) wherever it can run them. This loop is for what
+has no place there: a base that changes in the middle of an answer, prompts beyond the trained length, and decoding without a
+cache by computing the whole sequence again at every step.
 """
 
 from __future__ import annotations
@@ -13,29 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vedere.infer.cache import Cache, Window
 from vedere.models.positions import dynamic_base
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
-
-
-class GrowingCache:
-    """Keys and values of one document, grown by concatenation; a `KeyValueCache`."""
-
-    def __init__(self) -> None:
-        self._keys: dict[int, Tensor] = {}
-        self._values: dict[int, Tensor] = {}
-
-    def past(self) -> Sequence[int]:
-        """Cached tokens, as a list of one."""
-        return [self._keys[0].shape[2] if self._keys else 0]
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends ``[1, K, N, d]`` and gives everything so far."""
-        if layer in self._keys:
-            keys = torch.cat([self._keys[layer], keys], dim=2)
-            values = torch.cat([self._values[layer], values], dim=2)
-        self._keys[layer], self._values[layer] = keys, values
-        return keys, values
 
 
 class Runner:
@@ -59,7 +40,7 @@ class Runner:
         borders: Sequence[int],
         span_types_T: Tensor | None,
         length: int,
-        cache: GrowingCache | None = None,
+        cache: Window | None = None,
         record: list[Tensor] | None = None,
     ) -> Tensor:
         """`Decoder.forward` with the base that an input of ``length`` (padding and cache included) leaves in force."""
@@ -101,14 +82,16 @@ class Runner:
         Returns:
             ``[new]``.
         """
-        ids, found = ids_T, []
-        cache = GrowingCache() if cached else None
+        found = []
+        cache = Cache(self.model.decoder.config, capacity=len(ids_T) + new)
         embeds = self.model.place(ids_T, span_types_T, features)
         positions, types = positions_T, span_types_T
-        total = len(ids)
+        total = len(ids_T)
         for _ in range(new):
-            borders = [0, len(positions)]
-            hidden = self.hidden(embeds, positions, borders, types, total, cache)
+            window = cache.window(0, [len(positions)]) if cached else None
+            hidden = self.hidden(embeds, positions, [0, len(positions)], types, total, window)
+            if window is not None:
+                cache.commit(window)
             logits = self.model.decoder.logits(hidden[-1])
             if last_logits is not None:
                 last_logits.append(logits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from vedere.errors import CheckpointError
 from vedere.models.internvl import InternVL
 from vedere.verify.assembly import Assembly
-from vedere.verify.check import FEATURES, Check, Recording
+from vedere.verify.check import Check, Recording
 from vedere.verify.greedy import Runner
 
 _STATE = re.compile(r"vision_hidden_state_(\d+)")
@@ -36,10 +37,9 @@ def checks(directory: Path) -> Iterator[Check]:
         raise CheckpointError(f"{directory}: config.json and weights are of a {type(model).__name__}, not of InternVL")
     for name in sorted(recording.tensors):
         if found := _STATE.fullmatch(name):
-            yield from run.features_check(name, lambda block=int(found[1]): _states(model, run.pixels)[block])  # type: ignore[misc]
+            yield from run.features_check(name, partial(_state, run, model, int(found[1])))
         elif found := _RESIZED.fullmatch(name):
-            source = f"{found[1]}_pixel_values"
-            yield from run.features_check(name, lambda source=source: model.vision.encode(recording.take(source)))  # type: ignore[misc]
+            yield from run.features_check(name, partial(_resized, recording, model, f"{found[1]}_pixel_values"))
     yield from run.features_check("vision_last_hidden_state", lambda: model.vision.encode(run.pixels))
     yield from run.features_check("projected_features", lambda: run.features)
     yield from run.batch_checks()
@@ -48,31 +48,37 @@ def checks(directory: Path) -> Iterator[Check]:
     yield from recording.rest()
 
 
-def _states(model: InternVL, pixels: Tensor) -> list[Tensor]:
-    """The embedding and the output of every block."""
+def _state(run: Assembly, model: InternVL, number: int) -> Tensor:
+    """The embedding (0) or the output of block ``number``."""
     record: list[Tensor] = []
-    model.vision.encode(pixels, record)
-    return record
+    model.vision.encode(run.pixels, record)
+    return record[number]
+
+
+def _resized(recording: Recording, model: InternVL, pixels: str) -> Tensor:
+    """The tower on tiles of another size, which interpolates the position table."""
+    return model.vision.encode(recording.take(pixels))
 
 
 def _fresh(run: Assembly) -> Iterator[Check]:
     """Greedy runs on an instance that has seen nothing before."""
     recording = run.recording
-    if "generated_ids_fresh_incremental" in recording:
-        new = recording.tensors["generated_ids_fresh_incremental"].shape[-1]
-        yield recording.compare(
-            "generated_ids_fresh_incremental", lambda: run.generate(Runner(run.model), new), "mismatches"
-        )
-    if "generated_ids_fresh_reforward" in recording:
-        steps = recording.tensors["generated_ids_fresh_reforward"].shape[-1]
-        yield recording.compare(
-            "generated_ids_fresh_reforward", lambda: run.generate(Runner(run.model), steps, cached=False), "mismatches"
-        )
+    for name, cached in (("generated_ids_fresh_incremental", True), ("generated_ids_fresh_reforward", False)):
+        if name in recording:
+            new = recording.tensors[name].shape[-1]
+            yield recording.compare(name, partial(_replayed_ids, run, new, cached), "mismatches")
     if "logits_fresh_reforward" in recording:
-        yield recording.compare("logits_fresh_reforward", lambda: _step_logits(run), "absolute", FEATURES)
+        steps = recording.tensors["logits_fresh_reforward"].shape[1]
+        yield from run.features_check("logits_fresh_reforward", lambda: _replay(run, steps, False)[1])
 
 
-def _step_logits(run: Assembly) -> Tensor:
+def _replayed_ids(run: Assembly, new: int, cached: bool) -> Tensor:
+    return _replay(run, new, cached)[0]
+
+
+def _replay(run: Assembly, new: int, cached: bool) -> tuple[Tensor, Tensor]:
+    """Ids ``[1, new]`` and the logits ``[1, new, V]`` that they were chosen from."""
+    ids, pixels = run.prompt()
     logits: list[Tensor] = []
-    run.generate(Runner(run.model), run.recording.tensors["logits_fresh_reforward"].shape[1], False, logits)
-    return torch.stack(logits)[None]
+    found = run.replay(Runner(run.model), ids, torch.arange(len(ids)), pixels, new, cached, logits)
+    return found[None], torch.stack(logits)[None]

@@ -118,4 +118,6 @@ def recognise(directory: Path | str) -> Kind:
                 )
             return kind
     found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:10]) or "nothing"
-    raise CheckpointError(f"{directory} is no recording that is known here (found: {found}); kinds verified here: {known}")
+    raise CheckpointError(
+        f"{directory} is no recording that is known here (found: {found}); kinds verified here: {known}"
+    )

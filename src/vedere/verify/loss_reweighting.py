@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -39,9 +40,7 @@ def _layout_checks(recording: Recording, layout: str) -> Iterator[Check]:
         if f"{layout}.{unused}" in recording:
             recording.take(f"{layout}.{unused}")
     if f"{layout}.plain_loss" in recording:
-        yield recording.compare(
-            f"{layout}.plain_loss", lambda: _loss(recording, layout, "token")[0], "relative", LOSSES
-        )
+        yield recording.compare(f"{layout}.plain_loss", partial(_loss, recording, layout, "token"), "relative", LOSSES)
     pattern = re.compile(re.escape(layout) + r"\.(\w+)\.(loss_weight|loss|logits_grad)")
     for name in sorted(recording.tensors):
         found = pattern.fullmatch(name)
@@ -50,12 +49,15 @@ def _layout_checks(recording: Recording, layout: str) -> Iterator[Check]:
         averaging = found[1]
         if found[2] == "loss_weight":
             yield recording.compare(
-                name, lambda a=averaging: _weights(recording, layout, a)[None], "absolute", WEIGHTS  # type: ignore[misc]
+                name,
+                partial(_weight_row, recording, layout, averaging),
+                "absolute",
+                WEIGHTS,
             )
         elif found[2] == "loss":
-            yield recording.compare(name, lambda a=averaging: _loss(recording, layout, a)[0], "relative", LOSSES)  # type: ignore[misc]
+            yield recording.compare(name, partial(_loss, recording, layout, averaging), "relative", LOSSES)
         else:
-            yield recording.compare(name, lambda a=averaging: _loss(recording, layout, a)[1], "absolute", GRADIENTS)  # type: ignore[misc]
+            yield recording.compare(name, partial(_gradient, recording, layout, averaging), "absolute", GRADIENTS)
 
 
 def _labels(recording: Recording, layout: str) -> tuple[Tensor, list[int]]:
@@ -68,7 +70,19 @@ def _weights(recording: Recording, layout: str, averaging: str) -> Tensor:
     return loss_weights(labels, borders, cast(Averaging, averaging))
 
 
-def _loss(recording: Recording, layout: str, averaging: str) -> tuple[Tensor, Tensor]:
+def _weight_row(recording: Recording, layout: str, averaging: str) -> Tensor:
+    return _weights(recording, layout, averaging)[None]
+
+
+def _loss(recording: Recording, layout: str, averaging: str) -> Tensor:
+    return _loss_and_gradient(recording, layout, averaging)[0]
+
+
+def _gradient(recording: Recording, layout: str, averaging: str) -> Tensor:
+    return _loss_and_gradient(recording, layout, averaging)[1]
+
+
+def _loss_and_gradient(recording: Recording, layout: str, averaging: str) -> tuple[Tensor, Tensor]:
     """Loss ``[1]`` and its gradient with respect to the logits ``[1, T, V]``."""
     labels, borders = _labels(recording, layout)
     rows, targets = next_token_targets(labels, borders, reference=True)
@@ -77,6 +91,6 @@ def _loss(recording: Recording, layout: str, averaging: str) -> tuple[Tensor, Te
         logits = recording.take(f"{layout}.logits")[0].clone().requires_grad_()
         head = torch.eye(logits.shape[1])
         loss = chunked_cross_entropy(logits[rows], head, targets, weights, chunk=_CHUNK) / weights.sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     gradient = logits.grad if logits.grad is not None else torch.zeros_like(logits)
     return loss.detach()[None], gradient[None]

@@ -24,7 +24,9 @@ def checks(directory: Path) -> Iterator[Check]:
     run = Assembly(recording)
     model = run.model
     if not isinstance(model, MonoInternVL):
-        raise CheckpointError(f"{directory}: config.json and weights are of a {type(model).__name__}, not of Mono-InternVL")
+        raise CheckpointError(
+            f"{directory}: config.json and weights are of a {type(model).__name__}, not of Mono-InternVL"
+        )
     yield from run.features_check("vision_last_hidden_state", lambda: model.patch_states(run.pixels).flatten(1, 2))
     yield from run.features_check("projected_features", lambda: run.features)
     if "visual_token_mask" in recording:
@@ -56,4 +58,5 @@ def _text_only(run: Assembly) -> Tensor:
     ids_BL = run.recording.take("text_only_input_ids")
     rows = pack_rows(ids_BL)
     hidden = run.runner.hidden(run.model.decoder.embed(rows.ids), rows.positions, rows.borders, None, rows.length)
-    return run.model.decoder.logits(hidden).unflatten(0, tuple(ids_BL.shape))
+    logits: Tensor = run.model.decoder.logits(hidden)
+    return logits.view(*ids_BL.shape, -1)

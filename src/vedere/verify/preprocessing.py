@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def _tiling_tables(entries: list[dict[str, Any]]) -> Iterator[Check]:
                 _wrong(
                     f"{width} x {height}",
                     recorded,
-                    lambda w=width, h=height, s=side, m=limit, f=fewest: _tiling_entry(w, h, s, int(m), f),  # type: ignore[misc]
+                    partial(_tiling_entry, width, height, side, int(limit), fewest),
                 )
             )
     for limit in count or {"?": 0}:
@@ -153,7 +154,7 @@ def _hd_tables(entries: list[dict[str, Any]]) -> Iterator[Check]:
                     _wrong(
                         f"{width} x {height}",
                         recorded,
-                        lambda w=width, h=height, p=policy: _hd_entry(w, h, p),  # type: ignore[misc]
+                        partial(_hd_entry, width, height, policy),
                     )
                 )
     for name in count or {"?": 0}:
@@ -164,7 +165,9 @@ def _hd_tables(entries: list[dict[str, Any]]) -> Iterator[Check]:
 
 
 def _statistics(entry: dict[str, Any]) -> Statistics:
-    return "clip" if str(entry.get("normalize", "")).startswith("clip") or entry["kind"] == "hd" else "imagenet"
+    if entry["kind"] in _HD_SIDES:
+        return "clip"
+    return "clip-internvl" if str(entry.get("normalize", "")).startswith("clip") else "imagenet"
 
 
 def _plan(entry: dict[str, Any], size: tuple[int, int]) -> MediaPlan:
@@ -183,23 +186,24 @@ def _facts(directory: Path, entries: list[dict[str, Any]]) -> Check:
     """Sizes, modes, tile counts and output sizes that the list itself states."""
     wrong: list[str] = []
     for entry in entries:
-        recorded = {key: entry[key] for key in ("width", "height", "mode", "tiles", "out_size") if key in entry}
-
-        def facts(entry: dict[str, Any] = entry) -> dict[str, Any]:
-            with Image.open(directory / entry["file"]) as image:
-                mode = image.mode
-            picture = open_image(directory / entry["file"])
-            plan = _plan(entry, picture.size)
-            return {
-                "width": picture.width,
-                "height": picture.height,
-                "mode": mode,
-                "tiles": len(plan.tiles),
-                "out_size": _canvas(plan),
-            }
-
-        wrong += _wrong(str(entry.get("file")), recorded, facts)
+        facts = ("width", "height", "mode", "tiles", "out_size")
+        recorded: dict[str, Any] = {key: entry[key] for key in facts if key in entry}
+        wrong += _wrong(str(entry.get("file")), recorded, partial(_computed_facts, directory, entry))
     return table(IMAGES, wrong, len(entries))
+
+
+def _computed_facts(directory: Path, entry: dict[str, Any]) -> dict[str, Any]:
+    with Image.open(directory / entry["file"]) as stored:
+        mode = stored.mode
+    image = open_image(directory / entry["file"])
+    plan = _plan(entry, image.size)
+    return {
+        "width": image.width,
+        "height": image.height,
+        "mode": mode,
+        "tiles": len(plan.tiles),
+        "out_size": _canvas(plan),
+    }
 
 
 def _picture(directory: Path, recording: Recording, entry: dict[str, Any]) -> Iterator[Check]:
@@ -226,7 +230,7 @@ def _picture(directory: Path, recording: Recording, entry: dict[str, Any]) -> It
         if every and name.startswith(f"{stem}."):
             found += 1
             step = int(every[1])
-            yield recording.compare(name, lambda s=step: _thinned(image, plan, statistics, s), "absolute", PIXELS)  # type: ignore[misc]
+            yield recording.compare(name, partial(_thinned, image, plan, statistics, step), "absolute", PIXELS)
     if "result" in entry:
         found += 1
         yield _picture_check(directory / entry["result"], image, plan)

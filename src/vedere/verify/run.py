@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vedere.errors import CheckpointError
 from vedere.verify.check import Check
 from vedere.verify.kinds import recognise
 
@@ -49,7 +51,13 @@ def verify(directory: Path | str, tolerance: float | None = None) -> Report:
     directory = Path(directory)
     kind = recognise(directory)
     assert kind.checks is not None  # `recognise` refuses the others
-    found = [check.with_tolerance(tolerance) for check in kind.checks(directory)]
+    try:
+        found = [check.with_tolerance(tolerance) for check in kind.checks(directory)]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{directory} looks like a recording of kind '{kind.name}', but is not laid out like one "
+            f"({type(error).__name__}: {error}); record it again"
+        ) from error
     compared = tuple(check for check in found if check.measure != "input")
     return Report(directory, kind.name, compared, tuple(check.name for check in found if check.measure == "input"))
 
@@ -108,10 +116,8 @@ def _number(check: Check, value: float) -> str:
 
 
 def _folded(names: Sequence[str]) -> list[str]:
-    """Names that differ in their first part only are given once: ``l0.labels, l1.labels`` is ``*.labels (2)``."""
+    """Names of one pattern are given once: ``l0.labels, l1.labels, ...`` is ``l*.labels (4)``."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(name.rsplit(".", 1)[-1] if "." in name else name, []).append(name)
-    return [
-        f"*.{last} ({len(members)})" if len(members) > 3 else ", ".join(members) for last, members in groups.items()
-    ]
+        groups.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    return [f"{pattern} ({len(group)})" if len(group) > 2 else ", ".join(group) for pattern, group in groups.items()]

@@ -76,13 +76,11 @@ def _logits(run: Assembly, delta: float) -> Tensor:
 
 def _generated(run: Assembly, delta: float, new: int) -> Tensor:
     """Greedy ids after every whole row, ``[B, new]``."""
-    batch = run.batch
-    features = run.shown.flatten(0, 1)
-    rows, used = [], 0
+    batch, rows, used = run.batch, [], 0
     for start, end in itertools.pairwise(batch.borders):
-        ids, types = batch.ids[start:end], batch.span_types[start:end]
-        places = int((types != 0).sum())
-        own = features[used : used + places] if places else None
-        used += places
-        rows.append(run.runner.greedy(ids, positions_of(ids, delta), types, own, new))
+        ids = batch.ids[start:end]
+        tiles = int((batch.span_types[start:end] != 0).sum()) // run.features.shape[1]
+        pixels = run.shown_pixels[used : used + tiles] if tiles else None
+        used += tiles
+        rows.append(run.generate(ids, positions_of(ids, delta), pixels, new))
     return torch.stack(rows)

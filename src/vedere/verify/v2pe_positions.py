@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def checks(directory: Path) -> Iterator[Check]:
     """
     recording = Recording(directory)
     entries = _read_index(directory / INDEX)
+    yield table(INDEX, [wrong for entry in entries for wrong in _inconsistent(entry)], len(entries))
     layouts: set[str] = set()
     for entry in entries:
         ids_name = f"input_ids.n{entry['tokens_per_tile']}.l{entry['layout']}"
@@ -48,12 +50,12 @@ def checks(directory: Path) -> Iterator[Check]:
             yield failure(key, f"named by {INDEX}, but not recorded")
             continue
         delta = float(Fraction(entry["delta"]))
-        yield recording.compare(key, lambda n=ids_name, d=delta: positions_of(recording.take(n), d), "mismatches")  # type: ignore[misc]
+        yield recording.compare(key, partial(_positions, recording, ids_name, delta), "mismatches")
     for name in recording.tensors:
         if found := _LEFT_PAD.fullmatch(name):
-            yield recording.compare(name, lambda n=found[1]: _left_padded(recording, n), "mismatches")  # type: ignore[misc]
+            yield recording.compare(name, partial(_left_padded, recording, found[1]), "mismatches")
         elif found := _ROPE.fullmatch(name):
-            yield recording.compare(name, lambda f=found: _rope(recording, f), "absolute")  # type: ignore[misc]
+            yield recording.compare(name, partial(_rope, recording, found), "absolute")
     yield from recording.rest()
 
 
@@ -68,6 +70,15 @@ def _read_index(path: Path) -> list[dict[str, Any]]:
             "tokens_per_tile, layout, segments, delta and key"
         ) from None
     return list(entries)
+
+
+def _inconsistent(entry: dict[str, Any]) -> Iterator[str]:
+    """What an entry says twice and differently: tile counts, and the stride, which is delta times the tokens of a tile."""
+    tiles = [sum(segment) for segment in entry["segments"] if isinstance(segment, list)]
+    stride = float(Fraction(entry["delta"])) * entry["tokens_per_tile"]
+    for name, value in (("tiles", tiles), ("rope_pos_id_stride", stride)):
+        if entry.get(name, value) != value:
+            yield f"{entry['key']}: {name} is {entry[name]}, its other fields say {value}"
 
 
 def _layout_checks(recording: Recording, name: str, entry: dict[str, Any]) -> Iterator[Check]:
@@ -89,7 +100,11 @@ def _layout_checks(recording: Recording, name: str, entry: dict[str, Any]) -> It
     yield table(f"{name} (layout)", wrong, len(ids))
     default = f"{name.replace('input_ids', 'position_ids', 1)}.default"
     if default in recording:
-        yield recording.compare(default, lambda: positions_of(ids, 1.0), "mismatches")
+        yield recording.compare(default, partial(_positions, recording, name, 1.0), "mismatches")
+
+
+def _positions(recording: Recording, ids: str, delta: float) -> Tensor:
+    return positions_of(recording.take(ids), delta)
 
 
 def _left_padded(recording: Recording, prefix: str) -> Tensor:

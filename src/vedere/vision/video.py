@@ -167,10 +167,17 @@ def _container(source: VideoSource) -> Iterator[Any]:
     try:
         with container:
             yield container
-    except (av.error.FFmpegError, MemoryError, ValueError, OverflowError) as error:
+    except _damage() as error:
         raise MediaError(
             f"{name} cannot be decoded ({reason(error)}); the file is truncated or damaged: fetch or write it again"
         ) from error
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What PyAV raises at damaged data; IndexError at a packet of a stream that the header did not name."""
+    import av
+
+    return av.error.FFmpegError, IndexError, MemoryError, ValueError, OverflowError
 
 
 def _video_stream(container: Any, name: str) -> Any:
@@ -197,14 +204,12 @@ def _promised_end(container: Any, stream: Any) -> float | None:
 
 def _read_packets(container: Any, stream: Any) -> tuple[list[_Packet], Any]:
     """All packets of a stream, and its first frame (None if there is none): decoding stops there."""
-    import av
-
     packets, frame = list[_Packet](), None
     for packet in container.demux(stream):
         if packet.size and not packet.is_discard:
             packets.append(_Packet(packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0))
         if frame is None:
-            with contextlib.suppress(av.error.FFmpegError):
+            with contextlib.suppress(*_damage()):
                 frame = next(iter(packet.decode()), None)
     return packets, frame
 
@@ -268,12 +273,8 @@ def _upright(frame: Any, name: str, max_pixels: int) -> Image.Image:
 
 def _until_damage(frames: Iterable[Any]) -> Iterator[Any]:
     """Frames up to the first one that cannot be decoded; whoever misses one notices that it is missing."""
-    import av
-
-    try:
+    with contextlib.suppress(*_damage()):
         yield from frames
-    except av.error.FFmpegError:
-        return
 
 
 def _collect(

@@ -1,0 +1,67 @@
+# Everything runs in .venv, which `make venv` makes. Nothing but Python >= 3.11 and make is needed.
+#
+#   make demo     install, then answer questions about the pictures in examples/ and write demo.html
+#   make test     all tests, each core one worker
+#   make check    format, lint, types, import levels, README and docs
+#   make peer     slow comparisons with live peer implementations
+#   make soak     long fuzzing and kill tests; writes benchmarks/results/soak.json
+#   make bench    measurements; writes benchmarks/results/
+#   make clean    remove what is made: .venv, caches, demo.html (not runs/, not the language model's cache)
+#
+# TORCH_INDEX=<url of a CPU wheel index>   where torch alone comes from; by default wherever pip finds it
+# PYTHON=python3.12                        which Python makes .venv
+
+PYTHON ?= python3
+WORKERS ?= auto
+SOAK ?=
+BENCH ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TORCH = $(shell grep '^torch==' constraints.txt)
+BUILD = $(shell grep '^setuptools==' constraints.txt)
+# One thread a test process: two cores are busier with two processes than with two threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: venv demo test check peer soak bench clean
+.DELETE_ON_ERROR:
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt Makefile
+	@test -x $(BIN)/python || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'vedere needs Python 3.11 or newer; name one: make PYTHON=python3.12' >&2; exit 1; }; \
+	  echo 'making $(VENV)'; $(PYTHON) -m venv $(VENV); }
+	@echo 'installing $(TORCH)$(if $(TORCH_INDEX), from TORCH_INDEX) and the rest of constraints.txt (minutes at first)'
+	@$(PIP) -c constraints.txt '$(BUILD)'
+	@$(PIP) '$(TORCH)' $(if $(TORCH_INDEX),--no-deps --index-url '$(TORCH_INDEX)',-c constraints.txt)
+	@$(PIP) -c constraints.txt --no-build-isolation -e '.[train,dev]'
+	@touch $@
+
+demo: venv
+	$(BIN)/python examples/demo.py
+
+test: venv
+	$(PYTEST) -n $(WORKERS) --maxprocesses 8
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PYTEST) tests/test_house.py
+
+peer: venv
+	$(PYTEST) -m peer
+
+soak: venv
+	$(BIN)/python benchmarks/soak.py $(SOAK)
+
+bench: venv
+	$(BIN)/python benchmarks/train_step.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) build dist demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

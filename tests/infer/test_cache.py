@@ -34,7 +34,7 @@ def _write(cache: Cache, start: int, counts: list[int], value: float) -> None:
 def test_storage_is_a_list_of_lists(steps):
     """Whatever is written, moved and given up: slots hold what a plain list would, and zeros behind it."""
     cache = Cache(CONFIG, slots=2, capacity=1)
-    model: list[list[float]] = [[] for _ in range(8)]
+    model: list[list[float]] = [[] for _ in range(32)]
     for number, (kind, slot, argument) in enumerate(steps):
         if kind == "write":
             _write(cache, slot, argument, number + 1.0)

@@ -39,8 +39,8 @@ def test_different_experts_are_seen(make_mono) -> None:
     model = make_mono()
     types = torch.zeros(TOKENS, dtype=torch.uint8)
     types[4:8] = 1
-    difference = (run(model.decoder, ids_of(), types) - run(model.decoder, ids_of(), None)).abs().amax(1)
-    assert (difference[:4] == 0).all() or float(difference[:4].max()) < 1e-5  # causal: earlier tokens know nothing
+    difference = (run(model.decoder, ids_of(), types) - run(model.decoder, ids_of(), None)).detach().abs().amax(1)
+    assert float(difference[:4].max()) < 1e-5  # causal: earlier tokens know nothing
     assert (difference[4:8] > 1e-2).all()
     assert (difference[8:10] > 1e-4).all()  # later tokens attend them
     assert float(difference[10:].max()) < 1e-5  # the next document does not

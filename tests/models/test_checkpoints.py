@@ -6,6 +6,8 @@ import json
 import os
 import random
 import resource
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -302,6 +304,17 @@ def test_weights_can_be_trained_without_touching_the_file(tmp_path):
             parameter.add_(1)
     assert (tmp_path / "model.safetensors").read_bytes() == before
     assert not same(model, load_model(tmp_path))
+
+
+def test_loading_does_not_import_the_compiler(golden):
+    """Initial values on the meta device would: more than a second of every start."""
+    code = (
+        "import sys; from vedere.models.checkpoints import load_model; "
+        "[load_model(path) for path in sys.argv[1:]]; print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    folders = [str(golden / case) for case in ("mono-internvl", "v2pe")]
+    done = subprocess.run([sys.executable, "-c", code, *folders], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 class _Runs:

@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _PREFIX = "decoder."
+_INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
 def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
@@ -202,13 +203,15 @@ def _build(config: ModelConfig, backend: Backend) -> nn.Module:
 
 
 class _NoInitialValues(TorchFunctionMode):
-    """Skips random initial values. On the meta device they are nothing but cost a second: their first use imports dynamo."""
+    """Skips random initial values. On the meta device they are nothing, but their first use imports sympy or dynamo: 1.5 s."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "kaiming_uniform_"):
+        if getattr(func, "__name__", "") in _INITIAL_VALUES:
             return args[0] if args else (kwargs or {}).get("tensor")
+        if func is torch.randn:
+            func = torch.empty
         return func(*args, **(kwargs or {}))
 
 

@@ -65,7 +65,7 @@ def held_out(
         for loaded in Loader(config, [subset], prepare):
             batch = make_batch(loaded.pack, stage, model.device, model.dtype, random.Random(0))
             hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)[batch.rows]
-            head = model.decoder.head_weight
+            head = model.decoder.head_weight.detach()  # a head that learns would get its gradient made here
             ones = torch.ones_like(batch.weights)
             loss += float(chunked_cross_entropy(hidden, head, batch.targets, ones))
             hit = torch.cat([model.decoder.logits(rows).argmax(-1) for rows in hidden.split(1024)]) == batch.targets

@@ -17,7 +17,7 @@ import math
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,11 @@ from vedere.train.run import RunConfig, Say, build_model, open_data, preparer
 from vedere.train.stages import StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
-OnEvaluation = Callable[[MonoInternVL, Tokenizer, RunConfig, StageConfig, Path], None]
+OnEvaluation = Callable[[MonoInternVL, Tokenizer, RunConfig, StageConfig, Path, int], None]
 
 
 class Interrupted(Exception):
-    """Ctrl-C: the state was saved."""
+    """Ctrl-C or the end of the time that a run was given: the state was saved."""
 
 
 def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = None) -> float:
@@ -70,7 +70,8 @@ def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = No
     value = float(total.detach())
     if not math.isfinite(value):
         raise TrainingError(f"loss {value} in a pack of samples {', '.join(batch.names[:8])}")
-    total.backward()
+    if total.requires_grad:  # a pack without pictures reaches nothing that learns while the text parameters are frozen
+        total.backward()
     return value
 
 
@@ -83,7 +84,7 @@ class Trainer:
         resume: Continue from the newest checkpoint of ``directory``.
         say: Receives messages for people.
         progress: Called after each step with its metrics.
-        on_evaluation: Called with the model at each evaluation (sample pages).
+        on_evaluation: Called at each evaluation with model, tokenizer, config, stage, directory and steps done (sample pages).
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Trainer:
         self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}
         self.stop = False
+        self.deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
         self.write_description()
 
     def write_description(self) -> None:
@@ -134,25 +136,25 @@ class Trainer:
 
         Raises:
             TrainingError: a non-finite loss or gradient (names step and samples; the last checkpoint is kept).
-            Interrupted: after Ctrl-C, when everything is saved.
+            Interrupted: after Ctrl-C or ``minutes``, when everything is saved.
         """
         optimizer_state: dict[str, Tensor] = {}
         if self.saved is not None:
             tensors, optimizer_state, self.done = self.saved
-            own = dict(self.model.named_parameters())
-            for name, tensor in tensors.items():
-                own[name].data.copy_(tensor)
+            self.restore(tensors)
             self.say(f"resuming after step {self.done['step']} in stage {self.config.stages[self.done['stage']].name}")
         self.metrics = Metrics(self.directory, self.done["step"])
         self.limit = matmul_limit(self.device, self.dtype)
-        with _catch_interrupt(self):
-            for index in range(self.done["stage"], len(self.config.stages)):
-                self.run_stage(index, optimizer_state)
-                optimizer_state = {}
-                last = index + 1 == len(self.config.stages)
-                if not last:
-                    self.done |= {"stage": index + 1, "step_in_stage": 0, "loader": None}
-        self.metrics.close()
+        try:
+            with _catch_interrupt(self):
+                for index in range(self.done["stage"], len(self.config.stages)):
+                    self.run_stage(index, optimizer_state)
+                    optimizer_state = {}
+                    last = index + 1 == len(self.config.stages)
+                    if not last:
+                        self.done |= {"stage": index + 1, "step_in_stage": 0, "loader": None}
+        finally:
+            self.metrics.close()
         lines = read_metrics(self.directory / "metrics.jsonl")
         with contextlib.suppress(ImportError):
             draw_curves(lines, self.directory / "curve.png", self.config.recipe)
@@ -160,6 +162,27 @@ class Trainer:
             "last": next((line for line in reversed(lines) if "loss" in line), {}),
             "directory": str(self.directory),
         }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Puts the learned tensors of a checkpoint into the model.
+
+        Raises:
+            TrainingError: they are not exactly what this recipe trains; names what is missing, surplus or misshapen.
+        """
+        own = dict(self.model.named_parameters())
+        wrong = {
+            "missing": sorted(set(self.tuned) - set(tensors)),
+            "surplus": sorted(set(tensors) - set(self.tuned)),
+            "of another shape": [n for n in self.tuned if n in tensors and tensors[n].shape != own[n].shape],
+        }
+        if any(wrong.values()) or self.done["stage"] >= len(self.config.stages):
+            listed = "; ".join(f"{len(names)} {kind}, first '{names[0]}'" for kind, names in wrong.items() if names)
+            raise TrainingError(
+                f"the checkpoint of step {self.done['step']} does not fit this recipe "
+                f"({listed or 'it has fewer stages'}); resume with the recipe and options that wrote it (config.json)"
+            )
+        for name, tensor in tensors.items():
+            own[name].data.copy_(tensor)
 
     def run_stage(self, index: int, optimizer_state: dict[str, Tensor]) -> None:
         """One stage, from wherever the state stands."""
@@ -174,11 +197,16 @@ class Trainer:
         optimizer = Optimizer(self.model, stage.optim, stage.steps)
         if optimizer_state:
             optimizer.load_state(optimizer_state)
-        packs = self.packs(stage)
+        with contextlib.closing(self.packs(stage)) as packs:
+            self.run_steps(stage, optimizer, packs)
+
+    def run_steps(self, stage: StageConfig, optimizer: Optimizer, packs: Iterator[Any]) -> None:
+        """Steps of a stage, evaluations and checkpoints between them."""
         first = self.done["step_in_stage"]
         for step in range(first, stage.steps):
             self.one_step(stage, optimizer, packs)
             self.done["step_in_stage"] = step + 1
+            self.stop = self.stop or time.monotonic() > self.deadline
             last = step + 1 == stage.steps
             every = self.config.eval_every
             if last or (every and (step + 1) % every == 0):
@@ -186,11 +214,9 @@ class Trainer:
             if last or self.stop or (step + 1) % self.config.save_every == 0:
                 self.save(optimizer)
             if self.stop:
-                self.metrics.close()
                 raise Interrupted(f"stopped after step {self.done['step']}; continue with --resume")
-        self.loader.close()
 
-    def packs(self, stage: StageConfig) -> Iterator[Any]:
+    def packs(self, stage: StageConfig) -> Generator[Any, None, None]:
         """The stage's stream of (pack, state)."""
         limits = PackLimits(tokens=stage.pack_tokens, tiles=stage.pack_tiles)
         config = LoaderConfig(
@@ -199,10 +225,10 @@ class Trainer:
             workers=self.config.workers,
             on_error="skip" if self.config.on_error == "skip" else "raise",
         )
-        self.loader = Loader(config, open_data(self.config, stage.data), preparer(self.config, stage, self.tokenizer))
+        loader = Loader(config, open_data(self.config, stage.data), preparer(self.config, stage, self.tokenizer))
         if self.done["loader"]:
-            self.loader.resume(self.done["loader"])
-        return iter(self.loader)
+            loader.resume(self.done["loader"])
+        yield from loader
 
     def one_step(self, stage: StageConfig, optimizer: Optimizer, packs: Iterator[Any]) -> None:
         """Draws packs, sums gradients, updates, logs."""
@@ -210,6 +236,7 @@ class Trainer:
         step = self.done["step"]
         tokens = targets = documents = visual = packs_used = 0
         loss = weight = flops = waiting = 0.0
+        names: list[str] = []
         self.model.train()
         while tokens < stage.tokens_per_step:
             before = time.perf_counter()
@@ -217,20 +244,17 @@ class Trainer:
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
             batch = make_batch(pack, stage, self.device, self.dtype, rng)
             waiting += time.perf_counter() - before
-            try:
+            with self.naming(stage):
                 loss += backward(self.model, batch, self.prefix)
-            except TrainingError as error:
-                raise TrainingError(
-                    f"step {step}, stage {stage.name}: {error}; the last checkpoint is kept: lower the learning rate or "
-                    "look at these samples, then --resume"
-                ) from None
             optimizer.collect()
+            names += batch.names
             weight += float(batch.weights.sum())
             seen = int((batch.span_types != 0).sum())
             flops += training_flops(self.model.decoder, batch.borders, seen, len(batch.targets))
             tokens, targets, visual = tokens + len(batch.ids), targets + len(batch.targets), visual + seen
             documents, packs_used = documents + len(batch.names), packs_used + 1
-        norm, rate = optimizer.step(weight)
+        with self.naming(stage, names):
+            norm, rate = optimizer.step(weight)
         seconds = time.perf_counter() - start
         self.done |= {"step": step + 1, "tokens": self.done["tokens"] + tokens, "loader": loader_state}
         values = {
@@ -253,6 +277,18 @@ class Trainer:
         if self.progress is not None:
             self.progress(values)
 
+    @contextlib.contextmanager
+    def naming(self, stage: StageConfig, names: Sequence[str] = ()) -> Iterator[None]:
+        """Adds step, stage and samples to what goes wrong inside."""
+        try:
+            yield
+        except TrainingError as error:
+            samples = f" (samples {', '.join(names[:8])})" if names else ""
+            raise TrainingError(
+                f"step {self.done['step'] + 1}, stage {stage.name}: {error}{samples}; the last checkpoint is kept: lower the "
+                "learning rate or look at these samples, then --resume"
+            ) from None
+
     def evaluate(self, stage: StageConfig) -> None:
         """Held-out loss and exact answers, and whatever `on_evaluation` makes."""
         if not self.config.held_out:
@@ -266,7 +302,7 @@ class Trainer:
         shown = "  ".join(f"{name} {result.exact:.0%}" for name, result in results.items())
         self.say(f"held out after step {self.done['step']}: {shown}")
         if self.on_evaluation is not None:
-            self.on_evaluation(self.model, self.tokenizer, self.config, stage, self.directory)
+            self.on_evaluation(self.model, self.tokenizer, self.config, stage, self.directory, self.done["step"])
 
     def save(self, optimizer: Optimizer) -> None:
         """Writes a checkpoint of everything that any stage trains."""
@@ -295,7 +331,8 @@ def _catch_interrupt(trainer: Trainer) -> Iterator[None]:
         if trainer.stop:
             raise KeyboardInterrupt
         trainer.stop = True
-        trainer.say("stopping after this step (once more to stop at once)")
+        with contextlib.suppress(RuntimeError):  # the signal came while something was being printed
+            trainer.say("stopping after this step (once more to stop at once)")
 
     try:
         before = signal.signal(signal.SIGINT, handle)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vedere.models.atomic import write_atomically
+
 
 class Metrics:
     """Appends one JSON object a step; a resumed run first drops the lines after its checkpoint.
@@ -24,7 +26,12 @@ class Metrics:
     def __init__(self, directory: Path, resume_step: int = 0, tensorboard: bool = True) -> None:
         self.path = directory / "metrics.jsonl"
         kept = [line for line in read_metrics(self.path) if line["step"] <= resume_step] if resume_step else []
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+
+        def write(path: Path) -> None:
+            path.write_text(text, encoding="utf-8")
+
+        write_atomically(self.path, write)  # a kill here must not cost the lines of the steps before
         self.board: Any = None
         if tensorboard:
             try:

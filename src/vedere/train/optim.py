@@ -94,10 +94,11 @@ class Optimizer:
         gradients = [master.grad for master in self.masters.values() if master.grad is not None]
         norm = float(nn.utils.get_total_norm(gradients)) / denominator
         if not math.isfinite(norm):
-            raise TrainingError(f"gradient norm {norm} at step {self.step_count}; the weights were not changed")
+            raise TrainingError(f"gradient norm {norm}; the weights were not changed")
         clip = self.config.clip
         factor = 1.0 / denominator * (min(1.0, clip / (norm + 1e-6)) if clip else 1.0)
-        torch._foreach_mul_(gradients, factor)
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
         rate = learning_rate(self.step_count, self.steps, self.config)
         for group in self.adamw.param_groups:
             group["lr"] = rate * group["scale"]

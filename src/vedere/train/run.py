@@ -69,6 +69,7 @@ class RunConfig:
         eval_samples: Samples of each held-out data set.
         keep: Checkpoints kept.
         on_error: What to do with a bad sample: ``raise`` or ``skip`` (logged and counted).
+        minutes: Save and stop, resumable, after so many minutes; 0: no limit.
     """
 
     recipe: str
@@ -87,6 +88,7 @@ class RunConfig:
     eval_samples: int = 64
     keep: int = 2
     on_error: str = "raise"
+    minutes: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks what the fields' types do not.

@@ -61,8 +61,8 @@ def _layout_checks(recording: Recording, layout: str) -> Iterator[Check]:
 
 
 def _labels(recording: Recording, layout: str) -> tuple[Tensor, list[int]]:
-    borders = recording.take(f"{layout}.cu_seqlens").flatten().tolist()
-    return recording.take(f"{layout}.labels").flatten().long(), borders
+    labels = recording.take(f"{layout}.labels").flatten().long()
+    return labels, recording.take(f"{layout}.cu_seqlens").flatten().tolist()
 
 
 def _weights(recording: Recording, layout: str, averaging: str) -> Tensor:
@@ -84,11 +84,12 @@ def _gradient(recording: Recording, layout: str, averaging: str) -> Tensor:
 
 def _loss_and_gradient(recording: Recording, layout: str, averaging: str) -> tuple[Tensor, Tensor]:
     """Loss ``[1]`` and its gradient with respect to the logits ``[1, T, V]``."""
+    stored = recording.take(f"{layout}.logits")[0]
     labels, borders = _labels(recording, layout)
     rows, targets = next_token_targets(labels, borders, reference=True)
     weights = _weights(recording, layout, averaging)[rows + 1]
     with torch.enable_grad():
-        logits = recording.take(f"{layout}.logits")[0].clone().requires_grad_()
+        logits = stored.clone().requires_grad_()
         head = torch.eye(logits.shape[1])
         loss = chunked_cross_entropy(logits[rows], head, targets, weights, chunk=_CHUNK) / weights.sum()
         loss.backward()

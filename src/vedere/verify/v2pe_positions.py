@@ -36,7 +36,7 @@ def checks(directory: Path) -> Iterator[Check]:
     """
     recording = Recording(directory)
     entries = _read_index(directory / INDEX)
-    yield table(INDEX, [wrong for entry in entries for wrong in _inconsistent(entry)], len(entries))
+    yield table(INDEX, list(_inconsistent(entries)), len(entries))
     layouts: set[str] = set()
     for entry in entries:
         ids_name = f"input_ids.n{entry['tokens_per_tile']}.l{entry['layout']}"
@@ -62,6 +62,8 @@ def checks(directory: Path) -> Iterator[Check]:
 def _read_index(path: Path) -> list[dict[str, Any]]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, list):
+            raise TypeError(f"a JSON {type(entries).__name__}")
         for entry in entries:
             _ = Fraction(entry["delta"]), entry["key"], entry["tokens_per_tile"], entry["layout"], entry["segments"]
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
@@ -69,16 +71,21 @@ def _read_index(path: Path) -> list[dict[str, Any]]:
             f"{path} is no index of position ids ({type(error).__name__}: {error}); expected a list of objects with "
             "tokens_per_tile, layout, segments, delta and key"
         ) from None
-    return list(entries)
+    return entries
 
 
-def _inconsistent(entry: dict[str, Any]) -> Iterator[str]:
-    """What an entry says twice and differently: tile counts, and the stride, which is delta times the tokens of a tile."""
-    tiles = [sum(segment) for segment in entry["segments"] if isinstance(segment, list)]
-    stride = float(Fraction(entry["delta"])) * entry["tokens_per_tile"]
-    for name, value in (("tiles", tiles), ("rope_pos_id_stride", stride)):
-        if entry.get(name, value) != value:
-            yield f"{entry['key']}: {name} is {entry[name]}, its other fields say {value}"
+def _inconsistent(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """What the index says twice and differently: tile counts, strides (delta times the tokens of a tile), layouts."""
+    layouts: dict[Any, Any] = {}
+    for entry in entries:
+        expected = {
+            "tiles": [sum(segment) for segment in entry["segments"] if isinstance(segment, list)],
+            "rope_pos_id_stride": float(Fraction(entry["delta"])) * entry["tokens_per_tile"],
+            "segments": layouts.setdefault((entry["tokens_per_tile"], entry["layout"]), entry["segments"]),
+        }
+        for name, value in expected.items():
+            if entry.get(name, value) != value:
+                yield f"{entry['key']}: {name} is {entry[name]}, the rest of the index says {value}"
 
 
 def _layout_checks(recording: Recording, name: str, entry: dict[str, Any]) -> Iterator[Check]:

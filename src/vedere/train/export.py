@@ -1,0 +1,99 @@
+"""From a run directory to something that loads: a small delta against the frozen language model, or a whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vedere import config as configs
+from vedere.errors import CheckpointError
+from vedere.models.checkpoints import load_model, save_delta_of, save_model
+from vedere.models.delta import DeltaReport
+from vedere.models.mono_internvl import MonoInternVL
+from vedere.text.tokenizer import Tokenizer
+from vedere.train.run import RunConfig, Say, build_model
+from vedere.train.state import read_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A run's model with its newest weights.
+
+    Attributes:
+        model: In float32.
+        tokenizer: Its tokenizer.
+        language_model: Folder of the language model it started from.
+        config: The run's config.
+        step: Steps that the weights have seen.
+        tokens: Tokens that the weights have seen.
+    """
+
+    model: MonoInternVL
+    tokenizer: Tokenizer
+    language_model: Path
+    config: RunConfig
+    step: int
+    tokens: int
+
+
+def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
+    """The model of a run at its newest checkpoint.
+
+    Raises:
+        CheckpointError: the directory holds no run or no checkpoint.
+    """
+    directory = Path(directory)
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"{directory} holds no config.json; expected a directory written by 'vedere train'")
+    config = configs.load(RunConfig, directory / "config.json")
+    saved = read_checkpoint(directory / "checkpoints")
+    if saved is None:
+        raise CheckpointError(f"{directory} has no complete checkpoint yet; let the run reach its first one")
+    model, tokenizer, language_model = build_model(config.model, config.seed, say)
+    own = dict(model.named_parameters())
+    for name, tensor in saved[0].items():
+        own[name].data.copy_(tensor)
+    state = saved[2]
+    return TrainedModel(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        language_model=language_model,
+        config=config,
+        step=state["step"],
+        tokens=state["tokens"],
+    )
+
+
+def session_extras(trained: TrainedModel) -> dict[str, Any]:
+    """What `vedere.load` needs besides the weights: template and tiling."""
+    return {
+        "template": trained.config.model.template,
+        "max_tiles": max(stage.max_tiles for stage in trained.config.stages),
+        "trained": {"recipe": trained.config.recipe, "steps": trained.step, "tokens": trained.tokens},
+    }
+
+
+def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> DeltaReport:
+    """Writes config.json and the quantised difference to the language model.
+
+    Raises:
+        CheckpointError: training changed the language model, so a delta cannot hold it.
+    """
+    from vedere.models.sources import origin
+
+    base = load_model(trained.language_model)
+    tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
+    source: Mapping[str, Any] = origin(trained.language_model)
+    return save_delta_of(
+        trained.model, out, tensors, bits=bits, origin=str(source.get("source", "")), extras=session_extras(trained)
+    )
+
+
+def export_model(trained: TrainedModel, out: Path | str, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Writes the whole model in vedere's layout with its tokenizer."""
+    save_model(trained.model.to(dtype), out, extras=session_extras(trained))
+    trained.tokenizer.save(out)

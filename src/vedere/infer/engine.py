@@ -259,9 +259,9 @@ class Engine:
                 cache.release(slot)
             self._cache = cache
 
-    def check(self, request: Request, number: int = 0) -> None:
+    def check(self, request: Request, number: int | None = None) -> None:
         """Refuses a request that cannot be run, before anything is computed; raises as `generate`."""
-        where = f"request {number}"
+        where = "the request" if number is None else f"request {number}"
         ids, vocabulary = _integers(request.ids), self.decoder.config.vocab_size
         if len(ids) < 1:
             raise PromptError(f"{where} has an empty prompt; expected at least one token")

@@ -5,11 +5,12 @@ A = H d and K' = K d the widths of queries and keys.
 
 **Answering** (`prefill_bytes`): the engine feeds a prompt in chunks of n tokens. Three moments compete:
 
-* encoding N tiles of side S: 8-bit pixels became float32 and were cast and cut into patches, ``N 3 S^2 (4 + 2 b)`` (for float32
-  the cast is free: ``4 + b``), beside what comes out of the patches; with a tower, its widest block ``N (P + 1) (2 C + 2 F_v) b``;
+* encoding N tiles of side S: 8-bit pixels became float32 and were cast and cut into patches, ``N 3 S^2 (4 + 2 b)`` (for
+  float32 the cast is free: ``4 + b``), beside what comes out of the patches; with a tower of width C, its widest block,
+  ``N (P + 1) (2 C + 2 F_v) b``;
 * the mask of a chunk over m cached tokens while it is made, ``6 n m``;
-* the feed-forward of a chunk, ``n (5 D + 4 F + 2 d) b + n m b``: the residual, what it was made from and the norm of it, gate and
-  up, the activated gate, their product; the mask stays.
+* the feed-forward of a chunk, ``n (4 D + 4 F + 2 d) b + n m b``: the residual, what it was made from and the norm of it, gate
+  and up, the activated gate, their product; the mask stays.
 
 The embedded prompt, ``T D b``, is there in all of them.
 

@@ -68,8 +68,10 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.patch = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
-        self.cls = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(config.grid**2 + 1, config.width) * 0.02)
+        self.cls = nn.Parameter(torch.empty(config.width))
+        self.positions = nn.Parameter(torch.empty(config.grid**2 + 1, config.width))
+        nn.init.normal_(self.cls, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
 
     def position_rows(self, height: int, width: int) -> Tensor:
         """Patch rows of the position table for a grid of ``height x width`` patches, ``[P, C]``.

@@ -1,0 +1,236 @@
+"""From a name or folder to a model with its tokenizer, template and tiling.
+
+A folder holds config.json, weights and tokenizer (`vedere.models.checkpoints`). The name ``mini`` is the model that vedere
+ships: a delta (`vedere.models.delta`) to a language model which is fetched once. The first start joins both into a folder in
+the cache, which all later starts map into memory as it is: no byte of it is copied, and pages that an answer does not touch
+are never read. The joined folder is named by a fingerprint of the delta, so a new delta makes a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vedere.config import nearest
+from vedere.errors import CheckpointError, ConfigError
+from vedere.models.delta import DELTA
+from vedere.text.chat import get_template
+from vedere.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from vedere.infer.prompts import PromptMaker
+    from vedere.models.decoder import Decoder
+    from vedere.models.vision_language import VisionLanguageModel
+
+Say = Callable[[str], None]
+SHIPPED = ("mini",)
+_SAMPLE = 1 << 16  # bytes at both ends of a delta that its fingerprint covers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model and all that its prompts need.
+
+    Attributes:
+        name: Name or folder as given.
+        model: Assembly or bare decoder.
+        prompts: Makes requests.
+        extras: Fields of config.json beyond the shape.
+    """
+
+    name: str
+    model: VisionLanguageModel | Decoder
+    prompts: PromptMaker
+    extras: dict[str, Any]
+
+
+def say_on_stderr(text: str) -> None:
+    """The default for messages about slow steps."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def shipped_directory(name: str) -> Path:
+    """Where the package keeps the weights of a shipped model."""
+    return Path(str(resources.files("vedere"))) / "weights" / name
+
+
+def find(name_or_path: str | os.PathLike[str]) -> tuple[str, Path]:
+    """(name, folder) of a model.
+
+    Raises:
+        ConfigError: no such folder and no shipped model of that name; names the nearest.
+        CheckpointError: a shipped model whose weights are not in this installation.
+    """
+    path = Path(name_or_path).expanduser()
+    name = str(name_or_path)
+    if name in SHIPPED:
+        folder = shipped_directory(name)
+        if not (folder / DELTA).is_file():
+            raise CheckpointError(
+                f"this installation of vedere lacks the weights of '{name}' ({folder / DELTA}); install a release, or give the "
+                "folder of a model"
+            )
+        return name, folder
+    if path.is_dir():
+        return name, path
+    kind = "is a file" if path.is_file() else "is neither a folder nor a shipped model"
+    raise ConfigError(
+        f"model '{name}' {kind}{nearest(name, SHIPPED)} (shipped models: {', '.join(SHIPPED)}); give one of these names or a "
+        "folder with config.json, weights and tokenizer"
+    )
+
+
+def open_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    template: str | None = None,
+    max_tiles: int | None = None,
+    v2pe_delta: Fraction | float | None = None,
+    say: Say = say_on_stderr,
+) -> Loaded:
+    """Loads a model; arguments and errors as `vedere.infer.session.load`."""
+    import dataclasses
+
+    import torch
+
+    from vedere.infer.prompts import PromptMaker, policy_from
+    from vedere.models.checkpoints import load_model, read_config
+    from vedere.models.decoder import Decoder
+    from vedere.models.vision_language import VisionLanguageModel
+    from vedere.plan import TilingPolicy
+
+    name, folder = find(name_or_path)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if (folder / DELTA).is_file():
+        model, folder = _with_language_model(name, folder, dtype, device, say)
+    else:
+        _read_ahead(folder)
+        model = load_model(folder, dtype, device)
+    assert isinstance(model, (VisionLanguageModel, Decoder))
+    extras = dict(read_config(folder).extras)
+    tokenizer = Tokenizer.load(folder)
+    decoder = model if isinstance(model, Decoder) else model.decoder
+    if tokenizer.vocab_size > decoder.config.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
+            "they do not belong together"
+        )
+    policy = None
+    if not isinstance(model, Decoder):
+        patches = model.patches
+        policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)
+        if max_tiles is not None:
+            if not isinstance(policy, TilingPolicy):
+                raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
+            policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
+    mode, delta = _positions(extras, decoder.config.v2pe, v2pe_delta)
+    chosen = template or extras.get("template")
+    if chosen is None:
+        raise ConfigError(
+            f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
+        )
+    prompts = PromptMaker(
+        tokenizer=tokenizer,
+        template=get_template(str(chosen)),
+        policy=policy,
+        max_positions=decoder.config.max_positions,
+        position_mode=mode,
+        delta=delta,
+    )
+    return Loaded(name=name, model=model, prompts=prompts, extras=extras)
+
+
+def _positions(extras: dict[str, Any], v2pe: bool, given: Fraction | float | None) -> tuple[str, Fraction]:
+    """Position mode and step: as asked, else as the checkpoint was trained (a stride k means a step of k/256)."""
+    if given is not None:
+        if not v2pe:
+            raise ConfigError(f"v2pe_delta {given} was given, but the model was not trained with V2PE; leave it out")
+        return "v2pe_fix", Fraction(given)
+    stride = extras.get("rope_pos_id_stride")
+    if v2pe and stride is not None:
+        return "v2pe_fix", Fraction(int(stride), 256)
+    return "default", Fraction(1)
+
+
+def _with_language_model(
+    name: str, folder: Path, dtype: torch.dtype | None, device: torch.device | str, say: Say
+) -> tuple[Any, Path]:
+    """A delta joined with its language model, from the cache where it is there."""
+    import torch
+
+    from vedere.models.checkpoints import load_model
+    from vedere.models.sources import cache_directory, language_model
+
+    joined = cache_directory() / f"{folder.name}-{_fingerprint(folder)}"
+    if joined.is_dir():
+        try:
+            _read_ahead(joined)
+            return load_model(joined, dtype, device), joined
+        except (CheckpointError, ConfigError) as error:
+            say(f"{error}; making it anew")
+            shutil.rmtree(joined, ignore_errors=True)
+    base = language_model(None, say)
+    say(f"first start of {name}: joining its weights with the language model, once; later starts take {joined}")
+    model = load_model(folder, torch.bfloat16, language_model=base)
+    try:
+        _keep(model, folder, base, joined)
+        return load_model(joined, dtype, device), joined
+    except CheckpointError as error:
+        say(f"{error}; going on without, so the next start will be slow too")
+        return model.to(device=device, dtype=dtype), folder
+
+
+def _keep(model: Any, folder: Path, base: Path, joined: Path) -> None:
+    """Writes the joined folder beside its place and renames it, so that it is complete or absent."""
+    from vedere.models.atomic import remove_leftovers, temporary_name
+    from vedere.models.checkpoints import read_config, save_model
+
+    work = joined.parent / temporary_name(joined.name)
+    try:
+        joined.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(joined.parent, joined.name)
+        save_model(model, work, extras=read_config(folder).extras)
+        source = folder if (folder / "tokenizer.json").is_file() else base
+        shutil.copyfile(source / "tokenizer.json", work / "tokenizer.json")
+        with contextlib.suppress(OSError):  # another process was faster
+            os.rename(work, joined)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {joined}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Names a delta by its config, size, and both ends (which hold the header and, for anything trained, its own bytes)."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    with open(folder / DELTA, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        digest.update(size.to_bytes(8, "little") + file.read(_SAMPLE))
+        file.seek(max(0, size - _SAMPLE))
+        digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()[:12]
+
+
+def _read_ahead(folder: Path) -> None:
+    """Asks the system to fetch mapped files while other things start; harmless where that does not exist."""
+    advise = getattr(os, "posix_fadvise", None)
+    if advise is None:
+        return
+    for path in folder.glob("*.safetensors"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            advise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

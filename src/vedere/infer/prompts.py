@@ -1,0 +1,319 @@
+"""A question with pictures, videos and history becomes one engine request: read, plan, render, place.
+
+The inference side of the data flow that training uses too (files, plans, `render`, positions), so both see the same tokens for
+the same input. Media that a question does not place by ``<image>`` or ``<video>`` go in front of it, one line each, as the
+models were trained. Pictures of one question share the tile limit; those of the history keep the plan that they were answered
+with. Everything that does not fit is refused before the model runs.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from vedere.errors import ConfigError, ContextError, PromptError
+from vedere.infer.engine import Request
+from vedere.infer.sampling import SamplingParams
+from vedere.models.positions import document_positions, v2pe_deltas
+from vedere.plan import MediaPlan, Policy, TilingPolicy, plan_media
+from vedere.text.chat import Template, Turn
+from vedere.text.render import Rendered, render
+from vedere.text.tokenizer import Tokenizer
+from vedere.vision.frames import FrameRule
+from vedere.vision.pixels import ImageSource, Statistics, describe, media_tiles, open_image
+from vedere.vision.video import VideoSource, read_frames
+
+DEFAULT_NEW_TOKENS = 512  # of an answer whose length nobody limited, or fewer where the context ends sooner
+_PLACEHOLDER = re.compile("<image>|<video>")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Medium:
+    """A picture or video, read and planned.
+
+    Attributes:
+        kind: Of which kind.
+        name: Path, or a description of an object in memory.
+        plan: Its plan.
+        tiles: uint8 ``[N, 3, S, S]``.
+        times: Seconds of a video's frames; empty for pictures.
+    """
+
+    kind: Literal["image", "video"]
+    name: str
+    plan: MediaPlan
+    tiles: np.ndarray[Any, Any]
+    times: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exchange:
+    """A finished turn of a conversation.
+
+    Attributes:
+        question: Text, with or without ``<image>`` and ``<video>``.
+        answer: Text.
+        images: Pictures of the question, as sources or read already.
+        videos: Its videos.
+    """
+
+    question: str
+    answer: str
+    images: Sequence[ImageSource | Medium] = ()
+    videos: Sequence[VideoSource | Medium] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """All that one answer depends on; the arguments of `Session.chat`.
+
+    Attributes:
+        text: The question; ``<image>`` and ``<video>`` place media, which else go in front.
+        images: Paths, contents of files, PIL images, or arrays ``[H, W, 3]``.
+        videos: Paths or contents of video files.
+        history: Earlier turns: (question, answer), `Exchange` or an earlier `Reply`.
+        system: System message; None takes the template's, an empty string writes none.
+        max_new_tokens: Most tokens of the answer; None: 512, or what the context leaves.
+        temperature: 0 is greedy; for this and the following see `SamplingParams`.
+        top_k: Keep the k most probable tokens.
+        top_p: Keep the most probable tokens with this mass.
+        min_p: Keep tokens with this fraction of the largest probability.
+        repetition_penalty: Above 1 discourages repetition.
+        seed: Makes a sampled answer repeatable.
+        frames: Frames taken of each video.
+        frame_rule: Which frames (`vedere.vision.frames`).
+    """
+
+    text: str
+    images: Sequence[ImageSource | Medium] = ()
+    videos: Sequence[VideoSource | Medium] = ()
+    history: Sequence[Any] = ()
+    system: str | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    frames: int = 8
+    frame_rule: FrameRule = "internvl"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """A question made ready.
+
+    Attributes:
+        request: For the engine.
+        exchange: The question with its media read, its answer still empty.
+        media: All media, those of the history first.
+    """
+
+    request: Request
+    exchange: Exchange
+    media: tuple[Medium, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptMaker:
+    """Makes requests for one model.
+
+    Attributes:
+        tokenizer: The model's tokenizer.
+        template: The model's chat template.
+        policy: How pixels become tiles; None for a model that sees nothing.
+        statistics: How pixels are normalised.
+        max_positions: Positions of the model.
+        position_mode: ``default`` or ``v2pe_fix``.
+        delta: Step of a visual token with ``v2pe_fix``.
+    """
+
+    tokenizer: Tokenizer
+    template: Template
+    policy: Policy | None
+    statistics: Statistics = "imagenet"
+    max_positions: int
+    position_mode: str = "default"
+    delta: Fraction = Fraction(1)
+
+    def make(self, question: Question) -> Prompt:
+        """Reads, plans and renders.
+
+        Raises:
+            MediaError: a picture or video cannot be read.
+            PromptError: placeholders, media, history and template do not fit together.
+            ContextError: prompt and answer need more positions than the model has.
+            ConfigError: a sampling option outside its range, or an unknown frame rule.
+        """
+        turns: list[Turn] = [] if question.system is None else [Turn("system", question.system)]
+        media: list[Medium] = []
+        for place, entry in enumerate(question.history):
+            earlier = _exchange(entry, place)
+            text, found = self._place(earlier.question, earlier.images, earlier.videos, question)
+            turns += [Turn("user", text), Turn("assistant", earlier.answer)]
+            media += found
+        text, found = self._place(question.text, question.images, question.videos, question)
+        turns.append(Turn("user", text))
+        media += found
+        rendered = render(tuple(turns), [medium.plan for medium in media], self.template, self.tokenizer, train=False)
+        positions = document_positions(len(rendered.ids), *self._blocks(rendered))
+        sampling = SamplingParams(
+            max_new_tokens=self._most_tokens(question, len(rendered.ids), float(positions[-1])),
+            temperature=question.temperature,
+            top_k=question.top_k,
+            top_p=question.top_p,
+            min_p=question.min_p,
+            repetition_penalty=question.repetition_penalty,
+            seed=question.seed,
+            stop_ids=self.template.stop_ids(self.tokenizer),
+        )
+        request = Request(
+            ids=rendered.ids,
+            span_types=rendered.span_types if media else None,
+            positions=positions,
+            pixels=np.concatenate([medium.tiles for medium in media]) if media else None,
+            statistics=self.statistics,
+            sampling=sampling,
+        )
+        exchange = Exchange(
+            question=text,
+            answer="",
+            images=tuple(medium for medium in found if medium.kind == "image"),
+            videos=tuple(medium for medium in found if medium.kind == "video"),
+        )
+        return Prompt(request=request, exchange=exchange, media=tuple(media))
+
+    def _place(
+        self,
+        text: str,
+        images: Sequence[ImageSource | Medium],
+        videos: Sequence[VideoSource | Medium],
+        question: Question,
+    ) -> tuple[str, list[Medium]]:
+        """Text with a placeholder for each medium, and the media in that order."""
+        for name, value in (("images", images), ("videos", videos)):
+            if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+                raise PromptError(f"{name} is {describe(value)}; expected a list: {name}=[...], also for a single one")
+        read = {
+            "<image>": [self._image(source, len(images)) for source in images],
+            "<video>": [self._video(source, question) for source in videos],
+        }
+        tags = _PLACEHOLDER.findall(text)
+        if not tags:
+            tags = ["<image>"] * len(images) + ["<video>"] * len(videos)
+            lead = self.template.untagged or "<image>\n"
+            text = lead * len(images) + "<video>\n" * len(videos) + text
+        if all(tags.count(tag) == len(found) for tag, found in read.items()):
+            streams = {tag: iter(found) for tag, found in read.items()}
+            return text, [next(streams[tag]) for tag in tags]
+        return text, read["<image>"] + read["<video>"]  # `render` says what is wrong
+
+    def _image(self, source: ImageSource | Medium, together: int) -> Medium:
+        if isinstance(source, Medium):
+            return source
+        policy = self._policy()
+        image = open_image(source)
+        if isinstance(policy, TilingPolicy):
+            policy = policy.for_images(together)
+        plan = plan_media(*image.size, policy)
+        tiles = media_tiles(image, plan, statistics=self.statistics)
+        return Medium(kind="image", name=describe(source).strip("'"), plan=plan, tiles=tiles)
+
+    def _video(self, source: VideoSource | Medium, question: Question) -> Medium:
+        if isinstance(source, Medium):
+            return source
+        policy = self._policy()
+        video = read_frames(source, question.frames, question.frame_rule, resize=(policy.tile, policy.tile))
+        plan = plan_media(*video.size, policy, frames=len(video.frames))
+        tiles = media_tiles(video.frames, plan)
+        return Medium(kind="video", name=describe(source).strip("'"), plan=plan, tiles=tiles, times=video.times)
+
+    def _policy(self) -> Policy:
+        if self.policy is None:
+            raise PromptError("pictures were given, but the model is a bare language model; load one that sees")
+        return self.policy
+
+    def _blocks(self, rendered: Rendered) -> tuple[list[tuple[int, int]], list[float]]:
+        """(start, length) of what stands between image markers, a picture or frame each, and their V2PE steps."""
+        blocks: list[tuple[int, int]] = []
+        previous = None
+        for span in rendered.spans:
+            if (span.media, span.frame) == previous:
+                start, _ = blocks[-1]
+                blocks[-1] = (start, span.start + span.length - start)
+            else:
+                blocks.append((span.start, span.length))
+            previous = (span.media, span.frame)
+        return blocks, v2pe_deltas(self.position_mode, len(blocks), self.delta, random.Random(0))
+
+    def _most_tokens(self, question: Question, length: int, last: float) -> int:
+        if question.max_new_tokens is not None:
+            return question.max_new_tokens  # the engine refuses what does not fit, with the numbers
+        room = self.max_positions - int(last) - 1
+        if room < 1:
+            raise ContextError(
+                f"the prompt takes {length} tokens up to position {last:g}, but the model has {self.max_positions} positions "
+                "and an answer needs some; shorten it: fewer tiles or frames, or less history"
+            )
+        return min(DEFAULT_NEW_TOKENS, room)
+
+
+def _exchange(entry: Any, place: int) -> Exchange:
+    """Any form of an earlier turn as an `Exchange`."""
+    entry = getattr(entry, "exchange", entry)
+    if isinstance(entry, Exchange):
+        return entry
+    if isinstance(entry, (tuple, list)) and len(entry) == 2 and all(isinstance(part, str) for part in entry):
+        return Exchange(question=entry[0], answer=entry[1])
+    raise PromptError(
+        f"history entry {place + 1} is {entry!r:.80}; expected (question, answer), an Exchange, or an earlier reply"
+    )
+
+
+def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) -> Policy:
+    """The tiling that a checkpoint's config asks for: vedere's ``policy`` object, or the original InternVL fields.
+
+    Args:
+        extras: Fields of config.json beyond the shape.
+        tile: Side of a tile in pixels.
+        patch: Side of a patch.
+        downsample: Unshuffle factor.
+
+    Raises:
+        ConfigError: fields that are no policy, or tiles of another size than the model's.
+    """
+    from vedere.plan import SquarePolicy
+
+    given = extras.get("policy")
+    if given is not None:
+        from vedere.config import from_dict
+        from vedere.plan import HDPolicy
+
+        kinds = {"tiling": TilingPolicy, "square": SquarePolicy, "hd": HDPolicy}
+        kind = kinds.get(given.get("kind", "tiling"))
+        if kind is None:
+            raise ConfigError(f"policy kind {given.get('kind')!r} in config.json; expected one of {', '.join(kinds)}")
+        policy: Policy = from_dict(kind, {"tile": tile, "patch": patch, "downsample": downsample, **given})
+        if (policy.tile, policy.patch, policy.downsample) != (tile, patch, downsample):
+            raise ConfigError(
+                f"the policy in config.json has tiles of {policy.tile} px; the model is made for {tile} px"
+            )
+        return policy
+    if not extras.get("dynamic_image_size", True):
+        return SquarePolicy(tile=tile, patch=patch, downsample=downsample, pad=bool(extras.get("pad2square", False)))
+    most = int(extras.get("max_dynamic_patch", 12))
+    return TilingPolicy(
+        tile=tile,
+        patch=patch,
+        downsample=downsample,
+        min_tiles=min(int(extras.get("min_dynamic_patch", 1)), most),
+        max_tiles=most,
+        thumbnail=bool(extras.get("use_thumbnail", True)),
+    )

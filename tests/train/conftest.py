@@ -1,0 +1,29 @@
+"""One tiny language model and corpus for all tests of the training room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import small_runs
+
+from vedere.train import loop
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``lm`` and ``data``; not to be changed."""
+    root = tmp_path_factory.mktemp("ground")
+    small_runs.language_model(root / "lm")
+    small_runs.corpus(root / "data")
+    return root
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without measuring the machine, TensorBoard and matplotlib."""
+    monkeypatch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    yield

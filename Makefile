@@ -14,7 +14,7 @@
 PYTHON ?= python3
 WORKERS ?= auto
 SOAK ?=
-BENCH ?=
+BENCHES ?= packing train_throughput
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -57,10 +57,10 @@ peer: venv
 	$(PYTEST) -m peer
 
 soak: venv
-	$(BIN)/python benchmarks/soak.py $(SOAK)
+	$(BIN)/python tests/soak/run.py --inputs 20000 --kills 40 --out benchmarks/results/soak.json $(SOAK)
 
 bench: venv
-	$(BIN)/python benchmarks/train_step.py $(BENCH)
+	for one in $(BENCHES); do $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist demo.html .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

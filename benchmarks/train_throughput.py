@@ -166,6 +166,7 @@ def main() -> None:
         print(
             f"{name:9} {speed[name]:7.0f} useful tokens/s  {gain[name]:5.2f} x padded  {mfu:4.0%} of the matmul limit"
         )
+    at_limit = limit * tokens / flops
     summary = f"limit {limit / 1e9:.0f} GFLOP/s = {at_limit:.0f} tokens/s; {flops / tokens / 1e6:.0f} MFLOP a token"
     print(f"{summary}; {dtype}")
     store(

@@ -105,7 +105,7 @@ def ask(session: Any, question: Question, folder: Path) -> Answer:
         asked=question,
         text=reply.text.strip(),
         prompt_tokens=reply.prompt_tokens,
-        tokens=reply.tokens,
+        tokens=reply.answer_tokens,
         seconds=seconds,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,30 @@ def tiny_directory(directory: Path, extras: dict[str, Any] | None = None, **chan
     tiny_tokenizer(directory)
     save_model(tiny_model(**changes), directory, extras={"template": "smollm2"} if extras is None else extras)
     return directory
+
+
+def tiny_shipped(directory: Path, **changes: Any) -> tuple[Path, Path]:
+    """(folder of a delta, folder of its language model), as a shipped model is kept."""
+    from vedere.config import save
+    from vedere.models.checkpoints import save_delta_of, write_tensors
+
+    model = tiny_model(**changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
+    whole = model.state_dict()
+    base = {
+        name: tensor.bfloat16()
+        for name, tensor in whole.items()
+        if name.startswith("decoder.") and ".visual." not in name
+    }
+    language_model, delta = directory / "language-model", directory / "weights"
+    tiny_tokenizer(language_model)
+
+    save(
+        dataclasses.replace(model.config.decoder, visual_ffn=False, visual_attention=False),
+        language_model / "config.json",
+    )
+    write_tensors(language_model, base)
+    save_delta_of(model, delta, base, bits=8, extras={"template": "smollm2", "max_dynamic_patch": 2})
+    return delta, language_model

@@ -117,6 +117,9 @@ class Soak:
     def _died(
         self, family: str, number: int, code: int, hung: bool, seconds: float, log: Path, folder: Path
     ) -> None:
+        trace = log.read_bytes()[-4000:].decode("utf-8", "replace")
+        if code > 0 and "Traceback" in trace:
+            raise RuntimeError(f"a mistake in the soak itself, {family} {number}:\n{trace}")
         if hung:
             kind = f"no result after {WALL_SECONDS:.0f} seconds"
         elif code == -signal.SIGPROF:
@@ -124,7 +127,6 @@ class Soak:
         else:
             kind = f"the process died: {signal.Signals(-code).name if code < 0 else f'exit code {code}'}"
         result = {"family": family, "number": number, "what": "?", "verdict": "finding", "kind": kind, "class": "death"}
-        trace = log.read_bytes()[-4000:].decode("utf-8", "replace")
         place = next((line.strip() for line in trace.splitlines() if "vedere" in line and "line" in line), "")
         self._count(result | {"place": place[-120:], "message": "", "trace": trace}, seconds, folder)
 

@@ -116,17 +116,17 @@ def open_model(
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if (folder / DELTA).is_file():
-        model, folder = _with_language_model(name, folder, dtype, device, say)
+        model, words = _with_language_model(name, folder, dtype, device, say)
     else:
         _read_ahead(folder)
-        model = load_model(folder, dtype, device)
+        model, words = load_model(folder, dtype, device), folder
     assert isinstance(model, (VisionLanguageModel, Decoder))
     extras = dict(read_config(folder).extras)
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = Tokenizer.load(words)
     decoder = model if isinstance(model, Decoder) else model.decoder
     if tokenizer.vocab_size > decoder.config.vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
+            f"the tokenizer in {words} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
             "they do not belong together"
         )
     policy = None
@@ -169,32 +169,39 @@ def _positions(extras: dict[str, Any], v2pe: bool, given: Fraction | float | Non
 def _with_language_model(
     name: str, folder: Path, dtype: torch.dtype | None, device: torch.device | str, say: Say
 ) -> tuple[Any, Path]:
-    """A delta joined with its language model, from the cache where it is there."""
+    """A delta joined with its language model, and the folder of the tokenizer; a shipped one is kept in the cache."""
     import torch
 
     from vedere.models.checkpoints import load_model
     from vedere.models.sources import cache_directory, language_model
 
+    own = folder if (folder / "tokenizer.json").is_file() else None
+    if name not in SHIPPED:  # a run's checkpoint: joined in memory each time
+        base = language_model(None, say)
+        return load_model(folder, dtype or torch.bfloat16, device, language_model=base), own or base
     joined = cache_directory() / f"{folder.name}-{_fingerprint(folder)}"
     if joined.is_dir():
+        _read_ahead(joined)
         try:
-            _read_ahead(joined)
-            return load_model(joined, dtype, device), joined
+            model = load_model(joined)  # as stored: what fails here is the copy's fault, not the caller's dtype
         except (CheckpointError, ConfigError) as error:
             say(f"{error}; making it anew")
             shutil.rmtree(joined, ignore_errors=True)
+        else:
+            as_stored = dtype is None and torch.device(device).type == "cpu"
+            return model if as_stored else load_model(joined, dtype, device), joined
     base = language_model(None, say)
     say(f"first start of {name}: joining its weights with the language model, once; later starts take {joined}")
     model = load_model(folder, torch.bfloat16, language_model=base)
     try:
-        _keep(model, folder, base, joined)
-        return load_model(joined, dtype, device), joined
+        _keep(model, folder, own or base, joined)
     except CheckpointError as error:
         say(f"{error}; going on without, so the next start will be slow too")
-        return model.to(device=device, dtype=dtype), folder
+        return load_model(folder, dtype or torch.bfloat16, device, language_model=base), own or base
+    return load_model(joined, dtype, device), joined
 
 
-def _keep(model: Any, folder: Path, base: Path, joined: Path) -> None:
+def _keep(model: Any, folder: Path, words: Path, joined: Path) -> None:
     """Writes the joined folder beside its place and renames it, so that it is complete or absent."""
     from vedere.models.atomic import remove_leftovers, temporary_name
     from vedere.models.checkpoints import read_config, save_model
@@ -204,8 +211,7 @@ def _keep(model: Any, folder: Path, base: Path, joined: Path) -> None:
         joined.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(joined.parent, joined.name)
         save_model(model, work, extras=read_config(folder).extras)
-        source = folder if (folder / "tokenizer.json").is_file() else base
-        shutil.copyfile(source / "tokenizer.json", work / "tokenizer.json")
+        shutil.copyfile(words / "tokenizer.json", work / "tokenizer.json")
         with contextlib.suppress(OSError):  # another process was faster
             os.rename(work, joined)
     except OSError as error:

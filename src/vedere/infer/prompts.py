@@ -230,7 +230,13 @@ class PromptMaker:
         if isinstance(source, Medium):
             return source
         policy = self._policy()
-        video = read_frames(source, question.frames, question.frame_rule, resize=(policy.tile, policy.tile))
+        video = read_frames(
+            source,
+            question.frames,
+            question.frame_rule,
+            rng=random.Random(question.seed or 0),  # of the rule ``random``
+            resize=(policy.tile, policy.tile),
+        )
         plan = plan_media(*video.size, policy, frames=len(video.frames))
         tiles = media_tiles(video.frames, plan)
         return Medium(kind="video", name=describe(source).strip("'"), plan=plan, tiles=tiles, times=video.times)

@@ -22,6 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,6 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
-from vedere.plan import TilingPolicy
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -81,17 +81,17 @@ class ModelShape:
     Attributes:
         name: As it was asked for.
         model: Shape.
-        policy: How it cuts pictures.
+        extras: Fields of config.json beyond the shape, which say how pictures are cut.
     """
 
     name: str
     model: ModelConfig
-    policy: TilingPolicy
+    extras: Mapping[str, Any]
 
 
 NAMED: Mapping[str, ModelShape] = {
-    "mini": ModelShape(name="mini", model=MINI, policy=TilingPolicy(tile=112, max_tiles=1)),
-    "mono-internvl-2b": ModelShape(name="mono-internvl-2b", model=MONO_INTERNVL_2B, policy=TilingPolicy()),
+    "mini": ModelShape(name="mini", model=MINI, extras={"max_dynamic_patch": 1}),
+    "mono-internvl-2b": ModelShape(name="mono-internvl-2b", model=MONO_INTERNVL_2B, extras={"max_dynamic_patch": 12}),
 }
 
 
@@ -112,18 +112,7 @@ def model_shape(name: Path | str) -> ModelShape:
             f"{what})"
         )
     read = read_config(directory)
-    patches = patches_of(read.model) or PatchConfig(width=1)
-    extras = read.extras
-    most = extras.get("max_dynamic_patch") if extras.get("dynamic_image_size", True) else 1
-    fallback = NAMED["mini"].policy.max_tiles if patches.tile == NAMED["mini"].policy.tile else TilingPolicy().max_tiles
-    policy = TilingPolicy(
-        tile=patches.tile,
-        patch=patches.patch,
-        downsample=patches.downsample,
-        max_tiles=most if isinstance(most, int) and most >= 1 else fallback,
-        thumbnail=bool(extras.get("use_thumbnail", True)),
-    )
-    return ModelShape(name=str(name), model=read.model, policy=policy)
+    return ModelShape(name=str(name), model=read.model, extras=read.extras)
 
 
 def dtype_of(name: str) -> torch.dtype:

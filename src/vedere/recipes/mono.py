@@ -90,36 +90,38 @@ def mono_mini() -> RunConfig:
         warmup=20,
         weight_decay=0.01,
     )
-    base = StageConfig(
+    first = StageConfig(
         name="S1.1-concept",
         data="concept",
         trains=VISUAL_PARTS,
-        steps=100,
+        steps=75,
         tokens_per_step=1900,
         pack_tokens=2048,
         pack_tiles=128,
         max_tiles=1,
         optim=learning,
     )
+    # Smaller steps from here on: with so few samples in all, more updates teach more than smoother ones.
+    small = replace(first, tokens_per_step=950, pack_tokens=1024, optim=replace(learning, lr=4e-4))
     visual = VISUAL_PARTS + VISUAL_ATTENTION
     return RunConfig(
         recipe="mono-mini",
         data="data/mini",
         held_out="heldout/meta.json",
         stages=(
-            base,
-            replace(base, name="S1.2-semantic", data="semantic", steps=50),
-            replace(base, name="S1.3-alignment", data="alignment", steps=50, trains=visual),
+            first,
+            replace(small, name="S1.2-semantic", data="semantic", steps=200),
+            replace(small, name="S1.3-alignment", data="alignment", steps=100, trains=visual),
             replace(
-                base,
+                small,
                 name="S2-instruction",
                 data="instruction",
                 trains=visual,
-                steps=260,
-                optim=replace(learning, schedule="cosine", final=0.05),
+                steps=900,
+                optim=replace(small.optim, schedule="cosine", final=0.05),
             ),
         ),
         save_every=25,
-        eval_every=50,
+        eval_every=100,
         eval_samples=64,
     )

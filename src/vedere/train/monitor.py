@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vedere.errors import TrainingError
 from vedere.models.atomic import write_atomically
 
 
@@ -41,9 +42,18 @@ class Metrics:
             self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step or None)
 
     def write(self, values: dict[str, Any]) -> None:
-        """Appends ``values``, which must hold ``step``; numbers go to TensorBoard too."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        """Appends ``values``, which must hold ``step``; numbers go to TensorBoard too.
+
+        Raises:
+            TrainingError: the disk is full or cannot be written.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write {self.path}: {error.strerror}; the last checkpoint is intact: free space, then --resume"
+            ) from error
         if self.board is not None:
             for key, value in values.items():
                 if isinstance(value, (int, float)) and key != "step":

@@ -1,0 +1,40 @@
+"""What goes where: results to standard output, everything else to standard error; with ``--json`` one object, always."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+_IMPORTED = time.time()
+
+
+def print_json(data: Mapping[str, Any]) -> None:
+    """Prints the one JSON object of a run. Strict JSON: a NaN is an error of the program, not a value."""
+    print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+
+
+def print_error(error: Exception, as_json: bool) -> None:
+    """One message on standard error; with ``--json`` also as the object ``{"error": ...}``."""
+    print(f"vedere: {error}", file=sys.stderr)
+    if as_json:
+        print_json({"error": {"kind": type(error).__name__, "message": str(error)}})
+
+
+def note(text: str) -> None:
+    """A line of progress or a warning, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def process_seconds() -> float:
+    """Seconds since the process began (on Linux; elsewhere since this module was imported, which is close)."""
+    try:
+        with open("/proc/self/stat", encoding="ascii") as file:
+            ticks = int(file.read().rsplit(")", 1)[1].split()[19])
+        with open("/proc/uptime", encoding="ascii") as file:
+            return float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return time.time() - _IMPORTED

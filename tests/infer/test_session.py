@@ -1,0 +1,390 @@
+import dataclasses
+import io
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vedere
+from tiny_models import TILE, tiny_directory, tiny_shipped
+from vedere.errors import CheckpointError, ConfigError, ContextError, MediaError, PromptError
+from vedere.infer import loading
+from vedere.infer.engine import Engine, Finished, Request
+from vedere.infer.sampling import SamplingParams
+from vedere.infer.session import Exchange, Question, Reply, Session, load
+from vedere.plan import SquarePolicy, TilingPolicy
+from vedere.text.chat import Turn
+from vedere.text.render import render
+
+SHORT = {"max_new_tokens": 6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_directory(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def session(folder) -> Session:
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "two by one.png"
+    Image.effect_noise((90, 45), 60).convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    import av
+
+    path = tmp_path_factory.mktemp("clips") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 25 * k, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_question_with_a_picture(session, picture):
+    reply = session.chat("what is it?", [picture], **SHORT)
+    assert isinstance(reply, Reply)
+    (plan,) = reply.plans
+    assert (plan.width, plan.height) == (90, 45)
+    assert reply.reason in ("stop", "length")
+    assert reply.answer_tokens == len(reply.logprobs) <= 6
+    want = render(
+        (Turn("user", "<image>\nwhat is it?"),),
+        [plan],
+        session.prompts.template,
+        session.prompts.tokenizer,
+        train=False,
+    )
+    assert reply.prompt_tokens == len(want.ids)
+
+
+def test_all_kinds_of_pictures_are_one(session, picture):
+    image = Image.open(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    replies = [
+        session.chat("what?", [source], **SHORT)
+        for source in (picture, str(picture), buffer.getvalue(), image, np.asarray(image))
+    ]
+    assert len({reply.logprobs for reply in replies}) == 1
+    other = session.chat("what?", [Image.new("RGB", (90, 45), "red")], **SHORT)
+    assert other.logprobs != replies[0].logprobs
+
+
+def test_streamed_pieces_join_to_the_text(session, picture):
+    for seed in range(5):  # random weights produce broken UTF-8 in plenty
+        options = {"max_new_tokens": 24, "temperature": 1.5, "seed": seed}
+        stream = session.chat("what?", [picture], stream=True, **options)
+        assert stream.reply is None
+        pieces = list(stream)
+        assert stream.reply is not None
+        assert "".join(pieces) == stream.reply.text == session.chat("what?", [picture], **options).text
+        assert all(pieces)
+
+
+def test_a_closed_stream_has_no_reply(session):
+    stream = session.chat("what?", stream=True, max_new_tokens=50)
+    next(stream)
+    stream.close()
+    assert list(stream) == []
+    assert stream.reply is None
+
+
+def test_text_is_the_decoded_ids_without_the_stop_token(session, picture):
+    prompt = session.prompts.make(Question(text="what?", images=[picture], max_new_tokens=20, temperature=1.0, seed=3))
+    (done,) = [event for event in session.engine.generate([prompt.request]) if isinstance(event, Finished)]
+    # make the third token a stop token: the text ends before it
+    stopping = dataclasses.replace(
+        prompt.request, sampling=dataclasses.replace(prompt.request.sampling, stop_ids=(done.ids[2],))
+    )
+    (stopped,) = [event for event in session.engine.generate([stopping]) if isinstance(event, Finished)]
+    assert stopped.reason == "stop"
+    reply = session.chat("what?", [picture], max_new_tokens=20, temperature=1.0, seed=3)
+    assert reply.text == session.prompts.tokenizer.decode(done.ids[: len(reply.logprobs)])
+
+
+def test_history_is_the_conversation_with_its_pictures(session, tmp_path):
+    path = tmp_path / "gone.png"
+    Image.effect_noise((40, 40), 50).convert("RGB").save(path)
+    first = session.chat("what is <image>", [path], **SHORT)
+    path.unlink()  # what was answered is not read again
+    second = session.chat("and now?", [Image.new("RGB", (40, 40))], history=[first], **SHORT)
+    conversation = (
+        Turn("user", "what is <image>"),
+        Turn("assistant", first.text),
+        Turn("user", "<image>\nand now?"),
+    )
+    want = render(conversation, second.plans, session.prompts.template, session.prompts.tokenizer, train=False)
+    assert len(second.plans) == 2
+    assert second.prompt_tokens == len(want.ids)
+    spelled = [Exchange(question="what is <image>", answer=first.text, images=first.media)]
+    again = session.chat("and now?", [Image.new("RGB", (40, 40))], history=spelled, **SHORT)
+    assert again.logprobs == second.logprobs
+    third = session.chat("so?", history=[("what?", "that"), second], **SHORT)
+    assert len(third.plans) == 1
+
+
+def test_placeholders_order_mixed_media(session, picture, clip):
+    reply = session.chat("see <video> and <image>", [picture], [clip], frames=3, **SHORT)
+    assert [medium.kind for medium in reply.media] == ["video", "image"]
+    assert len(reply.media[0].times) == 3
+    in_front = session.chat("see", [picture], [clip], frames=3, **SHORT)
+    assert [medium.kind for medium in in_front.media] == ["image", "video"]
+
+
+def test_pictures_of_a_question_share_the_tiles(session):
+    wide = Image.new("RGB", (TILE * 12, TILE), "red")
+    alone = session.chat("what?", [wide], **SHORT).plans[0]
+    assert len(alone.tiles) == 13
+    together = session.chat("what?", [wide] * 3, **SHORT).plans
+    assert [len(plan.tiles) for plan in together] == [5, 5, 5]
+
+
+def test_many_equal_single(session, picture):
+    questions = [
+        Question(text="what is it?", images=[picture], max_new_tokens=9),
+        Question(text="who?", max_new_tokens=3),
+        Question(text="how many?", images=[picture], temperature=1.1, seed=4, max_new_tokens=12),
+        Question(text="a longer question than the others", max_new_tokens=5),
+    ]
+    together = session.chat_many(questions)
+    for reply, question in zip(together, questions, strict=True):
+        options = {field.name: getattr(question, field.name) for field in dataclasses.fields(question)}
+        alone = session.chat(options.pop("text"), **options)
+        assert reply.text == alone.text
+        assert reply.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    assert session.chat_many([]) == []
+    with pytest.raises(MediaError, match=r"question 2: .*does not exist"):
+        session.chat_many(["fine", Question(text="what?", images=["no such.png"])])
+
+
+def test_system_messages(session):
+    texts = {
+        len(session.prompts.make(Question(text="hi", system=system)).request.ids) for system in (None, "", "Be brief.")
+    }
+    assert len(texts) == 3
+
+
+def test_answers_are_limited_by_the_context(session, picture):
+    """Without a limit, what the context leaves; with one that does not fit, an error with the numbers, before any work."""
+    text = "x" * 400
+    prompt = session.prompts.make(Question(text=text))
+    length = len(prompt.request.ids)
+    assert prompt.request.sampling.max_new_tokens == 512 - length
+    with pytest.raises(
+        ContextError, match=rf"the request: the prompt takes {length} tokens .* 300 new tokens .* has 512"
+    ):
+        session.chat(text, max_new_tokens=300)
+    with pytest.raises(ContextError, match=r"the prompt takes \d+ tokens .* 512 positions and an answer needs some"):
+        session.chat("x" * 600)
+
+
+def test_v2pe_positions_of_a_checkpoint(tmp_path, picture):
+    """The stride of the original config is the step in 256ths; text goes on at whole numbers after the picture."""
+    from tiny_models import tiny_model, tiny_tokenizer
+    from vedere.models.checkpoints import save_model
+
+    extras = {
+        "template": "smollm2",
+        "rope_pos_id_version": "v2pe_fix",
+        "rope_pos_id_stride": 64,
+        "max_dynamic_patch": 1,
+    }
+    tiny_tokenizer(tmp_path)
+    save_model(tiny_model(v2pe=True), tmp_path, layout="original", extras=extras)
+    session = load(tmp_path)
+    request = session.prompts.make(Question(text="what?", images=[picture])).request
+    visual = np.flatnonzero(np.asarray(request.span_types))
+    positions = request.positions
+    before = float(positions[visual[0] - 1])
+    assert positions[visual].tolist() == [before + 0.25 * k for k in range(1, len(visual) + 1)]
+    assert float(positions[visual[-1] + 1]) == before + 2  # ceil(before + 1) + 1
+    plain = load(tmp_path, v2pe_delta=1).prompts.make(Question(text="what?", images=[picture])).request
+    assert plain.positions.tolist() == list(range(len(plain.ids)))
+    assert (
+        session.chat("what?", [picture], **SHORT).logprobs
+        != load(tmp_path, v2pe_delta=1).chat("what?", [picture], **SHORT).logprobs
+    )
+
+
+def test_policy_of_a_checkpoint():
+    shape = (448, 14, 2)
+    from vedere.infer.prompts import policy_from
+
+    assert policy_from({}, *shape) == TilingPolicy()
+    fields = {"max_dynamic_patch": 6, "min_dynamic_patch": 2, "use_thumbnail": False}
+    assert policy_from(fields, *shape) == TilingPolicy(min_tiles=2, max_tiles=6, thumbnail=False)
+    assert policy_from({"dynamic_image_size": False, "pad2square": True}, *shape) == SquarePolicy(pad=True)
+    assert policy_from({"policy": {"kind": "tiling", "max_tiles": 3}}, *shape) == TilingPolicy(max_tiles=3)
+    with pytest.raises(ConfigError, match="unknown key 'max_tile' for TilingPolicy; did you mean 'max_tiles'"):
+        policy_from({"policy": {"max_tile": 3}}, *shape)
+    with pytest.raises(ConfigError, match="tiles of 336 px; the model is made for 448 px"):
+        policy_from({"policy": {"tile": 336}}, *shape)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("",), PromptError, "the question is ''; expected some text"),
+        (("what?", "photo.png"), PromptError, r"images is 'photo.png'; expected a list: images=\[...\]"),
+        (("what?", ["no such.png"]), MediaError, "'no such.png' does not exist"),
+        (("<image> what?",), PromptError, "placeholders for 1 image and 0 videos, but 0 images"),
+        (("<image> what?", [Image.new("RGB", (9, 9))] * 2), PromptError, "but 2 images"),
+        (("what <|im_end|>",), PromptError, r"contains '<\|im_end\|>'"),
+        (("what?", (), (), ["hello"]), PromptError, r"history entry 1 is 'hello'; expected \(question, answer\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(session, arguments, error, message):
+    with pytest.raises(error, match=message):
+        session.chat(*arguments)
+
+
+def test_options_are_checked(session, clip):
+    with pytest.raises(ConfigError, match="temperature is -1; expected 0"):
+        session.chat("what?", temperature=-1)
+    assert len(session.chat("what?", videos=[clip], frames=2, frame_rule="random", **SHORT).media[0].times) == 2
+    with pytest.raises(ConfigError, match="unknown frame rule 'midle'; did you mean 'middle'"):
+        session.chat("what?", videos=[clip], frame_rule="midle")
+
+
+def test_unknown_models(tmp_path, folder):
+    with pytest.raises(ConfigError, match="model 'mimi' is neither a folder nor a shipped model; did you mean 'mini'"):
+        load("mimi")
+    with pytest.raises(CheckpointError, match=r"no weights in .* an empty folder"):
+        load(tmp_path)
+    (folder / "readme.txt").touch()
+    with pytest.raises(ConfigError, match=r"readme.txt' is a file"):
+        load(folder / "readme.txt")
+    with pytest.raises(ConfigError, match="unknown chat template 'smollm'; did you mean 'smollm2'"):
+        load(folder, template="smollm")
+    with pytest.raises(ConfigError, match=r"v2pe_delta 0\.5 was given, but the model was not trained with V2PE"):
+        load(folder, v2pe_delta=0.5)
+
+
+def test_a_folder_without_a_template(tmp_path):
+    tiny_directory(tmp_path / "m", extras={})
+    with pytest.raises(ConfigError, match="names no chat template; give one"):
+        load(tmp_path / "m")
+    assert load(tmp_path / "m", template="smollm2", max_tiles=3).prompts.policy.max_tiles == 3
+
+
+# --- the shipped model ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    delta, language_model = tiny_shipped(tmp_path)
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "shipped_directory", lambda name: delta)
+    asked = []
+
+    def found(path=None, say=print, **options):
+        asked.append(1)
+        return language_model
+
+    monkeypatch.setattr("vedere.models.sources.language_model", found)
+    return delta, language_model, tmp_path / "cache", asked
+
+
+def test_the_first_start_joins_and_the_second_maps(shipped, picture):
+    delta, _, cache, asked = shipped
+    said: list[str] = []
+    first = load("mini", say=said.append, device="cpu").chat("what?", [picture], **SHORT)
+    assert any("first start of mini: joining its weights with the language model, once" in line for line in said)
+    (joined,) = cache.iterdir()
+    before = len(asked)
+    said.clear()
+    session = vedere.load(say=said.append, device="cpu")
+    assert said == []
+    assert len(asked) == before  # neither looked for nor opened
+    assert session.name == "mini"
+    assert session.prompts.policy.max_tiles == 2
+    assert session.chat("what?", [picture], **SHORT).logprobs == first.logprobs
+
+    weights = joined / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert load("mini", say=said.append, device="cpu").chat("what?", [picture], **SHORT).logprobs == first.logprobs
+    assert any("cut off" in line for line in said)
+
+    config = json.loads((delta / "config.json").read_text())
+    config["extras"]["max_dynamic_patch"] = 1
+    (delta / "config.json").write_text(json.dumps(config))
+    assert load("mini", say=said.append, device="cpu").prompts.policy.max_tiles == 1
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_text_answers_are_the_language_models_bit_by_bit(shipped):
+    """The paper's central claim for delta tuning: without a picture, the model is the language model that it grew from."""
+    _, language_model, _, _ = shipped
+    mini = load("mini", say=lambda text: None, device="cpu")
+    bare = load(language_model, template="smollm2", device="cpu")
+    for question in ("who are you?", "how many red circles"):
+        one, other = mini.chat(question, max_new_tokens=20), bare.chat(question, max_new_tokens=20)
+        assert (one.text, one.logprobs) == (other.text, other.logprobs)
+    with pytest.raises(PromptError, match="bare language model; load one that sees"):
+        bare.chat("what?", [Image.new("RGB", (9, 9))])
+
+
+def test_a_cache_that_cannot_be_written(shipped, monkeypatch, picture):
+    _, _, cache, _ = shipped
+    want = load("mini", say=lambda text: None, device="cpu").chat("what?", [picture], **SHORT)
+    cache.with_name("file").write_text("no folder")
+    monkeypatch.setenv("VEDERE_CACHE", str(cache.with_name("file")))
+    said: list[str] = []
+    got = load("mini", say=said.append, device="cpu").chat("what?", [picture], **SHORT)
+    assert got.logprobs == want.logprobs
+    assert any("the next start will be slow too" in line for line in said)
+
+
+def test_a_dtype_that_is_refused_does_not_cost_the_copy(shipped):
+    _, _, cache, asked = shipped
+    for _ in range(2):  # with and without a copy in the cache
+        with pytest.raises(CheckpointError, match="float16 is refused for Mono-InternVL"):
+            load("mini", say=lambda text: None, device="cpu", dtype=torch.float16)
+    assert len(list(cache.iterdir())) == 1
+    assert len(asked) == 1
+    wide = load("mini", say=lambda text: None, device="cpu", dtype=torch.float32)
+    assert wide.model.dtype == torch.float32
+
+
+def test_an_installation_without_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "shipped_directory", lambda name: tmp_path / name)
+    with pytest.raises(CheckpointError, match="lacks the weights of 'mini'"):
+        load("mini")
+
+
+def test_many_random_conversations_keep_the_span_law(session):
+    """Whatever is asked in whatever order: visual positions equal tiles, and the engine takes it."""
+    rng = random.Random(0)
+    for _ in range(10):
+        count = rng.randrange(3)
+        images = [Image.new("RGB", (rng.randrange(1, 200), rng.randrange(1, 200))) for _ in range(count)]
+        text = " ".join(["<image>"] * count + ["what"]) if rng.random() < 0.5 else "what"
+        request = session.prompts.make(Question(text=text, images=images, max_new_tokens=1)).request
+        session.engine.check(request)
+        assert isinstance(request, Request)
+
+
+def test_engines_of_other_callers_see_the_same(session):
+    """A caller with ids of its own (evaluation, preference data) gets what the session gets."""
+    reply = session.chat("who?", **SHORT)
+    prompt = session.prompts.make(Question(text="who?"))
+    request = Request(
+        ids=prompt.request.ids, sampling=SamplingParams(**SHORT, stop_ids=prompt.request.sampling.stop_ids)
+    )
+    done = [event for event in Engine(session.model).generate([request]) if isinstance(event, Finished)]
+    assert done[0].logprobs == reply.logprobs
+    assert torch.is_inference_mode_enabled() is False

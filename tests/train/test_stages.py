@@ -1,0 +1,96 @@
+"""The freezing law: after a step, exactly what a stage declares has changed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import small_runs
+import torch
+from tiny_models import tiny_model
+
+from vedere.errors import ConfigError, TrainingError
+from vedere.recipes import RECIPES, get_recipe
+from vedere.train.loop import Trainer
+from vedere.train.stages import set_trainable
+
+UNUSED = {"vision.cls"}  # in both checkpoint formats, read by nothing in a monolithic model
+
+
+def kind(name: str) -> str:
+    """Part of the model that a parameter belongs to."""
+    if not name.startswith("decoder.layers."):
+        return "rest of the language model" if name.startswith("decoder.") else name.split(".")[0]
+    brick = name.split(".")[3]
+    return f"{brick}.{name.split('.')[4]}" if brick in ("attention", "ffn") else "rest of the language model"
+
+
+VISUAL = {"vision", "projector", "ffn.visual"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "number", "parts"),
+    [
+        ("mono", 0, VISUAL),
+        ("mono", 1, VISUAL),
+        ("mono", 2, VISUAL | {"attention.text"}),
+        ("mono", 3, VISUAL | {"attention.text", "ffn.text", "rest of the language model"}),
+        ("mono-mini", 0, VISUAL),
+        ("mono-mini", 1, VISUAL),
+        ("mono-mini", 2, VISUAL | {"attention.visual"}),
+        ("mono-mini", 3, VISUAL | {"attention.visual"}),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_a_step_changes_exactly_what_the_stage_trains(
+    ground: Path, tmp_path: Path, recipe: str, number: int, parts: set[str]
+) -> None:
+    stage = get_recipe(recipe).stages[number]
+    small = small_runs.recipe(ground, held_out="")
+    small = replace(small, model=replace(small.model, visual_attention=get_recipe(recipe).model.visual_attention))
+    trainer = Trainer(
+        small_runs.one_stage(small, trains=stage.trains, steps=1), tmp_path / "run", say=lambda text: None
+    )
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    trainer.train()
+    after = dict(trainer.model.named_parameters())
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if kind(name) in parts} - UNUSED
+    assert {kind(name) for name in changed} == parts
+
+
+def test_shipped_stages_never_touch_the_language_model() -> None:
+    """What makes text-only answers bit-identical: no stage of the small recipe trains a parameter of the text path."""
+    model = tiny_model()
+    for stage in get_recipe("mono-mini").stages:
+        for name in set_trainable(model, stage.trains):
+            assert not name.startswith("decoder.") or ".visual." in name
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    model = tiny_model(visual_attention=False)
+    with pytest.raises(ConfigError, match=r"'decoder.layers.\*.attention.visual.\*' matches no parameter of MonoInternVL"):
+        set_trainable(model, ["vision.*", "decoder.layers.*.attention.visual.*"])
+    with pytest.raises(ConfigError, match=r"'projector.fc1.weigth' .*; did you mean 'projector.fc1.weight'\?"):
+        set_trainable(model, ["projector.fc1.weigth"])
+    with pytest.raises(ConfigError, match="'trains' is empty"):
+        set_trainable(model, [])
+
+
+def test_recipes() -> None:
+    with pytest.raises(ConfigError, match=r"unknown recipe 'mono-mimi'; did you mean 'mono-mini'\? \(recipes: "):
+        get_recipe("mono-mimi")
+    for name in RECIPES:
+        assert get_recipe(name).recipe == name
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_recipe_without_stages_or_with_equal_names_is_refused(ground: Path, tmp_path: Path) -> None:
+    small = small_runs.recipe(ground)
+    with pytest.raises(TrainingError, match="no stages"):
+        Trainer(replace(small, stages=()), tmp_path)
+    with pytest.raises(ConfigError, match="not unique"):
+        replace(small, stages=(small.stages[0], small.stages[0]))
+    with pytest.raises(ConfigError, match="on_error 'ignore'; expected raise or skip"):
+        replace(small, on_error="ignore")

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import VOCABULARY, tiny_config, tiny_model
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tiny_models import VOCABULARY, tiny_config, tiny_model
 from vedere.errors import CheckpointError, ConfigError
 from vedere.infer.cache import Cache
 from vedere.infer.engine import Engine, Request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 import struct
 import zlib
@@ -103,11 +104,12 @@ def repair_png(data: bytes) -> bytes:
     return bytes(out) + data[at:]
 
 
-def deep(levels: int) -> Any:
-    value: Any = 0
-    for _ in range(levels):
-        value = [value]
-    return value
+DEEP = "@deep@"  # stands for thousands of nested lists, which only text can hold
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON text of a damaged value."""
+    return json.dumps(value).encode().replace(f'"{DEEP}"'.encode(), b"[" * 3000 + b"]" * 3000)
 
 
 VALUES: tuple[Any, ...] = (
@@ -200,5 +202,5 @@ def damage_json(value: Any, rng: random.Random) -> tuple[Any, str]:
                 replacement = None
             holder[key] = replacement
         else:
-            holder[key] = [holder[key]] if rng.random() < 0.8 else deep(3000)
+            holder[key] = [holder[key]] if rng.random() < 0.8 else DEEP
     return value, done

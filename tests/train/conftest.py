@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import small_runs
 
+import small_runs
 from vedere.train import loop
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import small_runs
 import torch
 
+import small_runs
 from vedere.data.mixture import Part, open_meta
 from vedere.infer.engine import Engine, Finished
 from vedere.infer.sampling import SamplingParams
@@ -57,7 +58,8 @@ def test_exact_by_teacher_forcing_is_exact_by_greedy_decoding(learnt: Trainer) -
     stops = prepare.template.stop_ids(learnt.tokenizer)
     sampling = SamplingParams(max_new_tokens=30, stop_ids=stops)
     pairs = [
-        question(part.records[number], prepare, stage, learnt.tokenizer, sampling) for number in range(len(part.records))
+        question(part.records[number], prepare, stage, learnt.tokenizer, sampling)
+        for number in range(len(part.records))
     ]
     events = Engine(learnt.model).generate([request for request, _ in pairs])
     answers = {event.request: event for event in events if isinstance(event, Finished)}
@@ -66,7 +68,7 @@ def test_exact_by_teacher_forcing_is_exact_by_greedy_decoding(learnt: Trainer) -
     result = held_out(learnt.model, [part], prepare, stage)["colours"]
     assert result.samples == len(pairs) == 12
     assert result.exact == pytest.approx(sum(right) / len(right))
-    assert 0.3 < result.exact, "the model should have learnt something, else this test shows nothing"
+    assert result.exact > 0.3, "the model should have learnt something, else this test shows nothing"
 
 
 def test_held_out_loss_is_plain_cross_entropy(learnt: Trainer) -> None:
@@ -111,7 +113,8 @@ def test_a_page_shows_pictures_prompts_expectations_and_answers(learnt: Trainer,
     assert "What colour is it?" in page
     assert "&lt;image&gt;" not in page
     assert "colours#0, " in page
-    assert page == page_of(learnt, tmp_path) or page.count("expected: ") == 6  # only seconds differ
+    again = page_of(learnt, tmp_path)
+    assert re.sub(r"in [\d.]+ s", "", page) == re.sub(r"in [\d.]+ s", "", again)
 
 
 def test_a_sample_that_cannot_be_shown_is_noted_and_the_others_are_shown(learnt: Trainer, tmp_path: Path) -> None:

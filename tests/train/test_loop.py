@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 import safetensors.torch
-import small_runs
 import torch
 from torch import Tensor
 
+import small_runs
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import open_meta
 from vedere.data.packing import Document, PackLimits, collate
@@ -48,8 +48,8 @@ def runs(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     whole, killed = folder / "whole", folder / "killed"
     errands = [f"{whole}:", *(f"{killed}:{when}" for when in KILLS), f"{killed}:"]
     tests = Path(__file__).parents[1]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(tests), str(tests / "train")])}
-    command = [sys.executable, str(tests / "train" / "small_runs.py"), str(ground), *errands]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(tests)])}
+    command = [sys.executable, str(tests / "small_runs.py"), str(ground), *errands]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
     assert done.stdout.split() == ["0", *[str(-signal.SIGKILL)] * len(KILLS), "0"], done.stderr
     return whole, killed
@@ -220,7 +220,9 @@ def poison(trainer: Trainer, step: int, name: str) -> None:
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(ground: Path, tmp_path: Path) -> None:
     trainer = Trainer(small_runs.recipe(ground, eval_every=0), tmp_path, say=silent)
     poison(trainer, 4, "projector.fc2.bias")
-    with pytest.raises(TrainingError, match=r"step 5, stage one: loss nan in a pack of samples (colours|twice)#\d+, ") as raised:
+    with pytest.raises(
+        TrainingError, match=r"step 5, stage one: loss nan in a pack of samples (colours|twice)#\d+, "
+    ) as raised:
         trainer.train()
     assert "the last checkpoint is kept" in str(raised.value)
     assert checkpoint_steps(tmp_path / "checkpoints") == [3]
@@ -278,7 +280,8 @@ def test_a_full_disk_keeps_the_old_checkpoint(
 
     config = small_runs.recipe(ground, eval_every=0, held_out="")
     with pytest.raises(
-        CheckpointError, match=r"cannot write the checkpoint of step 5 .*No space left.*--resume \(checkpoints left: \[3\]\)"
+        CheckpointError,
+        match=r"cannot write the checkpoint of step 5 .*No space left.*--resume \(checkpoints left: \[3\]\)",
     ):
         Trainer(config, tmp_path, say=silent, progress=progress).train()
     armed = False
@@ -300,7 +303,9 @@ def test_a_directory_that_holds_a_run_is_refused_without_resume(ground: Path, tm
 def test_a_checkpoint_of_another_recipe_is_refused(ground: Path, tmp_path: Path) -> None:
     config = small_runs.recipe(ground, held_out="", save_every=1)
     Trainer(small_runs.one_stage(config, steps=1), tmp_path, say=silent).train()
-    with pytest.raises(TrainingError, match=r"step 1 does not fit this recipe \(\d+ missing, first 'decoder.layers.0.att"):
+    with pytest.raises(
+        TrainingError, match=r"step 1 does not fit this recipe \(\d+ missing, first 'decoder.layers.0.att"
+    ):
         Trainer(config, tmp_path, resume=True, say=silent).train()
     other = small_runs.one_stage(replace(config, model=replace(config.model, patch_width=8)), steps=2)
     with pytest.raises(TrainingError, match=r"\d+ of another shape, first 'vision"):
@@ -321,8 +326,6 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
     (tmp_path / "step-00000001" / state.STATE).write_text("{")
     with pytest.raises(CheckpointError, match=r"no checkpoint in .* can be read \(step-00000002: .*; step-00000001: "):
         read_checkpoint(tmp_path)
-
-
 
 
 def test_a_sample_without_a_trained_token_is_refused_by_name(ground: Path, tmp_path: Path) -> None:
@@ -364,7 +367,9 @@ def test_loss_is_the_weighted_mean_over_the_step(ground: Path, tmp_path: Path) -
     trainer = Trainer(config, tmp_path, say=silent)
     limits = PackLimits(tokens=stage.pack_tokens, tiles=stage.pack_tiles)
     parts = open_meta(Path(config.data) / "meta.json")
-    loader = Loader(LoaderConfig(seed=seed_of(0, "one"), limits=limits), parts, preparer(config, stage, trainer.tokenizer))
+    loader = Loader(
+        LoaderConfig(seed=seed_of(0, "one"), limits=limits), parts, preparer(config, stage, trainer.tokenizer)
+    )
     losses, tokens = [], 0
     for loaded in loader:
         batch = make_batch(loaded.pack, stage, trainer.device, trainer.dtype, random.Random(0))

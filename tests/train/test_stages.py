@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import small_runs
 import torch
-from tiny_models import tiny_model
 
+import small_runs
+from tiny_models import tiny_model
 from vedere.errors import ConfigError, TrainingError
 from vedere.recipes import RECIPES, get_recipe
 from vedere.train.loop import Trainer
@@ -70,7 +70,9 @@ def test_shipped_stages_never_touch_the_language_model() -> None:
 
 def test_a_pattern_that_matches_nothing_is_refused() -> None:
     model = tiny_model(visual_attention=False)
-    with pytest.raises(ConfigError, match=r"'decoder.layers.\*.attention.visual.\*' matches no parameter of MonoInternVL"):
+    with pytest.raises(
+        ConfigError, match=r"'decoder.layers.\*.attention.visual.\*' matches no parameter of MonoInternVL"
+    ):
         set_trainable(model, ["vision.*", "decoder.layers.*.attention.visual.*"])
     with pytest.raises(ConfigError, match=r"'projector.fc1.weigth' .*; did you mean 'projector.fc1.weight'\?"):
         set_trainable(model, ["projector.fc1.weigth"])

@@ -161,9 +161,13 @@ def show(options: ShowOptions) -> int:
     }
     packs = _packs(parts, sizes, stage)
     if options.json:
-        print_json({"meta": str(options.meta), "recipe": recipe.recipe, "stage": stage.name, "sets": found, "packs": packs})
+        print_json(
+            {"meta": str(options.meta), "recipe": recipe.recipe, "stage": stage.name, "sets": found, "packs": packs}
+        )
         return 0
-    rows = [("data set", "records", "an epoch", "tokens: least", "median", "mean", "95 %", "most", "tiles: mean", "most")]
+    rows = [
+        ("data set", "records", "an epoch", "tokens: least", "median", "mean", "95 %", "most", "tiles: mean", "most")
+    ]
     for name, facts in found.items():
         tokens, tiles = facts["tokens"], facts["tiles"]
         middle = [f"{tokens[key]:.0f}" for key in ("least", "median", "mean", "p95", "most")]
@@ -220,9 +224,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
     }
 
 
-def _packs(
-    parts: Sequence[Part], sizes: dict[str, list[tuple[int, int]]], stage: StageConfig
-) -> dict[str, float]:
+def _packs(parts: Sequence[Part], sizes: dict[str, list[tuple[int, int]]], stage: StageConfig) -> dict[str, float]:
     """Fill of the packs that a stream of such sizes makes, drawn as the mixture draws."""
     from vedere.data.mixture import Mixture
     from vedere.data.packing import BinPacker, PackLimits

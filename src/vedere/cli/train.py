@@ -135,7 +135,9 @@ def run(place: Place, config: RunConfig) -> int:
             status, message = 0, f"done; results in {out}"
         except Interrupted:
             status = INTERRUPTED
-            message = f"stopped after step {trainer.done['step']}, everything is saved; go on with: " + again(config, out)
+            message = f"stopped after step {trainer.done['step']}, everything is saved; go on with: " + again(
+                config, out
+            )
         except KeyboardInterrupt:
             status = INTERRUPTED
             message = f"stopped at once, the steps since the last checkpoint are lost; go on with: {again(config, out)}"

@@ -72,7 +72,7 @@ def index_shard(path: Path | str) -> list[tuple[str, list[_Member]]]:
             if file.read(2) == b"\x1f\x8b":
                 raise RecordError(f"{path}: a gzip file; records are read at random: decompress it (gunzip) first")
             file.seek(0)
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="strict") as tar:
                 for member in tar:
                     end = member.offset_data + (-(-member.size // _BLOCK) * _BLOCK if member.isreg() else 0)
                     if member.size < 0 or end > size:

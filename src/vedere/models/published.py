@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vedere.config import from_dict, nearest, to_dict
-from vedere.errors import CheckpointError
+from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
@@ -95,19 +95,25 @@ def parse_config(data: Mapping[str, Any], names: Collection[str] = (), where: st
         extras = data.get("extras") or {}
         if not isinstance(data.get("model"), Mapping) or not isinstance(extras, Mapping):
             raise CheckpointError(f"{where}: 'model' and 'extras' must be objects; write the checkpoint again")
-        model = from_dict(FAMILIES[family], data["model"])
-        return CheckpointConfig(layout="vedere", model=model, extras=extras)
+        return CheckpointConfig(layout="vedere", model=_own(FAMILIES[family], data["model"], where), extras=extras)
     kind = data.get("model_type")
     if kind == "internvl_chat":
         return CheckpointConfig(layout="original", model=_original(data, names, where), extras=data)
     if kind == "llama":
         return CheckpointConfig(layout="llama", model=_llama(data, names, where), extras=data)
     if kind is None and "ffn_size" in data:
-        return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
+        return CheckpointConfig(layout="decoder", model=_own(DecoderConfig, data, where))
     raise CheckpointError(
         f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'llama' (a bare language "
         'model) or a directory written by vedere ("format": "vedere")'
     )
+
+
+def _own(cls: type[Any], data: Mapping[str, Any], where: str) -> Any:
+    try:
+        return from_dict(cls, data)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def native_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Turn:
         """Checks the kinds of values.
 
         Raises:
-            PromptError: another role, or content that is not text.
+            PromptError: another role, content that is not text, or text with half of a surrogate pair.
         """
         if self.role not in _ROLES:
             raise PromptError(
@@ -65,6 +65,13 @@ class Turn:
             raise PromptError(
                 f"a {self.role} turn has content of type {type(self.content).__name__}; expected a string"
             )
+        try:
+            self.content.encode()
+        except UnicodeEncodeError as error:
+            raise PromptError(
+                f"the text of a {self.role} turn holds half of a surrogate pair at character {error.start}; "
+                "expected whole characters: decode the text again"
+            ) from None
 
 
 Conversation = tuple[Turn, ...]

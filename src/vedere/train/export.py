@@ -69,10 +69,10 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
 
 
 def session_extras(trained: TrainedModel) -> dict[str, Any]:
-    """What `vedere.load` needs besides the weights: template and tiling."""
+    """What `vedere.load` needs besides the weights (template and tiling, in the originals' words), and where they came from."""
     return {
         "template": trained.config.model.template,
-        "max_tiles": max(stage.max_tiles for stage in trained.config.stages),
+        "max_dynamic_patch": max(stage.max_tiles for stage in trained.config.stages),
         "trained": {"recipe": trained.config.recipe, "steps": trained.step, "tokens": trained.tokens},
     }
 

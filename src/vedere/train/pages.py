@@ -101,9 +101,9 @@ def spread(parts: Sequence[Part], count: int) -> list[Sample]:
     """``count`` samples, evenly over the data sets and within each of them; always the same ones."""
     chosen = []
     for number, part in enumerate(parts):
-        share = count // len(parts) + (number < count % len(parts))
         size = len(part.records)
-        chosen += [part.records[index * size // share] for index in range(min(share, size))]
+        share = min(size, count // len(parts) + (number < count % len(parts)))
+        chosen += [part.records[index * size // share] for index in range(share)]
     return chosen
 
 

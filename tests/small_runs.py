@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from tiny_models import TILE, tiny_config, tiny_tokenizer
 
+from tiny_models import TILE, tiny_config, tiny_tokenizer
 from vedere import config as configs
 from vedere.models.decoder import Decoder
 from vedere.models.shards import write_tensors

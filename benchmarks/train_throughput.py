@@ -18,6 +18,11 @@ import argparse
 import itertools
 import statistics
 
+from vedere.train.allocator import restart_with_settings
+
+if __name__ == "__main__":
+    restart_with_settings()  # before torch allocates anything, as `vedere train` does
+
 import torch
 from harness import interleave, ratios, store
 from torch.nn import functional as F

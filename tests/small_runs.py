@@ -151,7 +151,8 @@ def train_and_die(root: str, run: str, when: str) -> None:
 def main(root: str, *errands: str) -> None:
     """Runs errands ``directory:when`` one after the other, each in a fork of its own; prints how each ended.
 
-    One import of torch, and of the three seconds of dynamo that the first optimiser pulls in, serves them all. Forking is safe here because this process itself never computes a gradient.
+    One import of torch, and of the three seconds of dynamo that the first optimiser pulls in, serves them all. Forking is
+    safe here because this process itself never computes a gradient.
     """
     importlib.import_module("torch._dynamo")
     for errand in errands:

@@ -138,4 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from vedere.train.allocator import restart_with_settings
+
+    restart_with_settings()
     main()

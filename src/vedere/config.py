@@ -22,11 +22,13 @@ from vedere.errors import ConfigError
 T = TypeVar("T")
 
 
-@functools.cache
-def _adapter(cls: Any) -> Any:
+def _make_adapter(cls: type) -> Any:
     from pydantic import TypeAdapter  # 0.1 s: only where configs meet JSON
 
     return TypeAdapter(cls)
+
+
+_adapter: Any = functools.cache(_make_adapter)
 
 
 def nearest(name: str, valid: typing.Iterable[str]) -> str:

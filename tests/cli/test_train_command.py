@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe named ``small``, without TensorBoard and curves."""
     from vedere.train import loop
 
@@ -38,7 +37,6 @@ def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]
-    yield
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:

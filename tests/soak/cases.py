@@ -75,7 +75,8 @@ class Family(Protocol):
 
 def make_family(name: str, folder: Path) -> Family:
     """Builds a family's good inputs in ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     family: Family = importlib.import_module(FAMILIES[name]).make(folder)
     return family
 
@@ -141,7 +142,12 @@ def run_case(family: Family, name: str, seed: int, number: int, folder: Path) ->
 
 
 def _resident() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """The most memory that this process has held so far, in bytes."""
+    try:  # getrusage would begin with the peak of the process that started this one
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _address_space() -> int:
@@ -178,6 +184,8 @@ def main(arguments: list[str]) -> None:
             if grown > RESIDENT_BYTES and result["verdict"] != "finding":
                 kind = f"{grown >> 20} MiB more memory than before"
                 result |= {"verdict": "finding", "kind": "memory", "class": "memory", "place": "", "message": kind}
+            if result["verdict"] == "finding":  # the next case clears the folder
+                shutil.copytree(folder / "case", folder / "found" / f"{name}-{number}", symlinks=True)
             print(json.dumps({"family": name, "number": number, **result}), file=out, flush=True)
             if grown > RESIDENT_BYTES:
                 sys.exit(0)  # a fresh process measures the next case

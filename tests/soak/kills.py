@@ -70,7 +70,8 @@ class Killer:
 
     def life(self, run: Path, way: str, workers: int) -> tuple[int, str]:
         """One life, ended in some way (``""``: not at all). Returns the exit code and where it was killed."""
-        writes = self.rng.randint(1, 220) if way == "write" else 0
+        # The first changes of a life are those of the resume itself.
+        writes = self.rng.choice((self.rng.randint(1, 12), self.rng.randint(1, 220))) if way == "write" else 0
         delay = self.rng.uniform(0, 3) if way == "time" else self.rng.choice((0, self.rng.uniform(0, 0.012)))
         started = self.context.Event()
         arguments = (str(self.folder), str(run), self.steps, workers, writes, started, str(self.log))
@@ -157,4 +158,6 @@ def soak_kills(
 
 def tail(log: Path) -> str:
     """The last lines of the log."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])[-1500:] if log.exists() else ""
+    return (
+        "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])[-1500:] if log.exists() else ""
+    )

@@ -20,6 +20,7 @@ from typing import Any
 import cases
 
 HERE = Path(__file__).resolve().parent
+WORKER = HERE / "cases.py"
 WALL_SECONDS = 150.0  # of one case; the processor time is limited more tightly by the worker itself
 MOST_STORED = 40  # findings whose inputs are kept
 
@@ -76,11 +77,11 @@ class Soak:
         """One worker's life; moves ``at`` on by every case that got a verdict."""
         plan = [str(part) for name, (start, stop) in left.items() for part in (name, start, stop)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "VEDERE_CACHE": str(folder / "cache")}
-        environment["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent.parent / "src")])
+        environment["PYTHONPATH"] = os.pathsep.join([str(WORKER.parent), str(HERE), str(HERE.parent.parent / "src")])
         log = folder / "stderr"
         with log.open("wb") as errors:
             process = subprocess.Popen(
-                [sys.executable, str(HERE / "cases.py"), str(self.seed), str(folder), *plan],
+                [sys.executable, str(WORKER), str(self.seed), str(folder), *plan],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=environment,
@@ -114,9 +115,7 @@ class Soak:
         self._died(family, at[family], code, hung, time.perf_counter() - since, log, folder)
         at[family] += 1
 
-    def _died(
-        self, family: str, number: int, code: int, hung: bool, seconds: float, log: Path, folder: Path
-    ) -> None:
+    def _died(self, family: str, number: int, code: int, hung: bool, seconds: float, log: Path, folder: Path) -> None:
         trace = log.read_bytes()[-4000:].decode("utf-8", "replace")
         if code == 1:  # an exception that nothing caught
             raise RuntimeError(f"a mistake in the soak itself, {family} {number}:\n{trace}")
@@ -159,6 +158,8 @@ class Soak:
         if len(self.findings) <= MOST_STORED:
             self.keep.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(self.keep / name, ignore_errors=True)
-            if (folder / "case").is_dir():
-                shutil.copytree(folder / "case", self.keep / name, symlinks=True)
+            kept = folder / "found" / name
+            source = kept if kept.is_dir() else folder / "case"  # the latter of a worker that died
+            if source.is_dir():
+                shutil.copytree(source, self.keep / name, symlinks=True)
             (self.keep / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

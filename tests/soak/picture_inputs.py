@@ -14,8 +14,9 @@ from cases import Case, law
 from mutations import damage, number_early, repair_png, splice
 from PIL import Image
 
+from vedere.errors import MediaError
 from vedere.plan import Policy, SquarePolicy, TilingPolicy, plan_media
-from vedere.vision.pixels import MAX_PIXELS, image_size, media_tiles, normalise, open_image
+from vedere.vision.pixels import MAX_PIXELS, describe, image_size, media_tiles, normalise, open_image
 
 ENDINGS = (".png", ".jpg", ".gif", ".webp", ".bmp", ".tif", ".ppm", ".avif", ".jp2", ".txt", ".eps", ".mp4", "")
 POLICIES: tuple[Policy, ...] = (
@@ -34,9 +35,9 @@ def _picture(mode: str, size: tuple[int, int] = (44, 31), seed: int = 0) -> Imag
     red, green, blue = columns * 4 + noise, rows * 6, (columns + rows) * 2 + 20
     rgb = Image.fromarray(np.clip(np.stack([red, green, blue], -1), 0, 255).astype(np.uint8))
     if mode == "I;16":
-        return Image.fromarray((np.asarray(rgb.convert("L")).astype(np.uint16) * 257))
+        return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     if mode == "F":
-        return Image.fromarray((np.asarray(rgb.convert("L")).astype(np.float32) / 255))
+        return Image.fromarray(np.asarray(rgb.convert("L")).astype(np.float32) / 255)
     if mode in ("RGBA", "LA"):
         rgb.putalpha(Image.fromarray(np.clip(columns * 5, 0, 255).astype(np.uint8)))
     return rgb.convert(mode)
@@ -148,7 +149,8 @@ class Pictures:
             expect = "either"
         background = rng.choice((None, None, (255, 0, 9)))
         policy = rng.choice(POLICIES)
-        same = data if rng.random() < 0.2 and most == MAX_PIXELS else None
+        # Not for fax pictures: libtiff takes a strip that ends early as whole and leaves the rest of its memory in it.
+        same = data if rng.random() < 0.2 and most == MAX_PIXELS and name != "tiff group4" else None
         return Case(
             what=f"{name}: {what}",
             names=names,
@@ -192,7 +194,11 @@ def check_picture(
     if same is not None:
         law(open_image(same, background=background).tobytes() == image.tobytes(), "bytes and file differ")
     plan = plan_media(*image.size, policy)
-    tiles = media_tiles(image, plan)
+    try:
+        tiles = media_tiles(image, plan)
+    except MediaError as error:  # knows the picture only; callers put its place in front
+        law(f"{image.width} x {image.height}" in str(error), f"no size in: {error}")
+        raise MediaError(f"{describe(source)}: {error}") from None
     side = plan.tile_size
     law(tiles.dtype == np.uint8 and tiles.shape == (len(plan.tiles), 3, side, side), f"{tiles.dtype} {tiles.shape}")
     law(plan.tokens == len(plan.tiles) * 4, f"{plan.tokens} tokens for {len(plan.tiles)} tiles")

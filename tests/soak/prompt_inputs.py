@@ -18,7 +18,7 @@ from vedere.text.render import IGNORED, Rendered, render
 from vedere.text.tokenizer import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "text"))
-from small_vocabularies import train_raw  # noqa: E402
+from small_vocabularies import train_raw
 
 POLICY = TilingPolicy(tile=28, patch=7, max_tiles=6)
 FRAGMENTS = (
@@ -143,7 +143,7 @@ def check_rendered(
     """The span law and the laws of labels."""
     ids = rendered.ids
     law(ids.dtype == np.int64 and ids.ndim == 1 and len(ids) > 0, f"ids {ids.dtype} {ids.shape}")
-    law(0 <= ids.min() and ids.max() < tokenizer.vocab_size, "ids outside of the vocabulary")
+    law(ids.min() >= 0 and ids.max() < tokenizer.vocab_size, "ids outside of the vocabulary")
     covered, at = np.zeros(len(ids), bool), 0
     for span in rendered.spans:
         law(span.start >= at and span.length > 0, f"span {span} overlaps or is empty")
@@ -186,7 +186,9 @@ def _more_tags(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str, Ex
 
 
 def _fewer_tags(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str, Expect, tuple[str, ...]]:
-    tagged = [place for place in draft.users() if "<image>" in draft.turns[place][1] or "<video>" in draft.turns[place][1]]
+    tagged = [
+        place for place in draft.users() if "<image>" in draft.turns[place][1] or "<video>" in draft.turns[place][1]
+    ]
     if not tagged:
         return "no placeholder to remove", "works", ()
     place = rng.choice(tagged)

@@ -28,7 +28,7 @@ from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tiny_models import tiny_tokenizer  # noqa: E402
+from tiny_models import tiny_tokenizer
 
 LINES: tuple[dict[str, Any], ...] = (
     {"id": 1, "image": "a.png", "conversations": [["human", "<image>\nWhat is it?"], ["gpt", "A bus."]]},
@@ -177,7 +177,18 @@ class Records:
         at = rng.choice(starts)
         block = bytearray(data[at : at + 512])
         start, size = rng.choice(((0, 100), (100, 8), (124, 12), (136, 12), (156, 1), (157, 100), (257, 6), (345, 155)))
-        texts = (b"77777777777", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-1", b"0", b"9", b"L", b"x", b"S", b"../../k.png")
+        texts = (
+            b"77777777777",
+            b"\x80" + b"\xff" * 11,
+            b"\xff" * 12,
+            b"-1",
+            b"0",
+            b"9",
+            b"L",
+            b"x",
+            b"S",
+            b"../../k.png",
+        )
         value = rng.choice((rng.choice(texts), rng.randbytes(size)))[:size]
         block[start : start + size] = value.ljust(size, b"\0")
         block[148:156] = b" " * 8

@@ -63,7 +63,7 @@ def soak(arguments: argparse.Namespace) -> dict[str, Any]:
     start = time.perf_counter()
     plan = counts(arguments.inputs)
     if arguments.family:
-        plan = {family: arguments.inputs for family in arguments.family}
+        plan = dict.fromkeys(arguments.family, arguments.inputs)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bars = {family: progress.add_task(family, total=count) for family, count in plan.items()}

@@ -25,7 +25,7 @@ from vedere.train.run import ModelSource, RunConfig
 from vedere.train.stages import VISUAL_ATTENTION, VISUAL_PARTS, OptimConfig, StageConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tiny_models import VOCABULARY, tiny_tokenizer  # noqa: E402
+from tiny_models import VOCABULARY, tiny_tokenizer
 
 COLOURS = ("red", "green", "blue", "yellow")
 WRITES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "shutil.rmtree", "os.truncate"}
@@ -38,8 +38,7 @@ def make_inputs(folder: Path) -> None:
         hidden_size=32, ffn_size=48, layers=2, heads=4, kv_heads=2, head_dim=8, vocab_size=VOCABULARY, max_positions=512
     )
     tensors = {f"decoder.{name}": tensor for name, tensor in Decoder(config).state_dict().items()}
-    shape = {key: value for key, value in vars(config).items()}
-    write_tensors(folder / "language", tensors, beside={"config.json": json_writer(shape)})
+    write_tensors(folder / "language", tensors, beside={"config.json": json_writer(vars(config))})
     tiny_tokenizer(folder / "language")
     rng, data = random.Random(2), folder / "data"
     (data / "media").mkdir(parents=True)

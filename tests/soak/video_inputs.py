@@ -101,7 +101,10 @@ class Videos:
         if draw < 0.05:
             expect, what = "works", "as it is"
         elif draw < 0.08:
-            data, expect = rng.choice((b"", b"\0", b"#EXTM3U\n/etc/hostname\n", b"ffconcat version 1.0\nfile x\n")), "refused"
+            data, expect = (
+                rng.choice((b"", b"\0", b"#EXTM3U\n/etc/hostname\n", b"ffconcat version 1.0\nfile x\n")),
+                "refused",
+            )
             name, what = "no video", "other content"
         elif draw < 0.14:
             data, what = splice(data, self.good[rng.choice(list(self.good))], rng), "splice"

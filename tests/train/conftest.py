@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without measuring the machine, TensorBoard and matplotlib."""
     monkeypatch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    yield
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,21 +30,21 @@ def silent(text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def learnt(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+def learnt(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """A tiny model that has learnt a part of its corpus by heart."""
     with pytest.MonkeyPatch.context() as patch:
         from vedere.train import loop
 
         patch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
         patch.setattr(loop, "draw_curves", lambda *arguments: None)
-        patch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         config = small_runs.recipe(ground, held_out="", eval_every=0)
         optim = OptimConfig(lr=1e-2, warmup=5, schedule="constant")
         config = small_runs.one_stage(config, trains=EVERYTHING, steps=40, optim=optim)
         trainer = Trainer(config, tmp_path_factory.mktemp("learnt"), say=silent)
         trainer.train()
     trainer.model.eval()
-    yield trainer
+    return trainer
 
 
 def colours(trainer: Trainer) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import random
@@ -24,7 +25,7 @@ from vedere.data.mixture import open_meta
 from vedere.data.packing import Document, PackLimits, collate
 from vedere.errors import CheckpointError, RecordError, TrainingError, VedereError
 from vedere.train import state
-from vedere.train.batch import Batch, make_batch
+from vedere.train.batch import Batch, make_batch, pack_positions
 from vedere.train.loop import Interrupted, Trainer, backward
 from vedere.train.prefix import SharedPrefix
 from vedere.train.run import preparer
@@ -356,6 +357,26 @@ def test_a_missing_picture_is_named(ground: Path, tmp_path: Path) -> None:
     config = small_runs.recipe(ground, data=str(tmp_path / "data"), held_out="")
     with pytest.raises(RecordError, match=r"jsonl:\d+: sample '.*': .*red.png"):
         Trainer(config, tmp_path / "run", say=silent).train()
+
+
+def test_positions_restart_in_every_document_and_follow_the_stage(ground: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_runs.recipe(ground), tmp_path, say=silent)
+    stage = trainer.config.stages[0]
+    pack = collate(documents_of(trainer))
+    borders = pack.segments.tolist()
+    plain = pack_positions(pack, stage, random.Random(0))
+    assert plain.tolist() == [place for a, b in itertools.pairwise(borders) for place in range(b - a)]
+    fixed = replace(stage, position_mode="v2pe_fix")
+    assert torch.equal(pack_positions(pack, fixed, random.Random(0)), plain.float())  # a step of 1 is no compression
+    halved = pack_positions(pack, replace(fixed, v2pe_delta=0.5), random.Random(0))
+    for start, end in itertools.pairwise(borders):
+        alone = [span for span in pack.spans if start <= span.start < end]
+        saved = sum(span.length // 2 for span in alone)
+        assert halved[start] == 0
+        assert halved[end - 1] == end - start - 1 - saved
+    drawn = replace(stage, position_mode="v2pe_rnd")
+    assert torch.equal(pack_positions(pack, drawn, random.Random(5)), pack_positions(pack, drawn, random.Random(5)))
+    assert not torch.equal(pack_positions(pack, drawn, random.Random(5)), pack_positions(pack, drawn, random.Random(6)))
 
 
 def test_loss_is_the_weighted_mean_over_the_step(ground: Path, tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vedere.cli.train", "run a recipe, or go on with a run"),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "verify": ("vedere.cli.verify", "compare recorded outputs of the originals with this installation"),
-    "bench": ("vedere.cli.bench", "measure speed on this machine"),
 }
 """Sub-commands: module and what the overview says."""
 
@@ -65,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[0] == "--version":
             print(__version__)
             return 0
+        if argv is None and arguments[0] == "train":
+            from vedere.train.allocator import restart_with_settings
+
+            restart_with_settings()  # returns once the process has them
         status = _command(arguments[0])(arguments[1:])
         sys.stdout.flush()
         return status
@@ -73,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print_error(error, as_json)
         return 2
+    except SystemExit as usage:  # tyro has explained an option that it does not know
+        if as_json and usage.code:
+            from vedere.errors import ConfigError
+
+            print_error(ConfigError("the command line was not understood; its usage is on standard error"), as_json)
+        raise
     except KeyboardInterrupt:
         if os.environ.get("VEDERE_DEBUG") == "1":
             raise

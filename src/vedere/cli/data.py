@@ -149,7 +149,7 @@ def show(options: ShowOptions) -> int:
         recipe = replace(recipe, model=replace(recipe.model, language_model=options.language_model))
     parts = _open(options.meta)
     sizes = _sizes(parts, recipe, stage, options.samples)
-    found = {
+    found: dict[str, dict[str, Any]] = {
         part.name: {
             "records": len(part.records),
             "places": part.places,
@@ -165,7 +165,7 @@ def show(options: ShowOptions) -> int:
             {"meta": str(options.meta), "recipe": recipe.recipe, "stage": stage.name, "sets": found, "packs": packs}
         )
         return 0
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("data set", "records", "an epoch", "tokens: least", "median", "mean", "95 %", "most", "tiles: mean", "most")
     ]
     for name, facts in found.items():
@@ -231,12 +231,11 @@ def _packs(parts: Sequence[Part], sizes: dict[str, list[tuple[int, int]]], stage
 
     packer = BinPacker[int](PackLimits(tokens=stage.pack_tokens, tiles=stage.pack_tiles))
     rng = random.Random(0)
-    packs = documents = tokens = drawn = 0
-    for draw, _ in Mixture(parts).stream():
+    packs = documents = tokens = 0
+    for drawn, (draw, _) in enumerate(Mixture(parts).stream()):
         name = parts[draw.dataset].name
         size, tiles = rng.choice(sizes[name])
         leaving = packer.add(size, tiles, size, name)
-        drawn += 1
         if leaving is not None:
             packs, documents, tokens = packs + 1, documents + len(leaving), tokens + sum(leaving)
         if drawn >= _DRAWS and packs:

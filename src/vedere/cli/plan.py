@@ -95,7 +95,8 @@ def _shape(options: PlanOptions) -> ModelShape | None:
         return None
     if options.hd is not None:
         raise ConfigError(
-            f"--hd {options.hd} plans as XComposer2-4KHD does, --model {options.model} has a tiling of its own; give one of them"
+            f"--hd {options.hd} plans as XComposer2-4KHD does, --model {options.model} has a tiling of its own; give one of "
+            "them"
         )
     from dataclasses import replace
 

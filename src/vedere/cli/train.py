@@ -8,6 +8,7 @@ is saved.
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections import deque
@@ -109,7 +110,8 @@ def saved_config(directory: Path, name: str) -> RunConfig:
     config = load(RunConfig, directory / "config.json")
     if config.recipe != name:
         raise ConfigError(
-            f"{directory} holds a run of recipe '{config.recipe}', not '{name}'; resume it by that name, or choose another --out"
+            f"{directory} holds a run of recipe '{config.recipe}', not '{name}'; resume it by that name, or choose another "
+            "--out"
         )
     return config
 
@@ -158,8 +160,8 @@ def result(out: Path, config: RunConfig, status: int, seconds: float) -> dict[st
     from vedere.train.state import checkpoint_steps
 
     lines = read_metrics(out / "metrics.jsonl")
-    last = next((line for line in reversed(lines) if "loss" in line), {})
-    held_out = next((line["held_out"] for line in reversed(lines) if "held_out" in line), {})
+    last: dict[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
+    held_out: dict[str, Any] = next((line["held_out"] for line in reversed(lines) if "held_out" in line), {})
     steps = checkpoint_steps(out / "checkpoints") if (out / "checkpoints").is_dir() else []
     return {
         "recipe": config.recipe,
@@ -172,10 +174,15 @@ def result(out: Path, config: RunConfig, status: int, seconds: float) -> dict[st
         "tokens": last.get("tokens", 0),
         "tokens_per_second": last.get("tokens_per_second"),
         "mfu": last.get("mfu"),
-        "held_out": held_out,
+        "held_out": {name: {key: finite(value) for key, value in facts.items()} for name, facts in held_out.items()},
         "checkpoint": str(out / "checkpoints" / f"step-{steps[-1]:08d}") if steps else None,
         "seconds": round(seconds, 3),
     }
+
+
+def finite(value: float) -> float | None:
+    """The value, or None for what JSON cannot say."""
+    return value if math.isfinite(value) else None
 
 
 def duration(seconds: float) -> str:

@@ -252,9 +252,10 @@ class JsonlRecords:
                                 "(jq -c '.[]' in.json > out.jsonl)"
                             )
                     position += len(line)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             raise RecordError(
-                f"{self.path}: the annotation file of data set '{self.info.name}' cannot be read ({error.strerror}); "
+                f"{self.path}: the annotation file of data set '{self.info.name}' cannot be read "
+                f"({getattr(error, 'strerror', error)}); "
                 "correct 'annotation'"
             ) from None
         if not self._offsets:
@@ -362,6 +363,9 @@ def _entry(path: Path, name: str, value: object) -> MetaEntry:
         raise RecordError(f"{where}: weight {entry.weight}; expected a number > 0, or none")
     if entry.max_dynamic_patch is not None and entry.max_dynamic_patch < 1:
         raise RecordError(f"{where}: max_dynamic_patch {entry.max_dynamic_patch}; expected at least 1 tile")
+    for key, value in (("annotation", entry.annotation), ("root", entry.root)):
+        if "\0" in value:
+            raise RecordError(f"{where}: '{key}' is {_short(value)}; expected a path")
     fields: dict[str, Any] = dict(vars(entry))
     fields["annotation"] = _beside(path, entry.annotation)
     fields["root"] = _beside(path, entry.root) if entry.root else ""

@@ -194,7 +194,7 @@ def _header(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
             isinstance(header["language_model"], str),
         )
         valid = all(checks)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         pass
     if not valid:
         raise CheckpointError(f"{path} has no header of a vedere delta; expected a file written by save_delta")

@@ -41,8 +41,12 @@ class PatchConfig:
         """Checks the sizes.
 
         Raises:
-            ConfigError: a tile that is no whole number of unshuffled patches.
+            ConfigError: a size below 1, or a tile that is no whole number of unshuffled patches.
         """
+        if min(self.width, self.patch, self.tile, self.downsample) < 1:
+            raise ConfigError(
+                f"width {self.width}, patch {self.patch}, tile {self.tile}, downsample {self.downsample}: expected sizes >= 1"
+            )
         if self.tile % (self.patch * self.downsample):
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
 

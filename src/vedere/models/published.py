@@ -86,6 +86,13 @@ def read_config(directory: Path | str, names: Collection[str] = ()) -> Checkpoin
 
 def parse_config(data: Mapping[str, Any], names: Collection[str] = (), where: str = "config.json") -> CheckpointConfig:
     """Like `read_config`, from the object itself; ``where`` is how messages call it."""
+    try:
+        return _parse(data, names, where)
+    except ConfigError as error:  # configs check themselves, but do not know where they came from
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> CheckpointConfig:
     if data.get("format") == "vedere":
         family = str(data.get("family"))
         if family not in FAMILIES:
@@ -95,25 +102,18 @@ def parse_config(data: Mapping[str, Any], names: Collection[str] = (), where: st
         extras = data.get("extras") or {}
         if not isinstance(data.get("model"), Mapping) or not isinstance(extras, Mapping):
             raise CheckpointError(f"{where}: 'model' and 'extras' must be objects; write the checkpoint again")
-        return CheckpointConfig(layout="vedere", model=_own(FAMILIES[family], data["model"], where), extras=extras)
+        return CheckpointConfig(layout="vedere", model=from_dict(FAMILIES[family], data["model"]), extras=extras)
     kind = data.get("model_type")
     if kind == "internvl_chat":
         return CheckpointConfig(layout="original", model=_original(data, names, where), extras=data)
     if kind == "llama":
         return CheckpointConfig(layout="llama", model=_llama(data, names, where), extras=data)
     if kind is None and "ffn_size" in data:
-        return CheckpointConfig(layout="decoder", model=_own(DecoderConfig, data, where))
+        return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(
         f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'llama' (a bare language "
         'model) or a directory written by vedere ("format": "vedere")'
     )
-
-
-def _own(cls: type[Any], data: Mapping[str, Any], where: str) -> Any:
-    try:
-        return from_dict(cls, data)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
 
 
 def native_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON: {error}; fetch it again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}; fetch it again") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a JSON {type(data).__name__}; expected an object; fetch it again")
     return data
@@ -65,6 +65,10 @@ class SentencePieces:
         self.size = max([model.get_piece_size() - 1, *self.added.values()]) + 1
         begin = config.get("bos_token", "<s>")
         begin = begin.get("content") if isinstance(begin, dict) else begin
+        if begin is not None and not isinstance(begin, str):
+            raise CheckpointError(
+                f"{origin}: 'bos_token' of its tokenizer_config.json is {str(begin)[:80]}; expected a string: correct it"
+            )
         wants = config.get("add_bos_token", True) and begin is not None
         own = int(model.bos_id())
         self.bos: int | None = None
@@ -108,6 +112,11 @@ class SentencePieces:
         (directory / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _is_whole(text: object) -> bool:
+    """Whether this is a text that can be bytes: not empty, and without halves of surrogate pairs."""
+    return isinstance(text, str) and bool(text) and not any("\ud800" <= sign <= "\udfff" for sign in text)
+
+
 def load_sentence_pieces(directory: Path) -> SentencePieces:
     """Reads `tokenizer.model` and, where they exist, `added_tokens.json` and `tokenizer_config.json`.
 
@@ -115,9 +124,17 @@ def load_sentence_pieces(directory: Path) -> SentencePieces:
         CheckpointError: a file is damaged.
     """
     config = _read_json(directory / "tokenizer_config.json")
-    decoder = dict(config.get("added_tokens_decoder", {}))
+    added = config.get("added_tokens_decoder", {})
+    decoder = dict(added) if isinstance(added, dict) else {"added_tokens_decoder": added}
     for text, index in _read_json(directory / "added_tokens.json").items():
         # Names without flags: tokens that a release added for its own markup, so control tokens.
         decoder.setdefault(str(index), {"content": text, "special": True})
+    for index, token in decoder.items():
+        content = token.get("content") if isinstance(token, dict) else None
+        if not (index.isascii() and index.isdigit() and len(index) < 10 and _is_whole(content)):
+            raise CheckpointError(
+                f"{directory}: added token {index[:40]!r} is {str(token)[:80]!r}; expected an id and an object with its text "
+                "as 'content'; correct tokenizer_config.json or added_tokens.json"
+            )
     path = directory / "tokenizer.model"
     return SentencePieces(path.read_bytes(), {**config, "added_tokens_decoder": decoder}, str(path))

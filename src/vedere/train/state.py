@@ -25,7 +25,8 @@ MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.j
 
 def checkpoint_steps(directory: Path) -> list[int]:
     """Steps of the complete checkpoints in ``directory``, ascending."""
-    return sorted(int(path.name[5:]) for path in directory.glob("step-*") if (path / STATE).is_file())
+    found = (path.name[5:] for path in directory.glob("step-*") if (path / STATE).is_file())
+    return sorted(int(number) for number in found if len(number) == 8 and number.isascii() and number.isdigit())
 
 
 def write_checkpoint(
@@ -94,11 +95,21 @@ def read_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Tenso
         try:
             model = safetensors.torch.load_file(folder / MODEL)
             optimizer = safetensors.torch.load_file(folder / OPTIMIZER)
-            return model, optimizer, json.loads((folder / STATE).read_text(encoding="utf-8"))
-        except (OSError, SafetensorError, ValueError) as error:
+            return model, optimizer, _read_state(folder / STATE)
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             problems.append(f"{folder.name}: {error}")
     if problems:
         raise CheckpointError(
             f"no checkpoint in {directory} can be read ({'; '.join(problems)}); start without --resume"
         )
     return None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    state = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(state, dict) or "step" not in state:
+        raise ValueError(f"{path.name} is no state of a training")
+    for key in ("stage", "step_in_stage", "step", "tokens"):
+        if type(state.get(key, 0)) is not int or state.get(key, 0) < 0:
+            raise ValueError(f"'{key}' in {path.name} is {str(state[key])[:40]}; expected a count")
+    return state

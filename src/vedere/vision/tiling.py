@@ -15,9 +15,11 @@ import random
 
 from PIL import Image
 
+from vedere.errors import MediaError
 from vedere.plan import MediaPlan
 
 _JPEG_QUALITY = (75, 100)
+_MOST_PADDED = 180_000_000  # pixels of a padded square, 0.5 GB: a strip of 1 x 1,000,000 px would need 3 TB
 
 
 def jpeg_augment(image: Image.Image, rng: random.Random) -> Image.Image:
@@ -43,8 +45,17 @@ def tiles(image: Image.Image, plan: MediaPlan, augment: random.Random | None = N
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """The picture centred on the smallest square canvas; an odd pixel goes to the end."""
+    """The picture centred on the smallest square canvas; an odd pixel goes to the end.
+
+    Raises:
+        MediaError: a strip whose square would not fit into memory.
+    """
     side = max(image.size)
+    if side * side > _MOST_PADDED:
+        raise MediaError(
+            f"a picture of {image.width} x {image.height} px is {side} x {side} px when padded to a square; at most "
+            f"{_MOST_PADDED} px are made: cut it or make it smaller, or use a policy without padding"
+        )
     canvas = Image.new("RGB", (side, side), colour)
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return canvas

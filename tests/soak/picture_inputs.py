@@ -167,7 +167,7 @@ class Pictures:
         if kind.kind in "uif" and rng.random() < 0.7:
             array = np.frombuffer(random_bytes, kind).reshape(shape) if shape else array
         elif kind.kind == "f":
-            array = array + 0.5
+            array = np.asarray(array + 0.5)
         return Case(
             what="array",
             names=(f"array {array.dtype}{list(array.shape)}",),

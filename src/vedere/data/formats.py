@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,6 +42,7 @@ ROLES: Mapping[str, Literal["system", "user", "assistant"]] = {
     "system": "system",
 }
 _PLACEHOLDER = re.compile(r"<(image|video)>")
+_LARGEST = sys.float_info.max  # integers of JSON have no end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +128,8 @@ def _clip(record: Mapping[str, Any], videos: int, where: str) -> tuple[float, fl
     if (
         not isinstance(clip, list)
         or len(clip) != 2
-        or not all(isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t) for t in clip)
-        or not 0 <= clip[0] < clip[1]
+        or not all(isinstance(t, int | float) and not isinstance(t, bool) for t in clip)
+        or not 0 <= clip[0] < clip[1] <= _LARGEST
     ):
         raise RecordError(f"{where}: 'clip' is {_short(clip)}; expected [start, end] in seconds with 0 <= start < end")
     if videos != 1:
@@ -182,9 +185,11 @@ def sample_from_record(record: object, *, info: DatasetInfo, where: str, key: st
     order = _place_media(turns, {kind: len(names[kind]) for kind in names}, where)
     left = {kind: iter(names[kind]) for kind in names}
     weight = record.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= _LARGEST:
         raise RecordError(f"{where}: 'weight' is {_short(weight)}; expected a number > 0")
     identity = record.get("id")
+    if isinstance(identity, str):
+        _text(identity, "'id'", where)
     return Sample(
         name=f"{info.name}#{identity if isinstance(identity, str | int) and identity != '' else key}",
         conversation=tuple(turns),
@@ -375,8 +380,13 @@ def _entry(path: Path, name: str, value: object) -> MetaEntry:
 def _beside(meta: Path, name: str) -> str:
     """``name`` beside the meta file if that exists (or matches), else as written."""
     here = meta.parent / name
-    return str(here) if here.exists() or any(meta.parent.glob(name) if _is_pattern(name) else ()) else name
+    return str(here) if os.path.exists(here) or _matches(meta.parent, name) else name
 
 
-def _is_pattern(name: str) -> bool:
-    return not Path(name).is_absolute() and any(sign in name for sign in "*?[")
+def _matches(folder: Path, pattern: str) -> bool:
+    if Path(pattern).is_absolute() or not any(sign in pattern for sign in "*?["):
+        return False
+    try:
+        return any(folder.glob(pattern))
+    except (OSError, ValueError, NotImplementedError):  # no pattern after all: it is reported when it is opened
+        return False

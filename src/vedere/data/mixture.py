@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import os
 import random
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -243,7 +244,7 @@ def open_meta(path: Path | str, *, only: Sequence[str] | None = None) -> tuple[P
             continue
         info = entry.info(name)
         records: Records
-        if entry.annotation.endswith(".tar") or Path(entry.annotation).is_dir():
+        if entry.annotation.endswith(".tar") or os.path.isdir(entry.annotation):
             records = TarRecords(find_shards(entry.annotation), info=info)
         else:
             records = JsonlRecords(entry.annotation, root=entry.root, info=info)

@@ -107,9 +107,11 @@ def find_shards(pattern: Path | str) -> list[Path]:
         RecordError: nothing matches.
     """
     path = Path(pattern)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, no error at impossible names
         return [path]
-    found = sorted(path.glob("*.tar")) if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(pattern)))]
+    found = (
+        sorted(path.glob("*.tar")) if os.path.isdir(path) else [Path(name) for name in sorted(glob.glob(str(pattern)))]
+    )
     if not found:
         raise RecordError(
             f"{pattern}: no shards; expected a .tar file, a folder of them, or a pattern like 'train-*.tar'"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ FAMILIES: dict[str, type[Any]] = {
     "internvl": InternVLConfig,
     "decoder": DecoderConfig,
 }
+_LARGEST = sys.float_info.max  # integers of JSON have no end
 _MOST_LAYERS, _WIDEST = 1024, 1 << 24  # a damaged config must not make anyone build a billion layers
 
 
@@ -223,7 +224,7 @@ class _Fields:
 
     def number(self, key: str, default: float) -> float:
         value = self.data.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= _LARGEST:
             raise self.fail(key, "a positive number")
         return float(value)
 

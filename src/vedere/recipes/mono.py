@@ -111,13 +111,13 @@ def mono_mini() -> RunConfig:
         stages=(
             first,
             replace(small, name="S1.2-semantic", data="semantic", steps=200),
-            replace(small, name="S1.3-alignment", data="alignment", steps=100, trains=visual),
+            replace(small, name="S1.3-alignment", data="alignment", steps=60, trains=visual),
             replace(
                 small,
                 name="S2-instruction",
                 data="instruction",
                 trains=visual,
-                steps=900,
+                steps=800,
                 optim=replace(small.optim, schedule="cosine", final=0.05),
             ),
         ),

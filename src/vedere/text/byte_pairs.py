@@ -19,6 +19,7 @@ from typing import Any
 from vedere.errors import CheckpointError, ConfigError
 from vedere.text.gguf_header import read_gguf_header
 
+_MOST_IDS = 1 << 24
 _CONTROL, _USER_DEFINED = 3, 4  # GGUF token types
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -48,6 +49,12 @@ class BytePairs:
 
     def __init__(self, inner: Any, origin: str) -> None:
         self.inner = inner
+        self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        if self.size > _MOST_IDS:  # the library would take memory for each id up to it, and end the process
+            raise CheckpointError(
+                f"{origin} gives a token the id {self.size - 1}; expected ids below {_MOST_IDS}: the file is damaged, fetch "
+                "it again"
+            )
         decoder = json.loads(inner.to_str())["decoder"] or {}
         steps = decoder.get("decoders", [decoder])
         kinds = {step.get("type") for step in steps}
@@ -70,7 +77,6 @@ class BytePairs:
         self.added = {token.content: index for index, token in added.items()}
         self.special = frozenset(index for index, token in added.items() if token.special)
         self._added_bytes: dict[int, bytes] = {index: token.content.encode("utf-8") for index, token in added.items()}
-        self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         bare, dressed = inner.encode("a", add_special_tokens=False).ids, inner.encode("a").ids
         self.bos = dressed[0] if dressed[:1] != bare[:1] and dressed else None
 

@@ -1,7 +1,8 @@
 """kill -9 of a real training, again and again: the run must end with the losses of one that nobody touched.
 
-Three ways to die: at a random time; when a checkpoint that is being written shows up in the run directory, plus some
-milliseconds; and at a chosen change of the file system, so that every rename and removal has its turn. Lives have 0 or 1
+Three ways to die: at a random time after a random number of steps; when a checkpoint that is being written shows up in the
+run directory, plus some milliseconds; and at a chosen change of the file system, so that every rename and removal has its
+turn. Moments count steps and files, not seconds, so that they fall into the run however busy the machine is. Lives have 0 or 1
 data workers. When a run comes to its end it is compared, and the next one begins, until there were enough kills.
 """
 
@@ -21,6 +22,15 @@ import tiny_training
 
 TIMINGS = {"tokens_per_second", "mfu", "data_seconds", "seconds"}
 LIFE_SECONDS = 240.0
+# What a training imports on its way; the optimiser needs dynamo, which takes longer than all else together.
+PRELOAD = [
+    "tiny_training",
+    "torch._dynamo",
+    "torch.distributed.tensor",
+    "torch.utils.tensorboard",
+    "matplotlib.pyplot",
+    "vedere.models.sources",
+]
 WAYS = ("time", "checkpoint", "write")
 
 
@@ -64,7 +74,7 @@ class Killer:
         self.folder, self.steps, self.rng = folder, steps, random.Random(f"{seed}/kills")
         self.context: Any = multiprocessing.get_context("spawn" if fresh else "forkserver")
         if not fresh:
-            self.context.set_forkserver_preload(["tiny_training", "torch.utils.tensorboard", "matplotlib.pyplot"])
+            self.context.set_forkserver_preload(PRELOAD)
         self.log = folder / "log.txt"
         tiny_training.make_inputs(folder)
 
@@ -72,7 +82,10 @@ class Killer:
         """One life, ended in some way (``""``: not at all). Returns the exit code and where it was killed."""
         # The first changes of a life are those of the resume itself.
         writes = self.rng.choice((self.rng.randint(1, 12), self.rng.randint(1, 220))) if way == "write" else 0
-        delay = self.rng.uniform(0, 3) if way == "time" else self.rng.choice((0, self.rng.uniform(0, 0.012)))
+        delay = self.rng.choice((0, self.rng.uniform(0, 0.012), self.rng.uniform(0, 0.2)))
+        steps, skip = self.rng.randint(0, 9), self.rng.randint(0, 4)
+        lines = run / "metrics.jsonl"
+        before = _lines(lines)
         started = self.context.Event()
         arguments = (str(self.folder), str(run), self.steps, workers, writes, started, str(self.log))
         process = self.context.Process(target=tiny_training.life, args=arguments)
@@ -81,19 +94,18 @@ class Killer:
         if not started.wait(LIFE_SECONDS):
             process.kill()
             raise TimeoutError("a training process did not start")
-        if way == "time":
-            process.join(delay)
-            process.kill()
-        elif way == "checkpoint":
-            skip = self.rng.randint(0, 4)
-            seen: set[str] = set()
-            while process.is_alive() and time.monotonic() - begun < LIFE_SECONDS:
+        seen: set[str] = set()
+        while way in ("time", "checkpoint") and process.is_alive() and time.monotonic() - begun < LIFE_SECONDS:
+            if way == "checkpoint":
                 seen |= {path.name for path in (run / "checkpoints").glob(".step-*")}
-                if len(seen) > skip:
-                    time.sleep(delay)
-                    process.kill()
-                    break
-                time.sleep(0.0005)
+                due = len(seen) > skip
+            else:
+                due = _lines(lines) >= before + steps
+            if due:
+                process.join(delay)
+                process.kill()
+                break
+            time.sleep(0.0005)
         process.join(LIFE_SECONDS)
         if process.is_alive():
             process.kill()
@@ -101,8 +113,7 @@ class Killer:
             raise TimeoutError(f"a training process was still there after {LIFE_SECONDS:.0f} seconds")
         code = int(process.exitcode)
         process.close()
-        lines = run / "metrics.jsonl"
-        return code, f"{way} after {len(lines.read_bytes().splitlines()) if lines.exists() else 0} metrics lines"
+        return code, f"{way} after {_lines(lines)} metrics lines"
 
 
 def soak_kills(
@@ -154,6 +165,10 @@ def soak_kills(
         "problems": problems,
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def tail(log: Path) -> str:

@@ -1,7 +1,8 @@
 """Long fuzzing and kill tests: ``python tests/soak/run.py --inputs 20000 --kills 40 --out benchmarks/results/soak.json``.
 
 ``--case FAMILY NUMBER`` repeats one case of a seed in this process, with its traceback, which is how a finding is looked at.
-Exit code 1 if there was any finding. Inputs of findings are kept in ``build/soak``.
+``--inputs 0`` or ``--kills 0`` leaves that half of the result file as it is. Exit code 1 if there was any finding; inputs of
+findings are kept in ``build/soak``.
 """
 
 from __future__ import annotations
@@ -53,51 +54,51 @@ def one_case(seed: int, family: str, number: int) -> int:
     return int(result["verdict"] == "finding")
 
 
-def soak(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All inputs, then all kills."""
-    from kills import soak_kills
-    from overseer import Soak
+def bars() -> Any:
+    """Progress on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    start = time.perf_counter()
-    plan = counts(arguments.inputs)
-    if arguments.family:
-        plan = dict.fromkeys(arguments.family, arguments.inputs)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars = {family: progress.add_task(family, total=count) for family, count in plan.items()}
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def soak_inputs(total: int, seed: int, only: list[str] | None) -> dict[str, Any]:
+    """Damaged inputs of all families, or of some."""
+    from overseer import Soak
+
+    start = time.perf_counter()
+    plan = dict.fromkeys(only, total) if only else counts(total)
+    with bars() as progress:
+        tasks = {family: progress.add_task(family, total=count) for family, count in plan.items()}
 
         def tick(family: str, verdict: str) -> None:
-            progress.advance(bars[family])
+            progress.advance(tasks[family])
             if verdict == "finding":
-                progress.update(bars[family], description=f"[red]{family}")
+                progress.update(tasks[family], description=f"[red]{family}")
 
-        inputs = Soak(seed=arguments.seed, keep=ROOT / "build" / "soak", tick=tick)
-        inputs.run(plan)
-        kills: dict[str, Any] = {"kills": 0, "problems": []}
-        if arguments.kills:
-            bar = progress.add_task("kill -9", total=arguments.kills)
-            with tempfile.TemporaryDirectory(prefix="vedere-kills-") as folder:
-                kills = soak_kills(
-                    Path(folder),
-                    kills=arguments.kills,
-                    seed=arguments.seed,
-                    steps=arguments.steps,
-                    fresh=True,
-                    tick=lambda way: progress.advance(bar),
-                )
-    findings = [{key: value for key, value in found.items() if key != "mark"} for found in inputs.findings]
+        soak = Soak(seed=seed, keep=ROOT / "build" / "soak", tick=tick)
+        soak.run(plan)
     return {
-        "seed": arguments.seed,
+        "seed": seed,
         "inputs": sum(plan.values()),
-        "ok": not findings and not kills["problems"],
-        "families": {family: tally.as_json() for family, tally in inputs.tallies.items()},
-        "findings": findings,
-        "kills": kills,
+        "findings": [{key: value for key, value in found.items() if key != "mark"} for found in soak.findings],
+        "families": {family: tally.as_json() for family, tally in soak.tallies.items()},
         "versions": versions(),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def soak_training(total: int, seed: int, steps: int, fresh: bool) -> dict[str, Any]:
+    """Trainings that are killed."""
+    from kills import soak_kills
+
+    with bars() as progress, tempfile.TemporaryDirectory(prefix="vedere-kills-") as folder:
+        task = progress.add_task("kill -9", total=total)
+        facts = soak_kills(
+            Path(folder), kills=total, seed=seed, steps=steps, fresh=fresh, tick=lambda way: progress.advance(task)
+        )
+    return {"seed": seed, **facts, "versions": versions()}
 
 
 def main() -> int:
@@ -106,6 +107,7 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=20_000, help="damaged inputs, spread over the families")
     parser.add_argument("--kills", type=int, default=40, help="kill -9 of a training")
     parser.add_argument("--steps", type=int, default=40, help="steps of each of the two stages of that training")
+    parser.add_argument("--forked", action="store_true", help="lives of that training share one start of torch: faster")
     parser.add_argument("--seed", type=int, default=0, help="of everything")
     parser.add_argument("--family", action="append", choices=list(SHARES), help="only this one (may be repeated)")
     parser.add_argument("--case", nargs=2, metavar=("FAMILY", "NUMBER"), help="repeat one case and show its traceback")
@@ -113,19 +115,29 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.case:
         return one_case(arguments.seed, arguments.case[0], int(arguments.case[1]))
-    result = soak(arguments)
+    result: dict[str, Any] = {}
+    if arguments.out.is_file():  # a half that is not run again stays, with its own seed and versions
+        result = json.loads(arguments.out.read_text(encoding="utf-8"))
+    found, problems = [], []
+    if arguments.inputs:
+        result["inputs"] = soak_inputs(arguments.inputs, arguments.seed, arguments.family)
+        found = result["inputs"]["findings"]
+    if arguments.kills:
+        result["kills"] = soak_training(arguments.kills, arguments.seed, arguments.steps, not arguments.forked)
+        problems = result["kills"]["problems"]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    for found in result["findings"]:
+    for one in found:
         print(
-            f"{found['family']} {found['number']} ({found['what']}, {found['count']} times): {found['kind']}: "
-            f"{found['class']} at {found['place']}: {found['message'][:300]}",
+            f"{one['family']} {one['number']} ({one['what']}, {one['count']} times): {one['kind']}: "
+            f"{one['class']} at {one['place']}: {one['message'][:300]}",
             file=sys.stderr,
         )
-    for problem in result["kills"]["problems"]:
+    for problem in problems:
         print(f"kill -9: {problem}", file=sys.stderr)
-    print(f"{result['inputs']} inputs, {result['kills']['kills']} kills: {'ok' if result['ok'] else 'NOT ok'}")
-    return int(not result["ok"])
+    ok = not found and not problems
+    print(f"{arguments.inputs} inputs, {arguments.kills} kills: {'ok' if ok else 'NOT ok'}")
+    return int(not ok)
 
 
 if __name__ == "__main__":

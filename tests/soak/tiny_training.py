@@ -20,7 +20,7 @@ from picture_inputs import _picture
 
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.shards import json_writer, write_tensors
-from vedere.train.loop import Trainer
+from vedere.train import loop
 from vedere.train.run import ModelSource, RunConfig
 from vedere.train.stages import VISUAL_ATTENTION, VISUAL_PARTS, OptimConfig, StageConfig
 
@@ -147,9 +147,10 @@ def life(folder: str, run: str, steps: int, workers: int, writes: int, started: 
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
+    loop.matmul_limit = lambda device, dtype: 1e9  # a second of arithmetic for one number that only tells speed
     directory = Path(run)
     started.set()
     if writes:
         directory.mkdir(parents=True, exist_ok=True)
         die_at_write(directory, writes)
-    Trainer(recipe(Path(folder), steps, workers), directory, resume=directory.exists()).train()
+    loop.Trainer(recipe(Path(folder), steps, workers), directory, resume=directory.exists()).train()

@@ -6,8 +6,8 @@ A pass works on packed tokens `[T, ...]` with document borders. Backends differ 
   with two batched matmuls. The fastest choice for short documents on a CPU, whose fused kernel has a slow backward.
 * ``sdpa``: the same stacks through `scaled_dot_product_attention`; memory linear in L, so the choice for long documents.
 * ``flex``: one FlexAttention call over the packed tokens with a document mask (CUDA).
-* ``auto``: ``flex`` for packs on CUDA, ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise and with a cache
-  (no backward there, and one fused call where explicit attention makes ten: a sixth of the time for a decoded token).
+* ``auto``: ``flex`` for packs on CUDA, ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise and when
+  answering from a cache (no backward there, and one fused call where explicit attention makes ten: a sixth of the time).
 
 All of them read the router's order, so the routed rows are gathered once; documents of one length without routing (every
 decode step) are stacked by a view. With a cache, queries attend the cached keys of their own slot. Scores are scaled by
@@ -211,7 +211,8 @@ class AttentionPass:
             if device.type == "cuda" and cache is None:
                 backend = "flex"
             else:
-                backend = "explicit" if longest <= EXPLICIT_LIMIT and cache is None else "sdpa"
+                learning = cache is None or torch.is_grad_enabled()
+                backend = "explicit" if longest <= EXPLICIT_LIMIT and learning else "sdpa"
         if backend == "flex" and (device.type != "cuda" or cache is not None):
             raise ConfigError("backend 'flex' packs on CUDA without a cache; choose 'explicit', 'sdpa' or 'auto' here")
         self.backend = backend

@@ -192,7 +192,7 @@ class Trainer:
         self.say(
             f"stage {stage.name}: {len(learning)} tensors, {count / 1e6:.1f} M parameters learn, {stage.steps} steps"
         )
-        frozen_text = all(_is_visual(name) for name in learning)
+        frozen_text = self.device.type == "cpu" and all(_is_visual(name) for name in learning)
         self.prefix = SharedPrefix(self.model.decoder) if frozen_text else None
         optimizer = Optimizer(self.model, stage.optim, stage.steps)
         if optimizer_state:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vedere.answers import exact_match
 from vedere.errors import TrainingError
 from vedere.models.atomic import write_atomically
 
@@ -141,7 +142,7 @@ def sample_page(rows: Sequence[Shown], path: Path, title: str) -> None:
             picture = f'<img src="data:image/{kind};base64,{base64.b64encode(row.image).decode()}">'
         mark = ""
         if row.target:
-            good = row.answer.strip().lower() == row.target.strip().lower()
+            good = exact_match(row.answer, row.target)
             mark = f'<p class="{"good" if good else "bad"}">expected: {html.escape(row.target)}</p>'
         cells.append(
             f"<figure>{picture}<figcaption><b>{html.escape(row.prompt)}</b><p>{html.escape(row.answer)}</p>{mark}"

@@ -312,7 +312,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
             question=f"What {rng.choice(('color', 'colour'))} are the lines?", answer=ink, question_type="line_colour"
         )
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=f"a drawing of {named}", question_type="describe")
-        caption = f"a {ink} line drawing of {named} on {article(ground)} background"
+        caption = f"{article(ink)} line drawing of {named} on {article(ground)} background"
         yield Item(
             image=finish(image, rng, noise=rng.choice((0.0, 0.0, 4.0))),
             labels=(thing, f"drawing of {named}"),

@@ -1,5 +1,7 @@
 """A short soak in the normal test run: the law of bad input over all families, and a killed training that resumes."""
 
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -36,6 +38,27 @@ def test_a_killed_training_ends_with_the_losses_of_an_uninterrupted_one(tmp_path
     assert result["problems"] == []
     assert result["kills"] >= 3
     assert result["metrics_lines_compared"] > 16
+
+
+def _run(folder: Path, loss: float, weights: bytes = b"w", seconds: float = 1.0) -> Path:
+    """What a finished run leaves, as far as the comparison looks."""
+    last = folder / "checkpoints" / "step-00000002"
+    last.mkdir(parents=True)
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        (last / name).write_bytes(weights)
+    lines = [{"step": 1, "loss": 0.5, "seconds": seconds}, {"step": 2, "loss": loss, "seconds": seconds}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def test_the_comparison_sees_one_bit_of_a_loss_and_of_a_weight_but_no_time(tmp_path: Path) -> None:
+    from kills import compare
+
+    reference = _run(tmp_path / "reference", 0.25)
+    assert compare(_run(tmp_path / "slower", 0.25, seconds=9.0), reference) == []
+    (problem,) = compare(_run(tmp_path / "loss", math.nextafter(0.25, 1)), reference)
+    assert problem.startswith("metrics differ: 2 lines, expected 2; line 1: ")
+    assert len(compare(_run(tmp_path / "weights", 0.25, b"v"), reference)) == 3
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def one_stage(config: RunConfig, **changes: Any) -> RunConfig:
 
 def bare() -> None:
     """Leaves out what only costs time here: the speed of matmuls, TensorBoard, matplotlib."""
-    loop.matmul_limit = lambda device, dtype: 1e9  # type: ignore[assignment]
+    loop.matmul_limit = lambda *_: 1e9  # type: ignore[assignment]
     sys.modules["torch.utils.tensorboard"] = None  # type: ignore[assignment]
     sys.modules["matplotlib"] = None  # type: ignore[assignment]
 

@@ -21,6 +21,7 @@ LEVELS = {
     **dict.fromkeys(("align", "compose"), 5),
     **dict.fromkeys(("serve", "recipes", "verify"), 6),
     "cli": 7,
+    "__main__": 8,
 }
 # The first are never imported at all. The others are slow, or needed by few: only inside the functions that use them (a
 # command's module, itself imported when the command is called, may make its options by tyro).

@@ -2,7 +2,7 @@
 
     python tools/train_from_bundle.py pack CORPUS OUT          corpus and language model as parts of at most 15 MB
     python tools/train_from_bundle.py join PARTS WORK          checks and joins parts; may be called once for each load of parts
-    python tools/train_from_bundle.py train WORK OUT --minutes 8 [--key value ...]
+    python tools/train_from_bundle.py train WORK OUT --minutes 8 [--set KEY JSON ...]
                                                                trains (or resumes), then exports weights as parts to OUT
     python tools/train_from_bundle.py unpack PARTS FOLDER      puts exported parts back together
 

@@ -72,6 +72,8 @@ def test_json_and_text_say_the_same(capsys, model, picture):
         (("chat", "missing.jpg"), "'missing.jpg' does not exist; check the path, or write the question after it"),
         (("chat", "what?", "--video", "no.mp4"), "'no.mp4' does not exist"),
         (("chat", "what?", "--model", "mimi"), "did you mean 'mini'"),
+        (("chat", "x" * 5000, "what?"), "xxx' does not exist; check the path"),
+        (("verify", "nowhere"), "no folder nowhere; give one with recorded outputs"),
         (("caht", "x"), "unknown command 'caht'; did you mean 'chat'? (commands: chat, plan"),
     ],
 )
@@ -213,6 +215,9 @@ def test_ctrl_c(session, capsys, monkeypatch, model):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Session, "chat", interrupted)
+    status, out, _ = _run(capsys, "chat", "what?", "--model", model, "--json")
+    assert status == 130
+    assert json.loads(out)["error"]["message"] == "interrupted"
     status, _, err = session(["what?", "/exit"])  # ends the answer only
     assert status == 0
     assert "(interrupted)" in err

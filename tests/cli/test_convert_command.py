@@ -1,6 +1,7 @@
 """A run becomes a delta, a whole model, and back."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import small_runs
 from vedere.cli import main
+from vedere.infer.session import load
 from vedere.models.checkpoints import load_model
 from vedere.train.export import load_run
 from vedere.train.loop import Trainer
@@ -31,8 +33,39 @@ def test_a_whole_model_is_the_trained_one(run: Path, tmp_path: Path, capsys: pyt
         assert torch.equal(tensor, trained[name]), name
 
 
-def test_a_delta_is_near_the_trained_model_and_leaves_the_language_model(run: Path, tmp_path: Path) -> None:
-    assert main(["convert", str(run), str(tmp_path), "--layout", "delta", "--bits", "8"]) == 0
+@pytest.mark.parametrize("layout", ["vedere", "original"])
+def test_what_comes_out_answers(run: Path, tmp_path: Path, layout: str) -> None:
+    """Template, tiling and tokenizer go along, from a run and from a folder of a model."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["convert", str(run), str(first), "--layout", layout, "--dtype", "fp32"]) == 0
+    assert main(["convert", str(first), str(second), "--layout", layout, "--dtype", "fp32"]) == 0
+    replies = [load(folder).chat("What colour is it?", max_new_tokens=4) for folder in (first, second)]
+    assert replies[0].logprobs == replies[1].logprobs
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["model"]["patch_width"] *= 2
+    (copy / "config.json").write_text(json.dumps(config))
+    assert main(["convert", str(copy), str(tmp_path / "out")]) == 2
+    assert (
+        "7 tensors of the newest checkpoint do not fit the model of config.json, first 'projector.fc1.weight'"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_delta_is_near_the_trained_model_and_leaves_the_language_model(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["convert", str(run), str(tmp_path), "--layout", "delta", "--bits", "8", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["bytes"] == (tmp_path / "delta.safetensors").stat().st_size
+    assert 0 < said["worst_relative_error"] < 0.1
     source = load_run(run, lambda _: None)
     loaded = load_model(tmp_path, torch.float32, language_model=source.language_model).state_dict()
     for name, tensor in source.model.state_dict().items():

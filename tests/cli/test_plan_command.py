@@ -154,6 +154,7 @@ def test_bytes_for_people(count: float, text: str) -> None:
     [
         ((), "nothing to plan; give pictures, videos, or sizes such as 1280x720"),
         (("nope.png",), "'nope.png' does not exist and is no size; give a picture, a video, or a size"),
+        (("x" * 5000,), "xxx' does not exist and is no size"),
         (("0x10",), "a picture of 0 x 10 px has no pixels"),
         (("10x10", "--model", "minni"), "unknown model 'minni'; did you mean 'mini'?"),
         (("10x10", "--dtype", "bf61"), "unknown dtype 'bf61'; did you mean 'bf16'?"),

@@ -34,7 +34,7 @@ def small(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vedere.train import loop
 
     monkeypatch.setitem(recipes.RECIPES, "small", lambda: small_runs.recipe(place))
-    monkeypatch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
+    monkeypatch.setattr(loop, "matmul_limit", lambda *_: 1e9)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]
 

@@ -15,13 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from vedere.errors import CheckpointError, VedereError
 from vedere.models import atomic, shards
-from vedere.models.checkpoints import (
-    load_model,
-    read_config,
-    save_model,
-    write_atomically,
-    write_tensors,
-)
+from vedere.models.checkpoints import load_model, read_config, save_model, write_atomically, write_tensors
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.internvl import InternVL
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig

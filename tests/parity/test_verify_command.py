@@ -65,7 +65,7 @@ def test_a_folder_of_no_known_kind_exits_with_2_and_says_what_there_is(tmp_path,
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err
     assert main([str(tmp_path), "--json"]) == 2
-    assert "no recording that is known here" in json.loads(capsys.readouterr().out)["error"]
+    assert "no recording that is known here" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_a_bad_tolerance_is_refused(golden, capsys) -> None:

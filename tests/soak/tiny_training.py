@@ -147,7 +147,7 @@ def life(folder: str, run: str, steps: int, workers: int, writes: int, started: 
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
-    loop.matmul_limit = lambda device, dtype: 1e9  # a second of arithmetic for one number that only tells speed
+    loop.matmul_limit = lambda *_: 1e9  # a second of arithmetic for one number that only tells speed
     directory = Path(run)
     started.set()
     if writes:

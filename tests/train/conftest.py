@@ -23,6 +23,6 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without measuring the machine, TensorBoard and matplotlib."""
-    monkeypatch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
+    monkeypatch.setattr(loop, "matmul_limit", lambda *_: 1e9)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def learnt(ground: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     with pytest.MonkeyPatch.context() as patch:
         from vedere.train import loop
 
-        patch.setattr(loop, "matmul_limit", lambda device, dtype: 1e9)
+        patch.setattr(loop, "matmul_limit", lambda *_: 1e9)
         patch.setattr(loop, "draw_curves", lambda *arguments: None)
         patch.setitem(sys.modules, "torch.utils.tensorboard", None)
         config = small_runs.recipe(ground, held_out="", eval_every=0)

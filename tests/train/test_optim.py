@@ -177,6 +177,16 @@ def test_state_round_trip_continues_bit_by_bit(dtype: torch.dtype) -> None:
         assert torch.equal(expected, found)
 
 
+def test_state_goes_to_the_device_of_the_parameters() -> None:
+    """A checkpoint is read onto the CPU; the optimiser of a model elsewhere must not keep it there."""
+    saved = run(toy(), OptimConfig(), 2).state()
+    elsewhere = Optimizer(toy().to("meta"), OptimConfig(), 20)
+    elsewhere.load_state(saved)
+    kept = [value for state in elsewhere.adamw.state.values() for value in state.values()]
+    assert kept
+    assert {value.device.type for value in kept} == {"meta"}
+
+
 def test_state_of_other_parameters_is_refused() -> None:
     other = Optimizer(nn.Linear(4, 4), OptimConfig(), 3)
     for master in other.masters.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tiny_models import tiny_model
 from vedere.errors import ConfigError, TrainingError
 from vedere.recipes import RECIPES, get_recipe
 from vedere.train.loop import Trainer
+from vedere.train.run import RunConfig
 from vedere.train.stages import set_trainable
 
 UNUSED = {"vision.cls"}  # in both checkpoint formats, read by nothing in a monolithic model
@@ -78,6 +81,24 @@ def test_a_pattern_that_matches_nothing_is_refused() -> None:
         set_trainable(model, ["projector.fc1.weigth"])
     with pytest.raises(ConfigError, match="'trains' is empty"):
         set_trainable(model, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: replace(run, save_every=0), "save_every 0; expected at least 1"),
+        (lambda run: replace(run, keep=0), "keep 0; expected at least 1"),
+        (lambda run: replace(run, minutes=-1.0), "minutes -1.0; expected at least 0"),
+        (lambda run: replace(run.stages[0], steps=0), "steps 0; expected at least 1"),
+        (lambda run: replace(run.stages[0], tokens_per_step=0), "tokens_per_step 0; expected at least 1"),
+        (lambda run: replace(run.stages[0].optim, clip=-1.0), "clip -1.0; expected at least 0"),
+        (lambda run: replace(run.stages[0].optim, lr=float("nan")), "lr nan; expected at least 0"),
+        (lambda run: replace(run.stages[0].optim, beta2=1.0), "beta1 0.9, beta2 1.0; expected both below 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(change: Callable[[RunConfig], object], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        change(get_recipe("mono-mini"))
 
 
 def test_recipes() -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vedere import __version__
-from vedere.cli.output import print_error
+from vedere.cli.output import print_error, print_json
 from vedere.config import nearest
 from vedere.errors import VedereError
 
@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("VEDERE_DEBUG") == "1":
             raise
         print("interrupted", file=sys.stderr)
+        if as_json:
+            print_json({"error": {"kind": "KeyboardInterrupt", "message": "interrupted"}})
         return 130
     except BrokenPipeError:  # the reader (head, less) has gone: nothing to say, and nobody to say it to
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

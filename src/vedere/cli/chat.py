@@ -6,6 +6,7 @@ is read as the question from standard input.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -98,8 +99,8 @@ def main(argv: list[str]) -> int:
     """Runs ``vedere chat``."""
     options = tyro.cli(ChatOptions, args=argv, prog="vedere chat")
     pictures, question = split_inputs(options.inputs)
-    for path in (*map(Path, pictures), *options.video):
-        if not path.exists():  # before the model is loaded
+    for path in (*pictures, *map(str, options.video)):
+        if not os.path.exists(path):  # before the model is loaded; unlike Path's, no error at impossible names
             raise MediaError(f"'{path}' does not exist; check the path (the question comes last, in quotes)")
     interactive = question is None and sys.stdin.isatty()
     if interactive and options.json:

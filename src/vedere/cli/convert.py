@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vedere.cli.output import note, print_json
-from vedere.errors import ConfigError
+from vedere.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from vedere.models.delta import DeltaReport
@@ -25,7 +26,7 @@ def convert(
     """Writes a model in another form.
 
     ``delta`` keeps only what training added to a frozen language model, quantised; ``vedere`` is the whole model with
-    its tokenizer; ``original`` uses the names and config of the released code.
+    its tokenizer; ``original`` is the same under the names and config of the released code.
 
     Args:
         source: Directory of a run (its newest checkpoint is taken), or folder of a model.
@@ -41,6 +42,7 @@ def convert(
     import torch
 
     from vedere.models.checkpoints import load_model, read_config, save_model
+    from vedere.text.tokenizer import Tokenizer
     from vedere.train.export import export_delta, export_model, load_run
 
     number = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
@@ -49,17 +51,17 @@ def convert(
         trained = load_run(source, note)
         if layout == "delta":
             report = export_delta(trained, out, bits)
-        elif layout == "vedere":
-            export_model(trained, out, number)
         else:
-            save_model(trained.model.to(number), out, layout="original")
+            export_model(trained, out, number, layout)
     elif layout == "delta":
         raise ConfigError(f"{source} is no run directory; a delta is made from a run: vedere convert runs/NAME {out}")
     else:
         save_model(load_model(source, number), out, layout=layout, extras=read_config(source).extras)
-    facts = {"source": str(source), "out": str(out), "layout": layout}
+        with contextlib.suppress(CheckpointError):  # a folder of weights alone stays one
+            Tokenizer.load(source).save(out)
+    facts: dict[str, Any] = {"source": str(source), "out": str(out), "layout": layout}
     if report is not None:
-        facts |= {"bytes": str(report.bytes), "worst_relative_error": f"{report.worst:.4f}"}
+        facts |= {"bytes": report.bytes, "worst_relative_error": round(report.worst, 4)}
     if json:
         print_json(facts)
     else:

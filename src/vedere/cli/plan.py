@@ -6,12 +6,12 @@ prompt and answer do not fit the model's context.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -138,9 +138,9 @@ def _size(name: str, frames: int) -> tuple[int, int, int | None]:
     from vedere.vision.video import probe
 
     size = _SIZE.fullmatch(name)
-    if size is not None and not Path(name).exists():
+    if size is not None and not os.path.exists(name):
         return int(size[1]), int(size[2]), int(size[3]) if size[3] else None
-    if not Path(name).exists():
+    if not os.path.exists(name):  # unlike Path's, no error at impossible names
         raise MediaError(f"'{name}' does not exist and is no size; give a picture, a video, or a size such as 1280x720")
     try:
         return *image_size(name), None

@@ -5,11 +5,10 @@ Exit status: 0 everything passes, 1 something fails, 2 the folder cannot be veri
 
 from __future__ import annotations
 
-import json as json_format
-import sys
 from pathlib import Path
 
-from vedere.errors import VedereError
+from vedere.cli.output import print_error, print_json
+from vedere.errors import ConfigError, VedereError
 
 
 def verify(directory: Path, /, *, tolerance: float | None = None, json: bool = False) -> int:
@@ -29,24 +28,18 @@ def verify(directory: Path, /, *, tolerance: float | None = None, json: bool = F
     from vedere.verify.run import lines, to_dict
     from vedere.verify.run import verify as run
 
-    if tolerance is not None and not tolerance >= 0:
-        return _refuse(f"--tolerance {tolerance} given; expected a number >= 0, such as 1e-4", directory, json)
     try:
+        if tolerance is not None and not tolerance >= 0:
+            raise ConfigError(f"--tolerance {tolerance} given; expected a number >= 0, such as 1e-4")
         report = run(directory, tolerance)
     except VedereError as error:
-        return _refuse(str(error), directory, json)
+        print_error(error, json)
+        return 2
     if json:
-        print(json_format.dumps(to_dict(report), indent=2, ensure_ascii=False))
+        print_json(to_dict(report))
     else:
         print("\n".join(lines(report)))
     return 0 if report.passed else 1
-
-
-def _refuse(message: str, directory: Path, json: bool) -> int:
-    print(f"vedere verify: {message}", file=sys.stderr)
-    if json:
-        print(json_format.dumps({"directory": str(directory), "passed": False, "error": message}, ensure_ascii=False))
-    return 2
 
 
 def main(argv: list[str]) -> int:

@@ -104,17 +104,15 @@ def open_model(
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
     import dataclasses
 
-    import torch
-
     from vedere.infer.prompts import PromptMaker, policy_from
     from vedere.models.checkpoints import load_model, read_config
     from vedere.models.decoder import Decoder
+    from vedere.models.devices import choose_device
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.plan import TilingPolicy
 
     name, folder = find(name_or_path)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if (folder / DELTA).is_file():
         model, words = _with_language_model(name, folder, dtype, device, say)
     else:

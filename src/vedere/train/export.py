@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -44,7 +44,7 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
     """The model of a run at its newest checkpoint.
 
     Raises:
-        CheckpointError: the directory holds no run or no checkpoint.
+        CheckpointError: the directory holds no run, no checkpoint, or one that its config does not describe.
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():
@@ -55,6 +55,12 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
         raise CheckpointError(f"{directory} has no complete checkpoint yet; let the run reach its first one")
     model, tokenizer, language_model = build_model(config.model, config.seed, say)
     own = dict(model.named_parameters())
+    wrong = [name for name, tensor in saved[0].items() if name not in own or own[name].shape != tensor.shape]
+    if wrong:
+        raise CheckpointError(
+            f"{directory}: {len(wrong)} tensors of the newest checkpoint do not fit the model of config.json, first "
+            f"'{wrong[0]}'; the two belong to different runs"
+        )
     for name, tensor in saved[0].items():
         own[name].data.copy_(tensor)
     state = saved[2]
@@ -93,7 +99,12 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     )
 
 
-def export_model(trained: TrainedModel, out: Path | str, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes the whole model in vedere's layout with its tokenizer."""
-    save_model(trained.model.to(dtype), out, extras=session_extras(trained))
+def export_model(
+    trained: TrainedModel,
+    out: Path | str,
+    dtype: torch.dtype = torch.bfloat16,
+    layout: Literal["vedere", "original"] = "vedere",
+) -> None:
+    """Writes the whole model with its tokenizer, in vedere's layout or under the names of the released code."""
+    save_model(trained.model.to(dtype), out, layout, extras=session_extras(trained))
     trained.tokenizer.save(out)

@@ -1,7 +1,7 @@
 """The training loop: stages in order, resumable at every step, loud when something is wrong.
 
 A step draws packs until it has enough tokens, sums their gradients, divides by the sum of loss weights, and updates. What a
-run writes: ``config.json`` (resolved), ``run.json`` (versions, commit, model size), ``metrics.jsonl``, TensorBoard events,
+run writes: ``config.json`` (resolved), ``run.json`` (versions, commit, plan), ``metrics.jsonl``, TensorBoard events,
 ``checkpoints/``, sample pages and ``curve.png``.
 
 A run that is killed at any moment and resumed goes through the same losses bit by bit: data order and random draws are
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import json
 import math
 import random
 import signal
@@ -29,7 +28,9 @@ from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import seed_of
 from vedere.data.packing import PackLimits
 from vedere.errors import TrainingError
+from vedere.models.atomic import write_together
 from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.shards import json_writer
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.batch import Batch, make_batch
 from vedere.train.evaluate import held_out
@@ -109,12 +110,19 @@ class Trainer:
             raise TrainingError(
                 f"{self.directory} holds a run already; resume it (--resume) or choose another directory"
             )
-        self.directory.mkdir(parents=True, exist_ok=True)
         self.device = config.torch_device
         self.dtype = training_dtype(config.precision, self.device)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.directory} cannot be the directory of a run ({error.strerror}); choose another"
+            ) from error
         model, self.tokenizer, self.language_model = build_model(config.model, config.seed, say)
         self.model = model.to(self.device, self.dtype)
         self.model.decoder.checkpoint_layers = config.checkpoint_layers
+        for stage in config.stages:  # a pattern of the last stage that matches nothing is found now, not after hours
+            set_trainable(self.model, stage.trains)
         patterns = {pattern for stage in config.stages for pattern in stage.trains}
         self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}
@@ -123,10 +131,10 @@ class Trainer:
         self.write_description()
 
     def write_description(self) -> None:
-        """Writes the resolved config and where the run came from."""
-        configs.save(self.config, self.directory / "config.json")
+        """Writes the resolved config, where the run came from, and its plan; on a full disk the earlier files stay."""
         facts = provenance(self.model, self.config, self.device, self.dtype, self.language_model)
-        (self.directory / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        files = {"config.json": configs.to_dict(self.config), "run.json": facts}
+        write_together(self.directory, {name: json_writer(data) for name, data in files.items()})
 
     def train(self) -> dict[str, Any]:
         """Runs all stages that are left.
@@ -144,7 +152,8 @@ class Trainer:
             self.restore(tensors)
             self.say(f"resuming after step {self.done['step']} in stage {self.config.stages[self.done['stage']].name}")
         self.metrics = Metrics(self.directory, self.done["step"])
-        self.limit = matmul_limit(self.device, self.dtype)
+        shape = self.model.decoder.config
+        self.limit = matmul_limit(self.device, self.dtype, shape.hidden_size, 2 * shape.ffn_size)
         try:
             with _catch_interrupt(self):
                 for index in range(self.done["stage"], len(self.config.stages)):

@@ -137,7 +137,7 @@ class Optimizer:
             if f"master.{name}" in tensors:
                 master.data.copy_(tensors[f"master.{name}"])
             state = {
-                key: tensors[f"{key}.{name}"].clone()
+                key: tensors[f"{key}.{name}"].to(master.device, copy=True)  # read onto the CPU
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"{key}.{name}" in tensors
             }

@@ -34,7 +34,14 @@ def training_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def matmul_limit(device: torch.device, dtype: torch.dtype, width: int = 576, hidden: int = 3072) -> float:
-    """FLOP/s of the best of a few matmuls of a decoder's shape: the limit that MFU is measured against."""
+    """FLOP/s of the best of a few matmuls of a decoder's shape: the limit that MFU is measured against.
+
+    Args:
+        device: Where to measure.
+        dtype: Of both factors.
+        width: Width D of the decoder.
+        hidden: Rows of its gate and up map, 2 F.
+    """
     rows = 2048 if device.type == "cpu" else 16384
     x = torch.randn(rows, width, device=device).to(dtype)
     w = torch.randn(hidden, width, device=device).to(dtype)

@@ -1,4 +1,4 @@
-"""Where a run came from: versions, commit, machine and model size, without names of hosts or people."""
+"""Where a run came from and what it plans: versions, commit, machine, tokens and memory; no names of hosts or people."""
 
 from __future__ import annotations
 
@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vedere import __version__
+from vedere.models.attention import EXPLICIT_LIMIT
+from vedere.models.footprint import training_footprint
+from vedere.models.mono_internvl import MonoInternVL
 from vedere.train.run import RunConfig
 
 
 def git_commit() -> str:
-    """The commit of the checkout that runs, ``-dirty`` if it was changed; empty outside of a checkout."""
-    root = Path(__file__).resolve().parent
+    """The commit of the checkout that runs, ``-dirty`` if it was changed; empty for an installed package.
+
+    An installed package may lie inside somebody's own repository, whose commit says nothing about vedere.
+    """
+    *_, package, source, checkout = Path(__file__).resolve().parents[:4]
+    if (package.name, source.name) != ("vedere", "src") or not (checkout / ".git").exists():
+        return ""
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root,
+            cwd=checkout,
             capture_output=True,
             text=True,
             timeout=10,
@@ -31,8 +38,38 @@ def git_commit() -> str:
     return commit.stdout.strip() if commit.returncode == 0 else ""
 
 
+def plan(model: MonoInternVL, config: RunConfig, dtype: torch.dtype) -> dict[str, dict[str, int]]:
+    """Tokens and memory of each stage before it begins: parameters that learn, and an estimate in bytes.
+
+    Activations are those of a full pack of documents as long as explicit attention takes them, its most expensive case;
+    the rest is exact (`vedere.models.footprint`).
+    """
+    stages = {}
+    for stage in config.stages:
+        tiles = min(stage.pack_tiles, stage.pack_tokens // model.patches.tokens_per_tile)
+        needed = training_footprint(
+            model.config,
+            dtype=dtype,
+            trains=stage.trains,
+            tokens=stage.pack_tokens,
+            tiles=tiles,
+            document=min(stage.pack_tokens, EXPLICIT_LIMIT),
+            checkpoint_layers=config.checkpoint_layers,
+        )
+        stages[stage.name] = {
+            "steps": stage.steps,
+            "tokens": stage.steps * stage.tokens_per_step,
+            "learning": needed.learning,
+            "weights_bytes": needed.weights,
+            "optimizer_bytes": needed.optimizer,
+            "activations_bytes": needed.activations,
+            "total_bytes": needed.total,
+        }
+    return stages
+
+
 def provenance(
-    model: nn.Module, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path
+    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path
 ) -> dict[str, Any]:
     """JSON facts that a run directory keeps."""
     from vedere.models.sources import identity, origin
@@ -49,7 +86,6 @@ def provenance(
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "stages": {stage.name: stage.steps for stage in config.stages},
-        "tokens_planned": sum(stage.steps * stage.tokens_per_step for stage in config.stages),
+        "plan": plan(model, config, dtype),
         "language_model": origin(language_model) | {"tensors_sha256": identity(language_model)},
     }

@@ -13,13 +13,14 @@ from vedere.data.prepare import SamplePreparer
 from vedere.errors import ConfigError
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
+from vedere.models.devices import choose_device
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.plan import TilingPolicy
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.precision import Precision
-from vedere.train.stages import StageConfig
+from vedere.train.stages import StageConfig, check_ranges
 
 Say = Callable[[str], None]
 
@@ -94,20 +95,23 @@ class RunConfig:
         """Checks what the fields' types do not.
 
         Raises:
-            ConfigError: no stages, two of one name, or an unknown policy for bad samples.
+            ConfigError: two stages of one name, an unknown policy for bad samples, or a number out of range.
         """
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ConfigError(f"stage names {names} are not unique; give every stage its own name")
         if self.on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error '{self.on_error}'; expected raise or skip")
+        check_ranges(self, save_every=1, keep=1, eval_samples=1, eval_every=0, threads=0, workers=0, minutes=0)
 
     @property
     def torch_device(self) -> torch.device:
-        """The device to train on."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        """The device to train on.
+
+        Raises:
+            ConfigError: this computer has no such device.
+        """
+        return choose_device(self.device)
 
 
 def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL, Tokenizer, Path]:

@@ -25,6 +25,17 @@ VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
 EVERYTHING = ("*",)
 
 
+def check_ranges(config: object, **least: float) -> None:
+    """Refuses fields of a config below their least value, NaN included.
+
+    Raises:
+        ConfigError: names the first such field, its value and the least.
+    """
+    for name, bound in least.items():
+        if not getattr(config, name) >= bound:
+            raise ConfigError(f"{name} {getattr(config, name)}; expected at least {bound}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """AdamW and its schedule.
@@ -52,6 +63,16 @@ class OptimConfig:
     beta2: float = 0.999
     eps: float = 1e-8
     clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            ConfigError: a number out of range.
+        """
+        check_ranges(self, lr=0, warmup=0, final=0, weight_decay=0, beta1=0, beta2=0, eps=0, clip=0)
+        if max(self.beta1, self.beta2) >= 1:
+            raise ConfigError(f"beta1 {self.beta1}, beta2 {self.beta2}; expected both below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +106,14 @@ class StageConfig:
     position_mode: Literal["default", "v2pe_fix", "v2pe_rnd"] = "default"
     v2pe_delta: float = 1.0
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        """Checks the ranges.
+
+        Raises:
+            ConfigError: a number out of range.
+        """
+        check_ranges(self, steps=1, tokens_per_step=1, pack_tokens=1, pack_tiles=0, max_tiles=1)
 
 
 def set_trainable(model: nn.Module, patterns: Sequence[str]) -> list[str]:

@@ -1,0 +1,110 @@
+"""What a run writes before its first step: config, provenance, plan; and what it refuses then."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import small_runs
+from vedere.errors import CheckpointError, ConfigError, TrainingError
+from vedere.models import atomic
+from vedere.train import loop, provenance
+from vedere.train.loop import Trainer
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def silent(text: str) -> None:
+    pass
+
+
+def test_the_plan_of_each_stage_is_written_before_it_begins(ground: Path, tmp_path: Path) -> None:
+    trainer = Trainer(small_runs.recipe(ground), tmp_path, say=silent)
+    plan = json.loads((tmp_path / "run.json").read_text())["plan"]
+    assert list(plan) == ["one", "two"]
+    sizes = {name: parameter.numel() for name, parameter in trainer.model.named_parameters()}
+    visual = sum(size for name, size in sizes.items() if name.startswith(("vision.", "projector.")))
+    experts = sum(size for name, size in sizes.items() if ".ffn.visual." in name)
+    assert plan["one"]["learning"] == visual + experts < plan["two"]["learning"]
+    for stage, made in zip(trainer.config.stages, plan.values(), strict=True):
+        assert made["tokens"] == stage.steps * stage.tokens_per_step
+        assert made["weights_bytes"] == 4 * sum(sizes.values())
+        parts = (made[f"{part}_bytes"] for part in ("weights", "optimizer", "activations"))
+        assert made["total_bytes"] == sum(parts) > made["weights_bytes"]
+
+
+def test_a_pattern_of_a_late_stage_is_checked_before_the_first(ground: Path, tmp_path: Path) -> None:
+    config = small_runs.recipe(ground)
+    wrong = replace(config.stages[1], trains=("projektor.*",))
+    with pytest.raises(ConfigError, match=r"'projektor\.\*' matches no parameter"):
+        Trainer(replace(config, stages=(config.stages[0], wrong)), tmp_path, say=silent)
+
+
+def test_a_full_disk_keeps_the_config_that_a_resume_needs(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_runs.recipe(ground)
+    Trainer(config, tmp_path, say=silent)
+    before = {name: (tmp_path / name).read_bytes() for name in ("config.json", "run.json")}
+
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full)
+    with pytest.raises(
+        CheckpointError, match=r"config.json: No space left on device .*what was there before is untouched"
+    ):
+        Trainer(replace(config, seed=1), tmp_path, resume=True, say=silent)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_directory_that_cannot_be_made_is_refused(ground: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"file/run cannot be the directory of a run \(Not a directory\); choose"):
+        Trainer(small_runs.recipe(ground), tmp_path / "file" / "run", say=silent)
+
+
+def test_a_device_that_is_not_there_is_refused(ground: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown device 'gpu'.* \(expected auto, cpu, cuda\)"):
+        Trainer(small_runs.recipe(ground, device="gpu"), tmp_path, say=silent)
+    with pytest.raises(ConfigError, match=r"'cuda:99' was asked for, but torch .* sees \d+ GPUs here; choose cpu"):
+        Trainer(small_runs.recipe(ground, device="cuda:99"), tmp_path, say=silent)
+
+
+def test_the_limit_of_mfu_is_that_of_the_decoders_own_shape(
+    ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, int]] = []
+
+    def measured(device: Any, dtype: Any, width: int, hidden: int) -> float:
+        shapes.append((width, hidden))
+        return 1e9
+
+    monkeypatch.setattr(loop, "matmul_limit", measured)
+    trainer = Trainer(small_runs.one_stage(small_runs.recipe(ground, held_out=""), steps=1), tmp_path, say=silent)
+    trainer.train()
+    layer = trainer.model.decoder.layers[0].ffn.text.gate_up
+    assert shapes == [(layer.in_features, layer.out_features)]
+
+
+def test_the_commit_is_that_of_vederes_own_checkout_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package installed inside another repository must not take that one's commit for its own."""
+
+    def place(*parts: str) -> str:
+        module = tmp_path.joinpath(*parts, "train", "provenance.py")
+        module.parent.mkdir(parents=True)
+        module.touch()
+        monkeypatch.setattr(provenance, "__file__", str(module))
+        return provenance.git_commit()
+
+    identity = ("-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false")
+    for command in (("init", "--quiet"), (*identity, "commit", "--quiet", "--allow-empty", "-m", "one")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert place("venv", "site-packages", "vedere") == ""
+    assert len(place("src", "vedere")) >= 12

@@ -15,7 +15,10 @@ import small_runs
 from vedere.errors import CheckpointError, ConfigError, TrainingError
 from vedere.models import atomic
 from vedere.train import loop, provenance
+from vedere.train.export import load_run, session_extras
 from vedere.train.loop import Trainer
+from vedere.train.run import ModelSource, RunConfig
+from vedere.train.stages import StageConfig
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -108,3 +111,22 @@ def test_the_commit_is_that_of_vederes_own_checkout_or_none(tmp_path: Path, monk
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     assert place("venv", "site-packages", "vedere") == ""
     assert len(place("src", "vedere")) >= 12
+
+
+def test_fractional_positions_need_a_model_made_for_them() -> None:
+    stage = StageConfig(name="v", data="x", position_mode="v2pe_rnd")
+    with pytest.raises(ConfigError, match=r"stage 'v' has fractional positions.*set model\.v2pe=true"):
+        RunConfig(recipe="r", data="d", stages=(stage,))
+    assert RunConfig(recipe="r", data="d", stages=(stage,), model=ModelSource(v2pe=True)).model.v2pe
+
+
+def test_a_model_trained_with_fractional_positions_answers_with_them(tmp_path: Path) -> None:
+    small_runs.corpus(tmp_path / "data")
+    small_runs.language_model(tmp_path / "lm")
+    config = small_runs.recipe(tmp_path)
+    stage = replace(config.stages[0], steps=1, position_mode="v2pe_fix", v2pe_delta=0.25)
+    config = replace(config, stages=(stage,), model=replace(config.model, v2pe=True), held_out="")
+    Trainer(config, tmp_path / "run", say=lambda _: None).train()
+    trained = load_run(tmp_path / "run", lambda _: None)
+    assert trained.model.config.decoder.v2pe
+    assert session_extras(trained)["rope_pos_id_stride"] == 64

@@ -76,7 +76,10 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
 
 def session_extras(trained: TrainedModel) -> dict[str, Any]:
     """What `vedere.load` needs besides the weights (template and tiling, in the originals' words), and where they came from."""
-    return {
+    last = trained.config.stages[-1]
+    delta = last.v2pe_delta if last.position_mode == "v2pe_fix" else 1.0
+    positions = {"rope_pos_id_stride": round(delta * 256)} if trained.model.config.decoder.v2pe else {}
+    return positions | {
         "template": trained.config.model.template,
         "max_dynamic_patch": max(stage.max_tiles for stage in trained.config.stages),
         "trained": {"recipe": trained.config.recipe, "steps": trained.step, "tokens": trained.tokens},

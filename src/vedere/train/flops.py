@@ -3,7 +3,8 @@
 MFU = (FLOP that the maths needs) / (seconds x limit), where the limit is the measured speed of a plain matmul of the
 decoder's shape on this machine (`vedere.train.precision.matmul_limit`). Counted are matmuls: 2 FLOP a multiply-add; forward,
 gradient of activations, and gradient of weights only where weights learn; the head on target rows only; attention scores
-within documents. Norms, activations, optimiser and padding count as nothing, so they lower the figure.
+within documents. Norms, activations, optimiser and padding count as nothing, so they lower the figure; tokens of a shared
+prefix (`vedere.train.prefix`) count in full although they are computed once, which raises it by their share.
 """
 
 from __future__ import annotations

@@ -334,7 +334,7 @@ def _is_visual(name: str) -> bool:
 
 @contextlib.contextmanager
 def _catch_interrupt(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C lets the step finish and saves; a second one stops at once."""
+    """The first Ctrl-C (or SIGTERM, as clusters send it) lets the step finish and saves; a second one stops at once."""
 
     def handle(number: int, frame: Any) -> None:
         if trainer.stop:
@@ -344,11 +344,12 @@ def _catch_interrupt(trainer: Trainer) -> Iterator[None]:
             trainer.say("stopping after this step (once more to stop at once)")
 
     try:
-        before = signal.signal(signal.SIGINT, handle)
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: nothing to catch
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -38,6 +38,7 @@ class ModelSource:
         patch: Side of a patch in pixels.
         tile: Side of a tile in pixels.
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
+        v2pe: Fractional positions; what stages with a ``position_mode`` other than ``default`` need.
     """
 
     language_model: str = ""
@@ -47,6 +48,7 @@ class ModelSource:
     patch: int = 14
     tile: int = 112
     visual_attention: bool = True
+    v2pe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,19 @@ class RunConfig:
         """Checks what the fields' types do not.
 
         Raises:
-            ConfigError: two stages of one name, an unknown policy for bad samples, or a number out of range.
+            ConfigError: two stages of one name, an unknown policy for bad samples, fractional positions in a model
+                without them, or a number out of range.
         """
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
             raise ConfigError(f"stage names {names} are not unique; give every stage its own name")
         if self.on_error not in ("raise", "skip"):
             raise ConfigError(f"on_error '{self.on_error}'; expected raise or skip")
+        fractional = [stage.name for stage in self.stages if stage.position_mode != "default"]
+        if fractional and not (self.model.v2pe or self.model.start):
+            raise ConfigError(
+                f"stage '{fractional[0]}' has fractional positions, but the model is built without them; set model.v2pe=true"
+            )
         check_ranges(self, save_every=1, keep=1, eval_samples=1, eval_every=0, threads=0, workers=0, minutes=0)
 
     @property
@@ -141,7 +149,7 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
     if not isinstance(base, Decoder):
         raise ConfigError(f"{folder} holds a {type(base).__name__}; expected a bare language model")
     torch.manual_seed(seed)
-    decoder = replace(base.config, visual_ffn=True, visual_attention=source.visual_attention)
+    decoder = replace(base.config, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
     vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile)
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
     state = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}

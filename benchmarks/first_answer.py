@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "vedere", "chat", str(EXAMPLE), "What garment is this?", "--json"]
+    command = [sys.executable, "-m", "vedere", "chat", str(EXAMPLE), "What garment is this?", "--json", "--timings"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     subprocess.run(command, env=environment, check=True, capture_output=True)  # the first start may join weights
     replies = [

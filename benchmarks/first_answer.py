@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    command = [sys.executable, "-m", "vedere", "chat", str(EXAMPLE), "What garment is this?", "--json", "--timings"]
+    command = [sys.executable, "-m", "vedere", "chat", str(EXAMPLE), "What garment is this?", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     subprocess.run(command, env=environment, check=True, capture_output=True)  # the first start may join weights
     replies = [
@@ -35,7 +35,7 @@ def main() -> None:
         for _ in range(options.runs)
     ]
     assert len({reply["text"] for reply in replies}) == 1, "the same question got different answers"
-    seconds = [reply["timings"]["process_to_first_token"] for reply in replies]
+    seconds = [reply["seconds"]["process_to_first_token"] for reply in replies]
     print(f"first token after {statistics.median(seconds):.2f} s (median of {options.runs}: {sorted(seconds)})")
     store("first_answer", {"threads_of_the_process": options.threads, "seconds": seconds})
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import small_runs
-from vedere.errors import CheckpointError, ConfigError, TrainingError
+from vedere.errors import CheckpointError, ConfigError, RecordError, TrainingError
 from vedere.models import atomic
 from vedere.train import loop, provenance
 from vedere.train.export import load_run, session_extras
@@ -130,3 +130,17 @@ def test_a_model_trained_with_fractional_positions_answers_with_them(tmp_path: P
     trained = load_run(tmp_path / "run", lambda _: None)
     assert trained.model.config.decoder.v2pe
     assert session_extras(trained)["rope_pos_id_stride"] == 64
+
+
+@pytest.mark.parametrize("change", [{"held_out": "none.json"}, {"stage": "later.json"}])
+def test_data_of_later_stages_is_looked_for_before_the_first_step(
+    ground: Path, tmp_path: Path, change: dict[str, str]
+) -> None:
+    config = small_runs.recipe(ground)
+    if "stage" in change:
+        config = replace(config, stages=(config.stages[0], replace(config.stages[1], data=change["stage"])))
+    else:
+        config = replace(config, held_out=change["held_out"])
+    with pytest.raises(RecordError, match=r"(none|later)\.json: the meta file cannot be read"):
+        Trainer(config, tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()

@@ -41,7 +41,7 @@ from vedere.train.optim import Optimizer
 from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import provenance
-from vedere.train.run import RunConfig, Say, build_model, open_data, preparer
+from vedere.train.run import RunConfig, Say, build_model, check_data, open_data, preparer
 from vedere.train.stages import StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
@@ -110,6 +110,7 @@ class Trainer:
             raise TrainingError(
                 f"{self.directory} holds a run already; resume it (--resume) or choose another directory"
             )
+        check_data(config)
         self.device = config.torch_device
         self.dtype = training_dtype(config.precision, self.device)
         try:

@@ -87,7 +87,7 @@ def draw_curves(metrics: Sequence[dict[str, Any]], path: Path, title: str) -> No
 
     steps = [line for line in metrics if "loss" in line]
     evals = [line for line in metrics if "held_out" in line]
-    figure, axes = plt.subplots(2 if evals else 1, 1, figsize=(9, 7 if evals else 4), squeeze=False)
+    figure, axes = plt.subplots(2 if evals else 1, 1, figsize=(9, 7 if evals else 4), squeeze=False, sharex=True)
     upper = axes[0][0]
     tokens = [line["tokens"] / 1e3 for line in steps]
     losses = [line["loss"] for line in steps]
@@ -96,10 +96,11 @@ def draw_curves(metrics: Sequence[dict[str, Any]], path: Path, title: str) -> No
     for loss in losses:
         smooth.append(loss if not smooth else 0.95 * smooth[-1] + 0.05 * loss)
     upper.plot(tokens, smooth, color="tab:blue")
-    for before, after in itertools.pairwise(steps):
-        if before["stage"] != after["stage"]:
-            upper.axvline(after["tokens"] / 1e3, color="tab:red", linewidth=0.8)
-            upper.text(after["tokens"] / 1e3, max(losses), f" {after['stage']}", va="top", fontsize=8, color="tab:red")
+    borders = [after for before, after in itertools.pairwise(steps) if before["stage"] != after["stage"]]
+    for number, first in enumerate(borders):  # names at two heights: a short stage's would be written over
+        upper.axvline(first["tokens"] / 1e3, color="tab:red", linewidth=0.8)
+        height = max(losses) * (1.0, 0.88)[number % 2]
+        upper.text(first["tokens"] / 1e3, height, f" {first['stage']}", va="top", fontsize=8, color="tab:red")
     upper.set(xlabel="thousand tokens", ylabel="training loss", title=title)
     if evals:
         lower = axes[1][0]

@@ -87,7 +87,7 @@ def recipe(folder: Path, steps: int, workers: int = 0) -> RunConfig:
         position_mode="v2pe_rnd",
         optim=replace(learning, schedule="cosine", final=0.1),
     )
-    model = ModelSource(language_model=str(folder / "language"), patch_width=16, patch=7, tile=28)
+    model = ModelSource(v2pe=True, language_model=str(folder / "language"), patch_width=16, patch=7, tile=28)
     return RunConfig(
         recipe="tiny",
         data=str(folder / "data"),

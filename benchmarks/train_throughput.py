@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+from dataclasses import replace
 
 from vedere.train.allocator import restart_with_settings
 
@@ -27,9 +28,8 @@ import torch
 from harness import interleave, ratios, store
 from torch.nn import functional as F
 
-from vedere.models.decoder import DecoderConfig
-from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
-from vedere.models.patches import PatchConfig
+from vedere.models.footprint import MINI
+from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.positions import rotary_table
 from vedere.train.batch import Batch
 from vedere.train.flops import training_flops
@@ -42,20 +42,7 @@ from vedere.train.stages import VISUAL_PARTS, set_trainable
 def mini_shape(dtype: torch.dtype, device: torch.device) -> MonoInternVL:
     """The shape of vedere-mini after S1.1 (no visual attention experts), random weights."""
     torch.manual_seed(0)
-    decoder = DecoderConfig(
-        hidden_size=576,
-        ffn_size=1536,
-        layers=30,
-        heads=9,
-        kv_heads=3,
-        head_dim=64,
-        vocab_size=49152,
-        rope_theta=100_000.0,
-        max_positions=8192,
-        tied_head=True,
-        visual_ffn=True,
-    )
-    model = MonoInternVL(MonoInternVLConfig(vision=PatchConfig(width=256, patch=14, tile=112), decoder=decoder))
+    model = MonoInternVL(replace(MINI, decoder=replace(MINI.decoder, visual_attention=False)))
     model.decoder.embed.weight.data.mul_(0.02)
     set_trainable(model, VISUAL_PARTS)
     return model.to(device, dtype)

@@ -53,7 +53,10 @@ class SentencePieces:
             raise CheckpointError(f"{origin} is not a sentencepiece model: {error}; fetch it again") from None
         model = self._model
         pieces = range(model.get_piece_size())
-        self.added = {model.id_to_piece(i): i for i in pieces if model.is_control(i)}
+        try:
+            self.added = {model.id_to_piece(i): i for i in pieces if model.is_control(i)}
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{origin} has a piece that is not UTF-8 ({error.reason}); fetch it again") from None
         special = set(self.added.values())
         strips: dict[str, tuple[bool, bool]] = {}
         for index, token in config.get("added_tokens_decoder", {}).items():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vedere import plan as plan_module
 from vedere.errors import ConfigError, MediaError
 from vedere.plan import (
     HDPolicy,
@@ -296,3 +297,19 @@ def test_policies_that_cannot_be_are_refused() -> None:
         HDPolicy(limit=0)
     with pytest.raises(ConfigError, match=r"limit 25, scale 0: expected a limit >= 1"):
         HDPolicy(scale=0)
+
+
+@pytest.mark.parametrize(("least", "most"), [(1, 1), (1, 6), (1, 12), (3, 40), (7, 7), (10, 64)])
+def test_candidates_stand_in_the_order_of_the_originals_loops(least: int, most: int) -> None:
+    met = set()
+    for n in range(least, most + 1):
+        for i in range(1, n + 1):
+            for j in range(1, n + 1):
+                if least <= i * j <= most:
+                    met.add((i, j))
+    assert plan_module._grids(least, most) == tuple(sorted(met, key=lambda grid: grid[0] * grid[1]))
+
+
+def test_more_tiles_than_anyone_has_memory_for_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_tiles 1000000: expected 1 <= min <= max <= 1024"):
+        TilingPolicy(max_tiles=1_000_000)

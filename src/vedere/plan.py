@@ -24,6 +24,7 @@ from typing import Literal
 
 from vedere.errors import ConfigError, MediaError
 
+MOST_TILES = 1024  # of one picture; the originals go up to 128
 Role = Literal["tile", "thumbnail", "global", "frame"]
 
 
@@ -74,8 +75,10 @@ class TilingPolicy:
             ConfigError: sizes that do not divide, or an empty range of tiles.
         """
         _tokens_per_side(self.tile, self.patch, self.downsample)
-        if not 1 <= self.min_tiles <= self.max_tiles:
-            raise ConfigError(f"min_tiles {self.min_tiles} and max_tiles {self.max_tiles}: expected 1 <= min <= max")
+        if not 1 <= self.min_tiles <= self.max_tiles <= MOST_TILES:
+            raise ConfigError(
+                f"min_tiles {self.min_tiles} and max_tiles {self.max_tiles}: expected 1 <= min <= max <= {MOST_TILES}"
+            )
 
     @property
     def tokens_per_tile(self) -> int:
@@ -225,12 +228,14 @@ class MediaPlan:
 @functools.lru_cache(maxsize=64)
 def _grids(min_tiles: int, max_tiles: int) -> tuple[tuple[int, int], ...]:
     """Candidate grids by tile count. Equal counts stand in the order of a CPython set built as the originals build it."""
-    found = set()
-    for n in range(min_tiles, max_tiles + 1):
-        for columns in range(1, n + 1):
-            for rows in range(1, n + 1):
-                if min_tiles <= columns * rows <= max_tiles:
-                    found.add((columns, rows))
+    found = {
+        (i, j) for i in range(1, min_tiles + 1) for j in range(1, min_tiles + 1) if min_tiles <= i * j <= max_tiles
+    }
+    for n in range(min_tiles + 1, max_tiles + 1):  # the pairs that the originals' triple loop meets first at this n
+        for i in range(1, min(n - 1, max_tiles // n) + 1):
+            found.add((i, n))
+        for j in range(1, min(n, max_tiles // n) + 1):
+            found.add((n, j))
     return tuple(sorted(found, key=lambda grid: grid[0] * grid[1]))
 
 

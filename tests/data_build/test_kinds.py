@@ -14,7 +14,7 @@ from vedere.data.build import captions, drawings, handwriting, nlvr, scenes, wor
 from vedere.data.build.canvas import COLOURS, GROUNDS, LARGE, apart, ground_for, new_canvas, outline, shade
 from vedere.data.build.record import SIDE, article, stream, weighted_order
 
-LAWS = settings(max_examples=40, deadline=None)
+LAWS = settings(derandomize=True, max_examples=40, deadline=None)
 SEEDS = st.integers(0, 10**6)
 
 

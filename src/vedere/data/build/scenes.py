@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vedere.data.build.canvas import COLOURS, LARGE, finish, ground_for, new_canvas, outline, shade
+from vedere.data.build.canvas import COLOURS, LARGE, apart, finish, ground_for, new_canvas, outline, shade
 from vedere.data.build.record import (
     CAPTION_PROMPTS,
     Ask,
@@ -78,7 +78,9 @@ def draw_scene(rng: random.Random) -> Scene:
     else:
         looks = rng.sample([(name, colour) for name in SHAPES for colour in COLOURS], count)
     ground = ground_for([colour for _, colour in looks], rng)
-    while ground in [colour for _, colour in looks]:  # four very different inks can leave no contrasting ground
+    while not all(
+        apart(colour, ground) for _, colour in looks
+    ):  # four very different inks can leave no contrasting ground
         looks = rng.sample([(name, colour) for name in SHAPES for colour in COLOURS], count)
         ground = ground_for([colour for _, colour in looks], rng)
     shapes = []

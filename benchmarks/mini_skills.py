@@ -50,11 +50,12 @@ def main() -> None:
     options = parser.parse_args()
     session = vedere.load(options.model)
     everything = list(read_records(options.data / "heldout"))
-    blind = blind_accuracy(read_records(options.data / "instruction"), everything)
+    training = list(read_records(options.data / "instruction"))
     results: dict[str, Any] = {}
     print(f"{'kind':12} {'exact':>7} {'95 %':>13} {'blind':>7} {'wrong picture':>14} {'questions':>10}")
     for kind, group in groupby(everything, key=lambda record: str(record["kind"])):
         records = list(group)[: options.samples]
+        blind = blind_accuracy(training, records)  # on the same questions as the model
         pictures = [options.data / record["image"] for record in records]
         seen = score_answers(records, answers(session, records, pictures))
         shifted = pictures[len(pictures) // 2 :] + pictures[: len(pictures) // 2]

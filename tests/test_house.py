@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "vedere"
 LEVELS = {
-    "errors": -1,  # level 0, but the other rooms of that level may name what goes wrong
-    **dict.fromkeys(("config", "plan", "answers"), 0),
+    "errors": -2,  # level 0, but the other rooms of that level may name what goes wrong
+    "atomic": -1,  # level 0, but they may write by it
+    **dict.fromkeys(("config", "plan", "answers", "packages"), 0),
     **dict.fromkeys(("vision", "text"), 1),
     **dict.fromkeys(("data", "models"), 2),
     "infer": 3,

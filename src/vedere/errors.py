@@ -33,5 +33,9 @@ class CheckpointError(VedereError):
     """A checkpoint has missing, surplus or misshapen tensors, or cannot be read or written."""
 
 
+class PackageError(VedereError):
+    """A package of a public registry cannot be fetched or unpacked."""
+
+
 class TrainingError(VedereError):
     """Training must stop: a non-finite loss, no trained token, or a state that cannot be resumed."""

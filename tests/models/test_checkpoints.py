@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vedere import atomic
 from vedere.errors import CheckpointError, VedereError
-from vedere.models import atomic, shards
+from vedere.models import shards
 from vedere.models.checkpoints import load_model, read_config, save_model, write_atomically, write_tensors
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.internvl import InternVL

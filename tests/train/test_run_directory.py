@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import small_runs
+from vedere import atomic
 from vedere.errors import CheckpointError, ConfigError, RecordError, TrainingError
-from vedere.models import atomic
 from vedere.train import loop, provenance
 from vedere.train.export import load_run, session_extras
 from vedere.train.loop import Trainer

@@ -171,7 +171,8 @@ def _with_language_model(
     import torch
 
     from vedere.models.checkpoints import load_model
-    from vedere.models.sources import cache_directory, language_model
+    from vedere.models.sources import language_model
+    from vedere.packages import cache_directory
 
     own = folder if (folder / "tokenizer.json").is_file() else None
     if name not in SHIPPED:  # a run's checkpoint: joined in memory each time
@@ -201,7 +202,7 @@ def _with_language_model(
 
 def _keep(model: Any, folder: Path, words: Path, joined: Path) -> None:
     """Writes the joined folder beside its place and renames it, so that it is complete or absent."""
-    from vedere.models.atomic import remove_leftovers, temporary_name
+    from vedere.atomic import remove_leftovers, temporary_name
     from vedere.models.checkpoints import read_config, save_model
 
     work = joined.parent / temporary_name(joined.name)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
 from vedere.models import keymaps
-from vedere.models.atomic import write_atomically, write_together
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256

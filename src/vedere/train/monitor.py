@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vedere.answers import exact_match
+from vedere.atomic import write_atomically
 from vedere.errors import TrainingError
-from vedere.models.atomic import write_atomically
 
 
 class Metrics:

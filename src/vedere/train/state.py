@@ -17,8 +17,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from vedere.atomic import flush_directory, remove_leftovers, temporary_name
 from vedere.errors import CheckpointError
-from vedere.models.atomic import flush_directory, remove_leftovers, temporary_name
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 

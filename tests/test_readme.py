@@ -90,7 +90,7 @@ def test_the_constraints_cover_every_installed_package_that_vedere_asks_for():
         if line and not line.startswith("#"):
             name, version = line.split("==")
             pinned[canonicalize_name(name)] = version
-    wanted, seen = [Requirement("vedere[train,dev]")], set()
+    wanted, seen = [Requirement("vedere[train,corpus,dev]")], set()
     while wanted:
         requirement = wanted.pop()
         name = canonicalize_name(requirement.name)

@@ -11,6 +11,7 @@ import pytest
 import small_runs
 from vedere.cli import main
 from vedere.data.mixture import open_meta
+from vedere.errors import PackageError
 from vedere.recipes import get_recipe
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.run import preparer
@@ -35,6 +36,11 @@ def test_build_writes_a_corpus_that_check_finds_whole(
 ) -> None:
     from vedere.data import build
 
+    def no_network(*_: object) -> Path:
+        raise PackageError("no network in tests")
+
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("vedere.packages._run", no_network)
     whole = build.build_corpus
     monkeypatch.setattr(build, "build_corpus", lambda out, **given: whole(out, **given, heldout=5))
     out_dir = tmp_path / "mini"
@@ -44,6 +50,7 @@ def test_build_writes_a_corpus_that_check_finds_whole(
     assert summary["seed"] == 3
     assert {"scenes", "words", "drawings"} <= set(summary["records"]["concept"])
     assert "skipped captions: " in err
+    assert "skipped emoji: " in err
     status, out, _ = run(capsys, "check", str(out_dir / "concept"))
     assert status == 0
     assert "0 bad" in out

@@ -1,15 +1,18 @@
-"""Tiny stand-ins for the sources, laid out as the real ones are."""
+"""Tiny stand-ins for the sources and for the packages of registries, laid out as the real ones are."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
 import random
 import zipfile
 
 import pytest
 from PIL import Image, ImageDraw
+
+from vedere.data.build.emoji_art import EMOJIBASE, STYLES
 
 LABELS = ["t-shirt", "pants", "longsleeve", "shirt", "dress", "shorts", "shoes", "outwear", "hat", "skirt"]
 
@@ -102,3 +105,102 @@ def sources(tmp_path_factory):
     _omniglot(root / "omniglot-small", rng)
     _coco(root / "coco-ccby", rng)
     return root
+
+
+EMOJI = {
+    "1F40A": ("crocodile", 3, "animal-reptile", "鳄鱼", ["animal"]),
+    "1F986": ("duck", 3, "animal-bird", "鸭子", ["animal", "bird"]),
+    "1F426": ("bird", 3, "animal-bird", "鸟", ["animal"]),
+    "1F436": ("dog face", 3, "animal-mammal", "狗脸", ["pet"]),
+    "1F415": ("dog", 3, "animal-mammal", "狗", ["pet"]),
+    "1F339": ("rose", 3, "plant-flower", "玫瑰", ["flower"]),
+    "1F32D": ("hot dog", 4, "food-prepared", "热狗", ["sausage"]),
+    "1F347": ("grapes", 4, "food-fruit", "葡萄", ["fruit"]),
+    "2702-FE0F": ("scissors", 7, "office", "剪刀", ["cut"]),
+    "1F511": ("key", 7, "lock", "钥匙", ["lock"]),
+    "1F534": ("red circle", 8, "geometric", "红色圆", ["red"]),
+    "25AA-FE0F": ("black small square", 8, "geometric", "小黑方块", ["square"]),
+    "2764-FE0F": ("red heart", 0, "heart", "红心", ["love"]),
+    "1F4D0": ("triangular ruler", 7, "office", "三角尺", ["set"]),
+    "1F600": ("grinning face", 0, "face-smiling", "嘿嘿", ["smile"]),
+    "0031-FE0F-20E3": ("keycap: 1", 8, "keycap", "键帽", []),
+    "1F201": ("Japanese “here” button", 8, "alphanum", "这里", []),
+    "1F1EB-1F1F7": ("flag: France", 9, "country-flag", "法国", []),
+}
+
+
+def _emojibase(folder):
+    orders = {name: order for order, name in enumerate(sorted({row[2] for row in EMOJI.values()}))}
+    english = [
+        {"hexcode": code, "label": label, "group": group, "subgroup": orders[subgroup], "order": order, "tags": tags}
+        for order, (code, (label, group, subgroup, _, tags)) in enumerate(EMOJI.items())
+    ]
+    files = {
+        "en/data.json": [*english, {"hexcode": "1F1E6", "label": "regional indicator A"}],
+        "zh/data.json": [{"hexcode": code, "label": row[3]} for code, row in EMOJI.items()],
+        "en/messages.json": {"subgroups": [{"key": name, "order": order} for name, order in orders.items()]},
+        "en/shortcodes/github.json": {"1F40A": "gator", "1F986": ["quack", "duck"]},
+        "meta/unicode-names.json": {"1F4D0": "TRIANGULAR RULER", "2764-FE0F": "HEAVY BLACK HEART"},
+    }
+    _write(folder, files)
+
+
+def _write(folder, files):
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _icon_set(folder, style):
+    icons, chars = {}, {}
+    for code, (label, *_) in EMOJI.items():
+        rng = random.Random(f"{style.name}{code}")
+        corners = " ".join(f"{rng.randrange(2, 30)},{rng.randrange(2, 30)}" for _ in range(6))
+        fill = "currentColor" if style.ink else f"rgb({rng.randrange(160)},{rng.randrange(160)},90)"
+        icons[label.replace(" ", "-")] = {"body": f'<polygon points="{corners}" fill="{fill}"/>'}
+        chars[code.lower()] = label.replace(" ", "-")
+    if style.name == "fxemoji":
+        # As in the real set: "dog" is the face, and names are run together.
+        icons = {name.replace("-", ""): icon for name, icon in icons.items()}
+        icons["dogside"], icons["dog"] = icons.pop("dog"), icons.pop("dogface")
+    own = style.name not in ("fluent-emoji", "emojione-v1", "emojione", "fxemoji")
+    aliases = {} if own else {"gator": {"parent": "crocodile"}}
+    files = {
+        "icons.json": {"icons": icons, "aliases": aliases, "width": 32, "height": 32},
+        "chars.json": chars if own else {},
+    }
+    _write(folder, files)
+
+
+def _easy_vqa(folder):
+    looks = [(shape, colour) for shape in ("circle", "rectangle", "triangle") for colour in ("red", "teal", "gray")]
+    for split, first in (("train", 0), ("test", 3)):
+        rows = []
+        (folder / split / "images").mkdir(parents=True)
+        for number, (shape, colour) in enumerate(looks):
+            image = Image.new("RGB", (64, 64), (240, 240, 250))
+            x = 4 * number + first
+            pen = ImageDraw.Draw(image)
+            draw = {"circle": pen.ellipse, "rectangle": pen.rectangle, "triangle": pen.rectangle}[shape]
+            draw((x, 20, x + 14, 40), fill=colour)
+            image.save(folder / split / "images" / f"{number}.png")
+            rows += [[f"is there a {shape}?", "yes", number], ["is no blue shape present?", "yes", number]]
+            rows += [[f"what is the {colour} shape?", shape, number], ["what color is the shape?", colour, number]]
+        (folder / split / "questions.json").write_text(json.dumps(rows))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def packages(tmp_path_factory):
+    """A cache folder in which every package lies already, so that nothing is fetched."""
+    cache = tmp_path_factory.mktemp("cache")
+    _emojibase(cache / "npm" / "-".join(EMOJIBASE))
+    for style in STYLES:
+        _icon_set(cache / "npm" / f"{style.package.replace('/', '--')}-{style.version}", style)
+    _easy_vqa(cache / "pypi" / "easy-vqa-1.0" / "easy_vqa" / "data")
+    before = os.environ.get("VEDERE_CACHE")
+    os.environ["VEDERE_CACHE"] = str(cache)
+    yield cache
+    if before is None:
+        del os.environ["VEDERE_CACHE"]
+    else:
+        os.environ["VEDERE_CACHE"] = before

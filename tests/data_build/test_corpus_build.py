@@ -18,11 +18,13 @@ from vedere.data.build.corpus import KINDS, build_corpus
 from vedere.data.build.ledger import ALLOWED_LICENCES, SOURCES, page, require_allowed
 from vedere.data.build.record import SIDE, STAGES, Ask, Item, Kind
 from vedere.data.build.sheet import sheet
-from vedere.errors import ConfigError, RecordError
+from vedere.errors import ConfigError, PackageError, RecordError
 
 ROOT = Path(__file__).parents[2]
 ALL = {kind.name for kind in KINDS}
 DRAWN = ("scenes", "words", "drawings")
+FETCHED = ("emoji", "easy_vqa")
+SIDES = {"emoji": 160, "easy_vqa": 64}
 
 
 def lines(path):
@@ -73,7 +75,7 @@ def test_records_are_in_internvl_form_and_their_pictures_exist(built):
                 if record["licence"].startswith("CC-BY"):
                     assert record["attribution"]
                 with Image.open(built.out / record["image"]) as image:
-                    assert image.size == (SIDE, SIDE)
+                    assert set(image.size) == {SIDES.get(kind, SIDE)}
                     assert image.mode == "RGB"
                 if stage == "heldout":
                     assert "/heldout/" in record["image"]
@@ -145,7 +147,7 @@ def test_missing_sources_are_skipped_and_said(tmp_path, sources):
     part = tmp_path / "part"
     shutil.copytree(sources / "clothing-cc0", part / "clothing-cc0")
     summary = build_corpus(tmp_path / "c", sources=part, size=120, seed=0, heldout=3, progress=False)
-    assert set(summary.records["instruction"]) == {*DRAWN, "garments"}
+    assert set(summary.records["instruction"]) == {*DRAWN, *FETCHED, "garments"}
     assert set(summary.skipped) == ALL - set(summary.records["instruction"])
     assert "has no nlvr/dev.jsonl (it looks for nlvr/ with dev.jsonl" in summary.skipped["nlvr"]
     summary = build_corpus(tmp_path / "d", size=60, seed=0, heldout=3, progress=False)
@@ -171,6 +173,22 @@ def test_bad_arguments_are_refused_with_a_hint(tmp_path):
     assert (tmp_path / "full" / "note.txt").read_text() == "mine"
 
 
+def test_kinds_that_cannot_be_fetched_are_skipped_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("vedere.packages.shutil.which", lambda name: None)
+    monkeypatch.setattr("vedere.packages.download_wheel", no_network)
+    summary = build_corpus(tmp_path / "c", size=60, seed=0, heldout=3, progress=False)
+    assert not set(FETCHED) & set(summary.records["instruction"])
+    assert "comes from npm, and there is no npm on this computer" in summary.skipped["emoji"]
+    assert summary.skipped["easy_vqa"] == "pip download failed: no network"
+    with pytest.raises(ConfigError, match="kind 'easy_vqa' cannot be built: pip download failed: no network"):
+        build_corpus(tmp_path / "d", size=60, kinds=("easy_vqa",), progress=False)
+
+
+def no_network(*_):
+    raise PackageError("pip download failed: no network")
+
+
 def one_picture_kind(**changes):
     ask = Ask(question="What is this?", answer="red", question_type="name")
 
@@ -191,7 +209,7 @@ def one_picture_kind(**changes):
             "picture 0 of kind 'odd' .drawn. has the licence 'CC-BY-NC-2.0', but only CC0-1.0",
         ),
         ({"key": "same.jpg"}, r"\(same.jpg\) is in training and held out; the source's splits must not share files"),
-        ({"image": Image.new("L", (5, 5))}, r"is L \(5, 5\); a kind must yield RGB 112x112"),
+        ({"image": Image.new("L", (5, 5))}, r"is L \(5, 5\); a kind must yield RGB, 48 to 640 px a side"),
     ],
 )
 def test_kinds_that_break_a_rule_are_refused(tmp_path, monkeypatch, changes, message):

@@ -5,7 +5,7 @@ questions. Here one picture serves all four: the picture is written once, and ea
 
 Layout below `out`::
 
-    images/<kind>/<split>/000000.jpg       112 x 112 px
+    images/<kind>/<split>/000000.jpg       112 x 112 px, other kinds in sizes of their own
     <stage>/<kind>.jsonl                   records of concept, semantic, alignment, instruction
     <stage>/meta.json                      InternVL meta form; roots and annotations relative to the file
     heldout/<kind>.jsonl, heldout/meta.json    questions about pictures that no stage has seen
@@ -35,11 +35,11 @@ import PIL
 from PIL import Image
 
 from vedere.config import nearest
-from vedere.data.build import captions, drawings, garments, handwriting, nlvr, scenes, words
+from vedere.data.build import captions, drawings, easy_vqa, emoji, garments, handwriting, nlvr, scenes, words
 from vedere.data.build.blind import blind_accuracy, read_records
 from vedere.data.build.ledger import page, require_allowed
-from vedere.data.build.record import LABEL_PROMPTS, SIDE, STAGES, Ask, Item, Kind, Split, Stage, stream
-from vedere.errors import ConfigError, RecordError
+from vedere.data.build.record import LABEL_PROMPTS, STAGES, Ask, Item, Kind, Split, Stage, stream
+from vedere.errors import ConfigError, PackageError, RecordError
 
 CORPUS_VERSION = 1
 KINDS: tuple[Kind, ...] = (
@@ -51,11 +51,14 @@ KINDS: tuple[Kind, ...] = (
     nlvr.NLVR,
     handwriting.KIND,
     captions.KIND,
+    emoji.KIND,
+    easy_vqa.KIND,
 )
 HELDOUT_RECORDS = 400
 MAX_QUESTIONS = 3
 SECOND_TURN = 0.12
 JPEG_QUALITY = 92
+SMALLEST, LARGEST = 48, 640
 SEMANTIC_PROMPTS = ("Describe the picture.", "Describe this picture in a sentence.", "What do you see?")
 
 
@@ -114,6 +117,11 @@ def select_kinds(kinds: tuple[str, ...] | None, sources: Path | None) -> tuple[l
 
 
 def _missing(kind: Kind, sources: Path | None) -> str | None:
+    if kind.ready is not None:
+        try:
+            kind.ready()
+        except (ConfigError, PackageError) as error:
+            return str(error)
     if kind.folder is None:
         return None
     needs = f"{kind.folder}/ with {', '.join(kind.looks_for)}"
@@ -139,8 +147,10 @@ class _Writer:
         """Write one picture; None if the held-out picture is known already."""
         where = f"picture {number} of kind '{kind.name}' ({item.key or 'drawn'})"
         require_allowed(item.licence, where)
-        if item.image.size != (SIDE, SIDE) or item.image.mode != "RGB":
-            raise RecordError(f"{where} is {item.image.mode} {item.image.size}; a kind must yield RGB {SIDE}x{SIDE}")
+        if item.image.mode != "RGB" or not all(SMALLEST <= side <= LARGEST for side in item.image.size):
+            raise RecordError(
+                f"{where} is {item.image.mode} {item.image.size}; a kind must yield RGB, {SMALLEST} to {LARGEST} px a side"
+            )
         data = encode(item.image)
         digest = hashlib.sha256(data).hexdigest()
         if split == "heldout":

@@ -46,7 +46,7 @@ class Item:
     """A picture and what can be said about it.
 
     Attributes:
-        image: RGB picture, `SIDE` x `SIDE`.
+        image: RGB picture, 48 to 640 px a side.
         labels: short labels, best first in no order; one is drawn for S1.1.
         captions: one-sentence descriptions; one is drawn for S1.2.
         alignment: captions, text and places for S1.3; one is drawn.
@@ -78,6 +78,8 @@ class Kind:
             kinds drawn by the program yield exactly `count`.
         folder: the folder it reads below the sources, None if it needs none.
         looks_for: files that must exist in the folder.
+        ready: fetches what the kind takes from public registries; raises `PackageError` or `ConfigError` saying why it
+            cannot be had, and the kind is skipped for that reason.
         ledger: names of the entries of the ledger it draws on.
     """
 
@@ -87,6 +89,7 @@ class Kind:
     per_picture: float = 1.25
     folder: str | None = None
     looks_for: tuple[str, ...] = ()
+    ready: Callable[[], None] | None = None
     ledger: tuple[str, ...] = ("vedere",)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from vedere.data.build.record import Split
+from vedere.data.build.record import SIDE, Split
 
 
 def sheet(
@@ -27,6 +27,7 @@ def sheet(
     for index, record in enumerate(islice(records, columns * rows)):
         x, y = index % columns * 170, index // columns * 170
         with Image.open(out / record["image"]) as opened:
+            opened.thumbnail((SIDE, SIDE))
             page_image.paste(opened, (x + 4, y + 4))
         question = record["conversations"][0]["value"].removeprefix("<image>\n")
         for line, text in enumerate((question[:28], question[28:56], "-> " + record["conversations"][1]["value"][:26])):

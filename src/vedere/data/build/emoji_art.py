@@ -5,11 +5,11 @@ and the three of Fluent are revisions of each other, so that holding out one of 
 known. It is also the set with the fewest names, so training loses least.
 
 The SVG bodies are rendered by `resvg` (extra `corpus`) each time they are used. Turning, mirroring and scaling happen in
-the SVG, so edges stay sharp and nothing is resampled twice. A drawing takes about a millisecond (the slowest style ten), no
-more than reading a bitmap from a cache would.
+the SVG, so edges stay sharp and nothing is resampled twice. Bitmaps kept on disk would be read ten times faster, but would
+have to be turned and scaled as bitmaps; at the sizes of the corpus it is a matter of minutes.
 
-Cost: a download at the first use (200 MB on disk, half of it one style), 1 s to read the sets; 1 ms a drawing of 160 px, 10 ms
-where it is full of gradients.
+Cost: a download at the first use (200 MB on disk, half of it one style), 1 s to read the sets; 2 ms a drawing of 160 px, 18 ms
+in the one style that is full of gradients.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vedere.models.layers import RMSNorm
+from vedere.models.layers import RMSNorm, SwiGLU
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -29,3 +29,20 @@ def test_norm_statistics_are_taken_in_float32() -> None:
     x = torch.tensor([[256.0, 1.0, 1.0, 1.0]], dtype=torch.bfloat16)
     exact = x.double() / x.double().pow(2).mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(norm(x), exact.to(torch.bfloat16), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gate_equals_its_readable_form(dtype: torch.dtype) -> None:
+    torch.manual_seed(3)
+    ffn = SwiGLU(16, 24).to(dtype)
+    grad = torch.randn(5, 16).to(dtype)
+    results = []
+    for gated in (None, SwiGLU.gated):
+        x = torch.linspace(-2, 2, 80).view(5, 16).to(dtype).requires_grad_()
+        ffn.zero_grad()
+        y = ffn(x) if gated is None else ffn.down(gated(ffn.gate_up(x)))
+        y.backward(grad)
+        results.append((y.detach(), x.grad, ffn.gate_up.weight.grad, ffn.down.weight.grad))
+    tolerance = {"atol": 2e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.03}
+    for fast, readable in zip(*results, strict=True):
+        torch.testing.assert_close(fast, readable, **tolerance)

@@ -24,7 +24,7 @@ from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import open_meta
 from vedere.data.packing import Document, PackLimits, collate
 from vedere.errors import CheckpointError, RecordError, TrainingError, VedereError
-from vedere.train import state
+from vedere.train import precision, state
 from vedere.train.batch import Batch, make_batch, pack_positions
 from vedere.train.loop import Interrupted, Trainer, backward
 from vedere.train.prefix import SharedPrefix
@@ -289,6 +289,17 @@ def test_a_full_disk_keeps_the_old_checkpoint(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000003"]
     Trainer(config, tmp_path, resume=True, say=silent).train()
     assert [line["step"] for line in small_runs.numbers(tmp_path)] == list(range(1, 10))
+
+
+def test_a_resumed_run_keeps_the_number_format_it_began_with(ground: Path, tmp_path: Path, monkeypatch) -> None:
+    """Which format is faster is measured, and another machine, or a busy one, may find otherwise."""
+    config = small_runs.one_stage(small_runs.recipe(ground, precision="auto", save_every=1, held_out=""), steps=2)
+    monkeypatch.setattr(precision, "matmul_limit", lambda device, dtype: float(dtype == torch.bfloat16) + 0.1)
+    assert Trainer(config, tmp_path, say=silent).dtype == torch.bfloat16
+    Trainer(config, tmp_path, say=silent).train()
+    monkeypatch.setattr(precision, "matmul_limit", lambda device, dtype: float(dtype == torch.float32) + 0.1)
+    assert Trainer(config, tmp_path / "new", say=silent).dtype == torch.float32
+    assert Trainer(config, tmp_path, resume=True, say=silent).dtype == torch.bfloat16
 
 
 def test_a_directory_that_holds_a_run_is_refused_without_resume(ground: Path, tmp_path: Path) -> None:

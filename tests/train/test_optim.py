@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from vedere.errors import ConfigError, TrainingError
+from vedere.train import precision
 from vedere.train.optim import Optimizer, decays, learning_rate
 from vedere.train.precision import training_dtype
 from vedere.train.stages import OptimConfig
@@ -223,8 +224,14 @@ def test_number_formats() -> None:
     assert training_dtype("bf16", cpu) == torch.bfloat16
     assert training_dtype("fp32", torch.device("cuda")) == torch.float32
     assert training_dtype("auto", torch.device("cuda")) == torch.bfloat16
-    assert training_dtype("auto", cpu) in (torch.bfloat16, torch.float32)
     with pytest.raises(ConfigError, match="float16 overflows in these models"):
         training_dtype("fp16", cpu)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="unknown precision 'fp8'; expected auto, bf16 or fp32"):
         training_dtype("fp8", cpu)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("gain", "chosen"), [(4.0, torch.bfloat16), (1.1, torch.float32), (0.5, torch.float32)])
+def test_a_cpu_takes_the_format_whose_matmuls_are_clearly_faster(monkeypatch, gain, chosen) -> None:
+    speeds = {torch.bfloat16: gain, torch.float32: 1.0}
+    monkeypatch.setattr(precision, "matmul_limit", lambda device, dtype: speeds[dtype])
+    assert training_dtype("auto", torch.device("cpu")) == chosen

@@ -17,6 +17,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ class Trainer:
             )
         check_data(config)
         self.device = config.torch_device
+        if self.saved is not None and config.precision == "auto" and "precision" in self.saved[2]:
+            config = replace(config, precision=self.saved[2]["precision"])  # the format is part of the bits
         self.dtype = training_dtype(config.precision, self.device)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -127,6 +130,7 @@ class Trainer:
         patterns = {pattern for stage in config.stages for pattern in stage.trains}
         self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}
+        self.done["precision"] = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         self.stop = False
         self.deadline = time.monotonic() + 60 * config.minutes if config.minutes else math.inf
         self.write_description()

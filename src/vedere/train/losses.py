@@ -92,13 +92,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_head = torch.zeros_like(head, dtype=torch.float32) if head.requires_grad else None
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
-            logits = F.linear(hidden[rows], head).float()
-            logits -= logits.logsumexp(-1, keepdim=True)  # now log-probabilities, in place
-            picked = logits.gather(1, targets[rows, None]).squeeze(1)
+            log_probabilities = F.linear(hidden[rows], head).float().log_softmax(-1)
+            picked = log_probabilities.gather(1, targets[rows, None]).squeeze(1)
             total -= (picked * weights[rows]).sum()
             if grad_hidden is None and grad_head is None:
                 continue
-            grad = logits.exp_()
+            grad = log_probabilities.exp_()
             grad.scatter_add_(1, targets[rows, None], -torch.ones_like(picked)[:, None])
             grad *= weights[rows, None]
             grad = grad.to(head.dtype)

@@ -164,6 +164,7 @@ _PARTS = (  # the first pattern that matches
     ("decoder.layers.*.ffn.visual.*", "visual feed-forward experts"),
     ("decoder.*", "norms"),
     ("vision.layers.*", "vision tower"),
+    ("stem.*", "stem"),
     ("vision.*", "patch embedding"),
     ("projector.*", "projector"),
 )
@@ -178,7 +179,7 @@ def parameters(model: ModelConfig) -> Parameters:
         parts[part] = parts.get(part, 0) + math.prod(shape)
     seen = 0
     if patches_of(model) is not None:
-        seen = sum(parts.get(part, 0) for part in ("patch embedding", "vision tower", "projector", "norms"))
+        seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "projector", "norms"))
         for visual, text in (
             ("visual attention experts", "attention"),
             ("visual feed-forward experts", "feed-forward"),

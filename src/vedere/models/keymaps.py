@@ -30,6 +30,7 @@ from torch import Tensor
 
 from vedere.config import nearest
 from vedere.errors import CheckpointError
+from vedere.models.stem import stem_channels, stem_shapes
 
 if TYPE_CHECKING:
     from vedere.models.decoder import DecoderConfig
@@ -409,6 +410,17 @@ def patch_rules(width: int, patch: int, patches: int) -> list[Rule]:
     ]
 
 
+def stem_rules(parts: Sequence[str], width: int) -> list[Rule]:
+    """A pretrained stem and its way into the patches; the released files know none, so the names are ours."""
+    channels, own, foreign = stem_channels(parts), "vision", "vision_model.embeddings"
+    return [
+        *(_same(f"stem.{name}", f"vision_model.stem.{name}", shape) for name, shape in stem_shapes(parts).items()),
+        _same(f"{own}.stem_norm.weight", f"{foreign}.stem_norm.weight", (channels,)),
+        _same(f"{own}.stem_norm.bias", f"{foreign}.stem_norm.bias", (channels,)),
+        *_linear(f"{own}.stem_map", f"{foreign}.stem_map", width, channels, True),
+    ]
+
+
 def tower_rules(width: int, ffn: int, layers: int, *, norm_bias: bool, qkv_bias: bool, qk_norm: bool) -> list[Rule]:
     """The blocks of InternViT; LayerNorm (300M) has biases, RMSNorm (6B) has none."""
     rules: list[Rule] = []
@@ -448,6 +460,7 @@ def mono_internvl(config: MonoInternVLConfig) -> KeyMap:
     vision = config.vision
     rules = [
         *patch_rules(vision.width, vision.patch, vision.grid**2),
+        *(stem_rules(vision.stem, vision.width) if vision.stem else ()),
         *projector_rules(vision.width, config.decoder.hidden_size, vision.downsample**2),
         *language_rules(config.decoder, INTERNLM2),
     ]

@@ -2,7 +2,7 @@
 
 ``x_v = MLP(PatchEmbed(I) + PE)`` (eq. 1): convolution, absolute positions, 2 x 2 unshuffle, projector; 256 tokens for a tile
 of 448 px. Each decoder layer holds a visual feed-forward expert, and optionally visual attention experts (1.5). float16 is
-refused: the released weights overflow in it.
+refused: the released weights overflow in it. A pretrained stem before the patches is an option of ours (`vedere.models.stem`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vedere.models.attention import Attention, Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
+from vedere.models.stem import Stem
 from vedere.models.vision_language import VisionLanguageModel
 
 
@@ -43,12 +44,15 @@ class MonoInternVL(VisionLanguageModel):
         super().__init__(Decoder(config.decoder, backend), config.vision)
         self.config = config
         self.vision = PatchEmbedding(config.vision)
+        if config.vision.stem:
+            self.stem = Stem(config.vision.stem)
         self.projector = Projector(config.vision.width * config.vision.downsample**2, config.decoder.hidden_size)
 
     def patch_states(self, pixels: Tensor) -> Tensor:
         """Patches plus positions, before unshuffling: ``[N, h, w, C]``."""
         h, w = pixels.shape[-2] // self.config.vision.patch, pixels.shape[-1] // self.config.vision.patch
-        states: Tensor = self.vision(pixels, with_class=False).unflatten(1, (h, w))
+        features = self.stem(pixels) if self.config.vision.stem else None
+        states: Tensor = self.vision(pixels, with_class=False, features=features).unflatten(1, (h, w))
         return states
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.stem import STRIDE, stem_channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class PatchConfig:
         tile: Side of a tile in pixels, which the position table is made for.
         downsample: Pixel-unshuffle factor a side.
         unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
+        stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
     """
 
     width: int
@@ -36,6 +38,7 @@ class PatchConfig:
     tile: int = 448
     downsample: int = 2
     unshuffle: Literal["v1", "v2"] = "v2"
+    stem: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the sizes.
@@ -49,6 +52,11 @@ class PatchConfig:
             )
         if self.tile % (self.patch * self.downsample):
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
+        if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):
+            raise ConfigError(
+                f"a stem has features every {STRIDE} px of tiles of whole {2 * STRIDE} px: patch {self.patch}, tile {self.tile}; "
+                f"expected patch {STRIDE} and a tile that {2 * STRIDE} divides, or no stem"
+            )
 
     @property
     def grid(self) -> int:
@@ -76,6 +84,10 @@ class PatchEmbedding(nn.Module):
         self.positions = nn.Parameter(torch.empty(config.grid**2 + 1, config.width))
         nn.init.normal_(self.cls, std=0.02)
         nn.init.normal_(self.positions, std=0.02)
+        if config.stem:
+            channels = stem_channels(config.stem)
+            self.stem_norm = nn.LayerNorm(channels)
+            self.stem_map = nn.Linear(channels, config.width)
 
     def position_rows(self, height: int, width: int) -> Tensor:
         """Patch rows of the position table for a grid of ``height x width`` patches, ``[P, C]``.
@@ -108,14 +120,17 @@ class PatchEmbedding(nn.Module):
         cut = cut.permute(0, 2, 4, 1, 3, 5).reshape(tiles * h * w, channels * side * side)
         return F.linear(cut, self.patch.weight.flatten(1), self.patch.bias).view(tiles, h, w, -1)
 
-    def forward(self, pixels: Tensor, with_class: bool) -> Tensor:
+    def forward(self, pixels: Tensor, with_class: bool, features: Tensor | None = None) -> Tensor:
         """Patches plus positions.
 
         Args:
             pixels: ``[N, 3, H, W]``.
             with_class: Put the class token first (``[N, 1 + P, C]``) or leave it out (``[N, P, C]``).
+            features: What the stem sees in the same places, ``[N, h, w, stem channels]``, where the config names a stem.
         """
         patches = self.patches(pixels)
+        if features is not None:
+            patches = patches + self.stem_map(self.stem_norm(features))
         tiles, h, w, _ = patches.shape
         x = patches.flatten(1, 2) + self.position_rows(h, w)
         if with_class:

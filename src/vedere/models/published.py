@@ -135,6 +135,11 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         )
     mono = isinstance(model, MonoInternVLConfig)
     patches = model.vision if isinstance(model, MonoInternVLConfig) else model.vision.patches
+    if patches.stem:
+        raise CheckpointError(
+            f"the released code knows no stem ({', '.join(patches.stem)}) before the patches; save the model with "
+            'layout="vedere" instead'
+        )
     data = copy.deepcopy(dict(extras))
     data |= {
         "model_type": "internvl_chat",

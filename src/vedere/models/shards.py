@@ -55,9 +55,9 @@ def read_tensors(directory: Path | str) -> dict[str, Tensor]:
     if (directory / WEIGHTS).is_file():
         return read_file(directory / WEIGHTS)[0]
     if (directory / _OLD_INDEX).is_file():
-        return _read_shards(directory, _OLD_INDEX, _read_pickled)
+        return _read_shards(directory, _OLD_INDEX, read_pickled)
     if (directory / _OLD_WEIGHTS).is_file():
-        return _read_pickled(directory / _OLD_WEIGHTS)
+        return read_pickled(directory / _OLD_WEIGHTS)
     found = (
         ", ".join(sorted(entry.name for entry in directory.iterdir())[:10]) if directory.is_dir() else "no such folder"
     )
@@ -181,7 +181,12 @@ def _read_shards(directory: Path, index: str, read: Callable[[Path], dict[str, T
     return tensors
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """Named tensors of an old ``.bin`` or ``.pth`` file: the only place that opens one, and only as plain tensors.
+
+    Raises:
+        CheckpointError: damaged, or holding anything else.
+    """
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # the unpickler stumbles over damage in any way, from IndexError to RecursionError

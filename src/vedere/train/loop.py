@@ -334,7 +334,7 @@ class Trainer:
 
 def _is_visual(name: str) -> bool:
     """Whether a parameter acts on visual tokens only."""
-    return name.startswith(("vision.", "projector.")) or ".visual." in name
+    return name.startswith(("stem.", "vision.", "projector.")) or ".visual." in name
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from vedere.models.decoder import Decoder
 from vedere.models.devices import choose_device
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.stem import load_stem
 from vedere.plan import TilingPolicy
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
@@ -39,6 +40,7 @@ class ModelSource:
         patch_width: Width C of the patch embedding.
         patch: Side of a patch in pixels.
         tile: Side of a tile in pixels.
+        stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); empty: bare patches, as in the paper.
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions; what stages with a ``position_mode`` other than ``default`` need.
     """
@@ -49,6 +51,7 @@ class ModelSource:
     patch_width: int = 256
     patch: int = 14
     tile: int = 112
+    stem: tuple[str, ...] = ()
     visual_attention: bool = True
     v2pe: bool = False
 
@@ -152,13 +155,15 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
         raise ConfigError(f"{folder} holds a {type(base).__name__}; expected a bare language model")
     torch.manual_seed(seed)
     decoder = replace(base.config, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
-    vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile)
+    vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem)
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
     state = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
     _, surplus = model.load_state_dict(state, strict=False)
     if surplus:
         raise ConfigError(f"the language model in {folder} has tensors that the model lacks: {surplus[:3]}")
     model.copy_experts()
+    if source.stem:
+        load_stem(model.stem, say)
     return model, tokenizer, folder
 
 

@@ -54,8 +54,8 @@ class PatchConfig:
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
         if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):
             raise ConfigError(
-                f"a stem has features every {STRIDE} px of tiles of whole {2 * STRIDE} px: patch {self.patch}, tile {self.tile}; "
-                f"expected patch {STRIDE} and a tile that {2 * STRIDE} divides, or no stem"
+                f"a stem has features every {STRIDE} px of tiles of whole {2 * STRIDE} px: patch {self.patch}, tile "
+                f"{self.tile}; expected patch {STRIDE} and a tile that {2 * STRIDE} divides, or no stem"
             )
 
     @property

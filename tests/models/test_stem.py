@@ -24,7 +24,7 @@ DECODER = DecoderConfig(
     tied_head=True,
     visual_ffn=True,
 )
-VISION = PatchConfig(width=12, patch=16, tile=64, stem=("lite0",))
+VISION = PatchConfig(width=12, patch=16, tile=64, stem=("lite0", "reader"))
 
 
 def published() -> dict[str, torch.Tensor]:
@@ -111,7 +111,7 @@ def test_shapes_are_known_without_memory() -> None:
     shapes = stem_shapes(("lite0",))
     assert shapes == {name: tuple(t.shape) for name, t in Stem(("lite0",)).named_parameters()}
     assert 2.9e6 < sum(torch.Size(shape).numel() for shape in shapes.values()) < 3.0e6
-    assert stem_channels(("lite0",)) == 592
+    assert stem_channels(("lite0", "reader")) == [592, 300]
 
 
 def test_a_model_with_a_stem_survives_saving_and_refuses_the_released_naming(tmp_path) -> None:
@@ -123,7 +123,8 @@ def test_a_model_with_a_stem_survives_saving_and_refuses_the_released_naming(tmp
     with torch.no_grad():
         assert torch.equal(model.encode(pixels), again.encode(pixels))
     with pytest.raises(
-        CheckpointError, match=r"knows no stem \(lite0\) before the patches; save the model with layout=\"vedere\""
+        CheckpointError,
+        match=r"knows no stem \(lite0, reader\) before the patches; save the model with layout=\"vedere\"",
     ):
         save_model(model, tmp_path / "released", layout="original")
 
@@ -144,7 +145,7 @@ def test_impossible_stems_are_refused() -> None:
         ConfigError, match="patch 14, tile 112; expected patch 16 and a tile that 32 divides, or no stem"
     ):
         PatchConfig(width=8, patch=14, tile=112, stem=("lite0",))
-    with pytest.raises(ConfigError, match="unknown stem 'resnet'; expected some of lite0"):
+    with pytest.raises(ConfigError, match="unknown stem 'resnet'; expected some of lite0, reader"):
         Stem(("resnet",))
 
 

@@ -415,9 +415,12 @@ def stem_rules(parts: Sequence[str], width: int) -> list[Rule]:
     channels, own, foreign = stem_channels(parts), "vision", "vision_model.embeddings"
     return [
         *(_same(f"stem.{name}", f"vision_model.stem.{name}", shape) for name, shape in stem_shapes(parts).items()),
-        _same(f"{own}.stem_norm.weight", f"{foreign}.stem_norm.weight", (channels,)),
-        _same(f"{own}.stem_norm.bias", f"{foreign}.stem_norm.bias", (channels,)),
-        *_linear(f"{own}.stem_map", f"{foreign}.stem_map", width, channels, True),
+        *(
+            _same(f"{own}.stem_norms.{number}.{leaf}", f"{foreign}.stem_norms.{number}.{leaf}", (size,))
+            for number, size in enumerate(channels)
+            for leaf in ("weight", "bias")
+        ),
+        *_linear(f"{own}.stem_map", f"{foreign}.stem_map", width, sum(channels), True),
     ]
 
 

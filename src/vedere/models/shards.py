@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,8 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
         CheckpointError: damaged, or holding anything else.
     """
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        mapped = zipfile.is_zipfile(path)  # the form before torch 1.6 cannot be memory-mapped
+        data = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the unpickler stumbles over damage in any way, from IndexError to RecursionError
         line = (str(error).splitlines() or [""])[0]
         raise CheckpointError(

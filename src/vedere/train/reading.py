@@ -1,6 +1,6 @@
 """Training of the stem's reader: which character stands under each cell of rendered text.
 
-The signal is dense: every cell of 8 px has a label (`vedere.models.reader`), so a picture teaches some hundred answers instead of
+The signal is dense: every cell of 8 px has a label (`vedere.models.reader`), so a picture teaches some hundred answers and not
 one word. Text is rendered as it is needed, in all typefaces but the held-out ones, on pictures of many shapes that are
 squeezed to the square as the model's preprocessing does it; some pictures hold no text at all. AdamW, short warm-up, cosine
 to zero over the time that was given. Measured on held-out words in held-out typefaces.
@@ -195,12 +195,12 @@ def train_reader(
     reader.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(reader.parameters(), lr=config.lr, weight_decay=0.01, fused=True)
     batches = torch.utils.data.DataLoader(_Stream(config), batch_size=None, num_workers=config.workers)
-    start, steps, last = clock(), 0, clock()
+    start = last = clock()
     total = 60 * config.minutes
     figures: dict[str, Any] = {}
-    for pixels, classes, middle in batches:
+    for steps, (pixels, classes, middle) in enumerate(batches, start=1):
         progress = (clock() - start) / total
-        rate = config.lr * min(1.0, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        rate = config.lr * min(1.0, steps / 100) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
@@ -210,7 +210,6 @@ def train_reader(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
-        steps += 1
         finished = progress >= 1.0
         if finished or clock() - last > 120 or steps == 50:
             last = clock()

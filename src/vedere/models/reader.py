@@ -91,9 +91,11 @@ def read_cells(logits: Tensor) -> str:
         The row of cells with most characters, from left to right; for measuring single words.
     """
     middle = logits[CLASSES].float().sigmoid()
-    left, right = F.pad(middle, (1, 0))[:, :-1], F.pad(middle, (0, 1))[:, 1:]
-    peak = (middle > MIDDLE_THRESHOLD) & (middle >= left) & (middle > right)
     classes = logits[1:CLASSES].argmax(0)
+    left, right = F.pad(middle, (1, 0))[:, :-1], F.pad(middle, (0, 1))[:, 1:]
+    other_left, other_right = F.pad(classes, (1, 0), value=-1)[:, :-1], F.pad(classes, (0, 1), value=-1)[:, 1:]
+    peak = (middle > MIDDLE_THRESHOLD) & ((middle >= left) | (classes != other_left))
+    peak &= (middle > right) | (classes != other_right)  # one character may answer in two cells, two never in one
     best, most = "", 0.0
     for row in range(len(middle)):
         columns = peak[row].nonzero().flatten().tolist()

@@ -30,13 +30,25 @@ from torch.nn import functional as F
 
 from vedere.atomic import write_atomically
 from vedere.data.build import scenes
-from vedere.data.build.lettering import draw_size, draw_text, sample_text
-from vedere.data.build.record import Split
-from vedere.data.build.typefaces import typefaces
+from vedere.data.build.lettering import Look, draw_look, draw_text
+from vedere.data.build.typefaces import Use, typefaces
+from vedere.data.build.vocabulary import draw_letters, draw_number, draw_word, in_some_case
 from vedere.models.reader import CELL, CHARACTERS, CLASSES, NOTHING, Reader, read_cells
 from vedere.vision.pixels import normalise
 
 Box = tuple[float, float, float, float]
+SIZES = (
+    (160, 160),
+    (160, 160),
+    (160, 160),
+    (160, 160),
+    (320, 96),
+    (448, 128),
+    (240, 160),
+    (320, 200),
+    (200, 100),
+    (120, 200),
+)
 NOTHING_WEIGHT = 0.25  # most cells are empty
 SCENES = 0.06  # share of pictures without text
 
@@ -95,7 +107,34 @@ def label_cells(characters: Sequence[tuple[str, Box]], size: tuple[int, int], si
     return classes, middle
 
 
-def render_example(split: Split, seed: int, number: int, side: int) -> tuple[Tensor, Tensor, Tensor, str]:
+def draw_lines(use: Use, rng: random.Random) -> list[str]:
+    """Lines of a picture: mostly one word or number, sometimes two words, random letters, or several lines."""
+
+    def word() -> str:
+        return in_some_case(draw_word(use, rng, 2, 10), rng)
+
+    if use == "heldout":
+        return [in_some_case(draw_word(use, rng, 4, 9), rng) if rng.random() < 0.75 else draw_number(rng)]
+    group = rng.random()
+    if group < 0.45:
+        return [word()]
+    if group < 0.65:
+        return [draw_number(rng, 1, 6)]
+    if group < 0.8:
+        return [in_some_case(draw_letters(rng), rng)]
+    if group < 0.88:
+        return [word() + rng.choice((" ", " ", "-", ", ", ": ", "/", "'", " & ")) + word()]
+    if group < 0.94:
+        return [
+            f"{rng.choice(('$', '', ''))}{draw_number(rng, 1, 3)}.{rng.randrange(100):02d}{rng.choice(('', '', '%', '!'))}"
+        ]
+    return [
+        " ".join(word() for _ in range(rng.randint(1, 2))) + rng.choice(("", ".", "!", "?"))
+        for _ in range(rng.randint(2, 4))
+    ]
+
+
+def render_example(split: Use, seed: int, number: int, side: int) -> tuple[Tensor, Tensor, Tensor, str]:
     """One picture with its labels: uint8 ``[3, S, S]``, classes, middle columns, and the text ("" for several lines)."""
     rng = random.Random(f"{seed}/{split}/{number}")
     if split == "train" and rng.random() < SCENES:
@@ -103,11 +142,14 @@ def render_example(split: Split, seed: int, number: int, side: int) -> tuple[Ten
         text, characters = "", []
     else:
         face = rng.choice(typefaces(split))
-        text = sample_text(rng, split)
-        lines = [line.upper() if face.capitals else line for line in text.split("\n")]
-        drawn = draw_text(lines, face, rng, draw_size(rng), plain=split == "heldout")
-        image, characters = drawn.image, drawn.characters
-        text = lines[0] if len(lines) == 1 else ""
+        lines = draw_lines(split, rng)
+        look = Look() if split == "heldout" and rng.random() < 0.5 else draw_look(rng)
+        fill = 1.0 - 0.5 * rng.random() ** 2
+        drawn = draw_text(lines, face, rng.choice(SIZES), rng, look=look, fill=fill)
+        image = drawn.image
+        boxes = np.concatenate([drawn.quads.min(1), drawn.quads.max(1)], axis=1).tolist()
+        characters = list(zip(drawn.characters, map(tuple, boxes), strict=True))
+        text = drawn.characters if len(lines) == 1 else ""
     classes, middle = label_cells(characters, image.size, side)
     pixels = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()), classes, middle, text
@@ -171,6 +213,11 @@ def measure(reader: Reader, config: ReadingConfig, pictures: int = 400) -> dict[
     return {"cells": right / max(1, cells), "exact": exact / max(1, lines), "lines": lines}
 
 
+def _save(reader: Reader, out: Path) -> None:
+    weights = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in reader.state_dict().items()}
+    write_atomically(out, lambda path: save_file(weights, path))
+
+
 def train_reader(
     config: ReadingConfig, out: Path, say: Callable[[str], None] = print, clock: Callable[[], float] = time.monotonic
 ) -> dict[str, Any]:
@@ -213,9 +260,8 @@ def train_reader(
         finished = progress >= 1.0
         if finished or clock() - last > 120 or steps == 50:
             last = clock()
-            weights = {name: t.detach().to(torch.bfloat16).contiguous() for name, t in reader.state_dict().items()}
-            write_atomically(out, lambda path, weights=weights: save_file(weights, path))
-            figures = {"step": steps, "pictures": steps * config.batch, "loss": float(loss), "lr": rate}
+            _save(reader, out)
+            figures = {"step": steps, "pictures": steps * config.batch, "loss": float(loss.detach()), "lr": rate}
             figures |= {"minutes": (clock() - start) / 60, **measure(reader, config)}
             with out.with_suffix(".jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(figures) + "\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vedere.errors import ConfigError
 from vedere.models.patches import pixel_unshuffle
-from vedere.models.positions import V2PE_DELTAS, document_positions, v2pe_deltas
+from vedere.models.positions import V2PE_DELTAS, document_positions, rotary_table, rotate, rotate_plainly, v2pe_deltas
 
 LAYOUTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 30)), max_size=5)  # (text before, image length)
 
@@ -140,3 +140,19 @@ def test_the_two_orders_are_transposed_grids() -> None:
     assert torch.equal(first, second.transpose(1, 2))
     assert not torch.equal(first, second)
     assert sorted(second.flatten().tolist()) == index.flatten().tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_and_its_gradient_are_those_of_the_readable_form(dtype) -> None:
+    torch.manual_seed(4)
+    cos, sin = rotary_table(torch.arange(6), 8, 1000.0, dtype)
+    grad = torch.randn(6, 3, 8).to(dtype)
+    results = []
+    for form in (lambda x: rotate(x, cos, sin), lambda x: rotate_plainly(x, cos[:, None], sin[:, None])):
+        x = torch.linspace(-3, 3, 6 * 3 * 8).view(6, 3, 8).to(dtype).requires_grad_()
+        y = form(x)
+        y.backward(grad)
+        results.append((y.detach(), x.grad))
+    tolerance = {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.02}
+    for fast, readable in zip(*results, strict=True):
+        torch.testing.assert_close(fast, readable, **tolerance)

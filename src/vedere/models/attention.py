@@ -106,6 +106,9 @@ class PackLayout:
             index = router.inverse[index]
             place_of_row = place_of_row[router.order]
         self.index, self.place = index, place_of_row
+        real = torch.zeros(len(index), dtype=torch.bool, device=device)
+        real[place_of_row] = True
+        self.padding = real.logical_not().nonzero().squeeze(1)
 
     def stack(self, x: Tensor) -> list[Tensor]:
         """Routed rows ``[T, n, d]`` as one ``[S, L, n, d]`` for each stack."""
@@ -123,24 +126,23 @@ class PackLayout:
         if self.plain:
             return parts[0].flatten(0, 1)
         flat = torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
-        return _Unstack.apply(flat, self.index, self.place)  # type: ignore[no-any-return,no-untyped-call]
+        return _Unstack.apply(flat, self.index, self.place, self.padding)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _Unstack(torch.autograd.Function):
     """Takes the real rows out of a padded stack; padding gets a zero gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(place)
-        ctx.rows = len(x)
+    def forward(ctx: Any, x: Tensor, index: Tensor, place: Tensor, padding: Tensor) -> Tensor:
+        ctx.save_for_backward(index, padding)
         return x.index_select(0, place)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (place,) = ctx.saved_tensors
-        full = grads[0].new_zeros(ctx.rows, *grads[0].shape[1:])
-        full[place] = grads[0]
-        return full, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        index, padding = ctx.saved_tensors
+        full = grads[0].index_select(0, index)  # padding repeats a row, whose gradient is taken out again
+        full.index_fill_(0, padding, 0)
+        return full, None, None, None
 
 
 def _buckets(lengths: list[int]) -> list[list[int]]:

@@ -75,18 +75,19 @@ class _GatedSiLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
         gate, up = gate_up.chunk(2, dim=-1)
-        out: Tensor = F.silu(gate).mul_(up)
+        opened = F.silu(gate)
+        ctx.save_for_backward(gate_up, opened)
+        out: Tensor = opened * up
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (gate_up,) = ctx.saved_tensors
+        gate_up, opened = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
         joined = torch.empty_like(gate_up)
         of_gate, of_up = joined.chunk(2, dim=-1)
-        torch.mul(grads[0], F.silu(gate), out=of_up)
+        torch.mul(grads[0], opened, out=of_up)
         torch.ops.aten.silu_backward.grad_input(grads[0] * up, gate, grad_input=of_gate)
         return joined
 

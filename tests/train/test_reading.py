@@ -19,7 +19,7 @@ from vedere.train.reading import ReadingConfig, label_cells, measure, reading_lo
 @pytest.fixture(autouse=True)
 def local_typefaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """The typefaces that are on every computer: no test fetches one."""
-    monkeypatch.setattr(faces, "_all", faces.local_typefaces)
+    monkeypatch.setattr(faces, "all_typefaces", faces.local_typefaces)
 
 
 @given(

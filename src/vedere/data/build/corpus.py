@@ -35,16 +35,18 @@ import PIL
 from PIL import Image
 
 from vedere.config import nearest
-from vedere.data.build import captions, drawings, easy_vqa, emoji, garments, handwriting, nlvr, scenes, words
+from vedere.data.build import captions, documents, drawings, easy_vqa, emoji, garments, handwriting, nlvr, scenes, words
 from vedere.data.build.blind import blind_accuracy, read_records
 from vedere.data.build.ledger import page, require_allowed
 from vedere.data.build.record import LABEL_PROMPTS, STAGES, Ask, Item, Kind, Split, Stage, stream
+from vedere.data.build.typefaces import all_typefaces
 from vedere.errors import ConfigError, PackageError, RecordError
 
 CORPUS_VERSION = 1
 KINDS: tuple[Kind, ...] = (
     scenes.KIND,
     words.KIND,
+    documents.KIND,
     drawings.KIND,
     garments.KIND,
     nlvr.BOXES,
@@ -352,7 +354,7 @@ def build_corpus(
         "corpus_version": CORPUS_VERSION,
         "licences": sorted(writer.licences),
         "pillow": PIL.__version__,
-        "typefaces": [Path(face).name or "Pillow default" for face in words.typefaces()],
+        "typefaces": sorted({face.family for kind in chosen if "typefaces" in kind.ledger for face in all_typefaces()}),
     }
     text = json.dumps({**summary.as_json(), "out": out.name, **environment}, indent=2) + "\n"
     (out / "corpus.json").write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vedere.data.build.typefaces import FAMILIES, HELDOUT
 from vedere.errors import RecordError
 
 ALLOWED_LICENCES = (
@@ -21,6 +22,7 @@ ALLOWED_LICENCES = (
     "CC-BY-SA-4.0",
     "MIT",
     "Apache-2.0",
+    "OFL-1.1",
     "public-domain",
 )
 
@@ -43,13 +45,35 @@ SOURCES: tuple[Source, ...] = (
     Source(
         name="vedere",
         title="Pictures drawn by this repository",
-        origin="src/vedere/data/build (scenes, words, drawings)",
+        origin="src/vedere/data/build (scenes, words, documents, drawings)",
         licence="CC0-1.0",
-        used_for="scenes, words, drawings",
-        used="everything the programs draw; typefaces are DejaVu, STIX and Computer Modern as matplotlib carries them and "
-        "Pillow's default font, all free to use for rendering",
+        used_for="scenes, words, documents, drawings",
+        used="everything the programs draw; beside the typefaces of the next entry DejaVu, STIX and Computer Modern as "
+        "matplotlib carries them and Pillow's default font, all free to use for rendering",
         attribution="none needed",
         changes="none",
+    ),
+    Source(
+        name="typefaces",
+        title=f"{sum(map(len, FAMILIES.values()))} open typefaces of Fontsource",
+        origin="npm packages @fontsource/FAMILY, versions fixed; families and versions stand in src/vedere/data/build/typefaces.py",
+        licence="OFL-1.1 / Apache-2.0",
+        used_for="words, documents; the reader of the stem",
+        used="regular and bold of the Latin subset, to render text; no font file is copied or shipped. "
+        f"{len(HELDOUT)} families are held out",
+        attribution="the makers of each family; its package's LICENSE names them",
+        changes="none to the fonts; text drawn with them is turned, coloured, blurred",
+    ),
+    Source(
+        name="smollm2-words",
+        title="Whole English words of the vocabulary of SmolLM2-135M-Instruct",
+        origin="huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, tokenizer",
+        licence="Apache-2.0",
+        used_for="words, documents; the reader of the stem",
+        used="13,195 words of 2 to 10 letters, in src/vedere/data/build/word_list.json; a tenth held out by their hash",
+        attribution="Hugging Face (SmolLM2)",
+        changes="kept where COCO's captions or Shakespeare use the word, or its ending or plural shows a whole word; rude "
+        "words left out",
     ),
     Source(
         name="clothing-cc0",

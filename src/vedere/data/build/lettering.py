@@ -5,7 +5,7 @@ by one projective transform (turn, shear, perspective), and coloured: gradients,
 noise. A third of the pictures are plain black on white, as screenshots and slides are. Ligatures are not set: every
 character has a box of its own. A box spans at least the height of an x, so that a full stop has a box like a letter's.
 
-Cost: 2 to 3 ms a picture of 160 x 160 px on one core; glyph masks take at most some 30 MB.
+Cost: 2 to 3 ms a picture of 160 x 160 px on one core; fonts and glyph masks take up to some 200 MB.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ from vedere.data.build.typefaces import Typeface
 Colour: TypeAlias = tuple[int, int, int]
 Array: TypeAlias = np.ndarray[Any, Any]
 
-_LADDER = tuple(round(10 * 1.25**step) for step in range(13))  # 10 to 146 px
+_LADDER = (12, 18, 27, 40, 60, 90, 135)  # font sizes that are set, in px; the transform does the rest
+_MEASURED = 64  # font size at which distances are taken
 _CONTRAST = 90.0
+_TILE = 160  # px: side of the square that a picture is squeezed to before it is read
+_NARROWEST, _LOWEST = 8, 15  # px of that square that a character and a line should have at least
+_GAP = 0.9  # of the font size: at least so much lies between the two parts of a line
 _SPREAD = 0.15  # of the font size: how far a box may reach beyond its ink, between letters set wide
 
 
@@ -46,6 +50,7 @@ class Look:
         tracking: extra space between letters, as a share of the font size.
         blur: radius in pixels.
         noise: standard deviation, 0 to 255.
+        clutter: shapes on the background, behind the text and in colours that it stands out from.
     """
 
     ink: Colour = (0, 0, 0)
@@ -60,6 +65,7 @@ class Look:
     tracking: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    clutter: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,7 @@ class Lettering:
     quads: Array
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=1600)
 def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
     """Return a font without ligatures, "" being Pillow's own."""
     if path:
@@ -88,7 +94,7 @@ def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-@lru_cache(maxsize=24_000)
+@lru_cache(maxsize=40_000)
 def _glyph(path: str, size: int, character: str) -> tuple[Array, int, int]:
     """Mask, and where its upper left corner lies from the pen on the baseline."""
     font = load_font(path, size)
@@ -99,9 +105,10 @@ def _glyph(path: str, size: int, character: str) -> tuple[Array, int, int]:
 
 
 @lru_cache(maxsize=200_000)
-def _advance(path: str, size: int, character: str, following: str) -> float:
-    font = load_font(path, size)
-    return font.getlength(character + following) - (font.getlength(following) if following else 0.0)
+def _advance(path: str, character: str, following: str) -> float:
+    """Distance to the next pen position with kerning, as a share of the font size."""
+    font = load_font(path, _MEASURED)
+    return (font.getlength(character + following) - font.getlength(following)) / _MEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +120,29 @@ class _Block:
     boxes: Array
 
 
-def _set_line(line: str, path: str, size: int, tracking: float) -> tuple[list[tuple[str, float]], float]:
+def _set_piece(piece: str, path: str, size: int, tracking: float) -> tuple[list[tuple[str, float]], float]:
+    """Each character with its pen position, and where the pen ends."""
     pen, places = 0.0, []
-    for character, following in zip(line, [*line[1:], ""], strict=True):
+    for character, following in zip(piece, [*piece[1:], ""], strict=True):
         places.append((character, pen))
-        pen += _advance(path, size, character, following) + tracking * size
+        pen += (_advance(path, character, following) + tracking) * size
     return places, pen
+
+
+def _set_lines(
+    lines: Sequence[str], path: str, size: int, tracking: float, align: float
+) -> tuple[list[list[tuple[str, float]]], float]:
+    """All lines with their pen positions, and the width of the block; what follows a tab stands at the right edge."""
+    pieces = [[_set_piece(piece, path, size, tracking) for piece in line.split("\t")] for line in lines]
+    widest = max(sum(width for _, width in line) + _GAP * size * (len(line) - 1) for line in pieces)
+    placed = []
+    for line in pieces:
+        starts = (
+            [(widest - line[0][1]) * align] if len(line) == 1 else [0.0, *(widest - width for _, width in line[1:])]
+        )
+        shifted = zip(starts, line, strict=True)
+        placed.append([(character, start + pen) for start, (places, _) in shifted for character, pen in places])
+    return placed, widest
 
 
 def _boxes(line: Sequence[tuple[str, float]], path: str, size: int, baseline: float) -> tuple[str, list[list[float]]]:
@@ -142,16 +166,15 @@ def _boxes(line: Sequence[tuple[str, float]], path: str, size: int, baseline: fl
 
 
 def _set_block(lines: Sequence[str], face: Typeface, size: int, look: Look, leading: float, align: float) -> _Block:
-    set_lines = [_set_line(line, face.path, size, look.tracking) for line in lines]
-    widest = max(width for _, width in set_lines)
+    placed, widest = _set_lines(lines, face.path, size, look.tracking, align)
     pad = size // 2
     step = leading * size
     height = int(pad * 2 + size * 1.1 + step * (len(lines) - 1) + 0.3 * size)
     mask = np.zeros((height, int(widest) + 2 * pad + 2), np.uint8)
     characters, boxes = "", []
-    for row, (places, width) in enumerate(set_lines):
-        start, baseline = pad + (widest - width) * align, pad + round(size * 0.95 + row * step)
-        shifted = [(character, start + pen) for character, pen in places]
+    for row, places in enumerate(placed):
+        baseline = pad + round(size * 0.95 + row * step)
+        shifted = [(character, pad + pen) for character, pen in places]
         for character, pen in shifted:
             glyph, left, top = _glyph(face.path, size, character)
             x, y = max(0, round(pen) + left), max(0, baseline + top)
@@ -159,7 +182,8 @@ def _set_block(lines: Sequence[str], face: Typeface, size: int, look: Look, lead
             np.maximum(place, glyph[: place.shape[0], : place.shape[1]], out=place)
         if look.underline:
             top = baseline + round(0.18 * size)
-            mask[top : top + max(1, size // 14), round(start) : round(start + width)] = 255
+            end = shifted[-1][1] + _advance(face.path, shifted[-1][0], "") * size
+            mask[top : top + max(1, size // 14), round(shifted[0][1]) : round(end)] = 255
         text, found = _boxes(shifted, face.path, size, baseline)
         characters += text
         boxes += found
@@ -211,7 +235,7 @@ def draw_text(
     """Draw lines of text on a picture.
 
     Args:
-        lines: one or more lines, none of them blank.
+        lines: one or more lines, none of them blank; what follows a tab in a line stands at the right edge.
         face: a typeface; small letters become capitals where it has nothing else.
         size: width and height of the picture.
         rng: decides the place and the corners of the perspective.
@@ -227,9 +251,9 @@ def draw_text(
     look = look or Look()
     lines = [line.upper() for line in lines] if face.capitals else list(lines)
     room = np.array(size) * (0.9 if look.frame or look.panel else 1.0)
-    probe = _set_block(lines, face, 37, look, leading, align).mask.shape
+    probe = _set_block(lines, face, 40, look, leading, align).mask.shape
     scale = min(fill * room[0] / probe[1], min(fill, 0.92) * room[1] / probe[0])
-    wanted = 37 * scale
+    wanted = 40 * scale
     step = next((step for step in _LADDER if step >= wanted * 0.95), _LADDER[-1])
     block = _set_block(lines, face, step, look, leading, align)
     height, width = block.mask.shape
@@ -264,6 +288,8 @@ def _paint(mask: Image.Image, corners: Array, look: Look, rng: random.Random) ->
         ramp = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize(mask.size)
         page.paste(look.fade, (0, 0), ramp)
     pen = ImageDraw.Draw(page)
+    for _ in range(look.clutter):
+        _scribble(pen, mask.size, contrasting(look.ink, rng), rng)
     if look.panel is not None:
         middle = corners.mean(0)
         wide = middle + (corners - middle) * 1.04 + np.sign(corners - middle) * (0.03 * width, 0.05 * height)
@@ -281,6 +307,36 @@ def _paint(mask: Image.Image, corners: Array, look: Look, rng: random.Random) ->
     return page
 
 
+def _scribble(pen: ImageDraw.ImageDraw, size: tuple[int, int], colour: Colour, rng: random.Random) -> None:
+    """One shape anywhere."""
+    points = [(rng.uniform(-0.1, 1.1) * size[0], rng.uniform(-0.1, 1.1) * size[1]) for _ in range(3)]
+    (x0, y0), (x1, y1), _ = points
+    box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    width = rng.randint(1, 8)
+    shape = rng.randrange(5)
+    if shape == 0:
+        pen.ellipse(box, fill=colour)
+    elif shape == 1:
+        pen.rectangle(box, fill=colour)
+    elif shape == 2:
+        pen.polygon(points, fill=colour)
+    elif shape == 3:
+        pen.line(points, fill=colour, width=width)
+    else:
+        pen.ellipse(box, outline=colour, width=width)
+
+
+def draw_nothing(size: tuple[int, int], rng: random.Random, look: Look) -> Lettering:
+    """Return a picture with that look and no text on it."""
+    corners = (
+        np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * size * rng.uniform(0.1, 0.6)
+        + np.array(size) / 2
+    )
+    return Lettering(
+        image=_paint(Image.new("L", size, 0), corners, look, rng), characters="", quads=np.zeros((0, 4, 2))
+    )
+
+
 def _brightness(colour: Colour) -> float:
     return 0.3 * colour[0] + 0.59 * colour[1] + 0.11 * colour[2]
 
@@ -294,7 +350,7 @@ def contrasting(colour: Colour, rng: random.Random) -> Colour:
 
 
 def dress(look: Look, rng: random.Random) -> Look:
-    """Return the look with effects drawn: turn, slant, perspective, spacing, frame, underline, blur, noise."""
+    """Return the look with effects drawn: turn, slant, perspective, spacing, frame, underline, blur, noise, shapes."""
     return replace(
         look,
         frame=rng.random() < 0.12,
@@ -305,7 +361,14 @@ def dress(look: Look, rng: random.Random) -> Look:
         tracking=rng.uniform(-0.02, 0.2) if rng.random() < 0.25 else 0.0,
         blur=rng.uniform(0.2, 0.9) if rng.random() < 0.25 else 0.0,
         noise=rng.uniform(2, 16) if rng.random() < 0.35 else 0.0,
+        clutter=rng.randint(1, 4) if rng.random() < 0.15 else 0,
     )
+
+
+def legible_fill(lines: Sequence[str], least: float) -> float:
+    """Return the share of a picture that lines must fill to be read, at least `least`, at most 0.97."""
+    needed = max(_NARROWEST * max(map(len, lines)), _LOWEST * len(lines)) / _TILE
+    return min(0.97, max(least, needed))
 
 
 def draw_look(rng: random.Random) -> Look:

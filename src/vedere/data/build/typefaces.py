@@ -167,15 +167,16 @@ def fetch_typefaces(fetch: Fetch = fetch_npm, say: Callable[[str], None] = say_o
 
 
 @lru_cache(maxsize=1)
-def _all() -> tuple[Typeface, ...]:
+def all_typefaces() -> tuple[Typeface, ...]:
+    """Return all typefaces, downloaded at the first call of a process."""
     return fetch_typefaces()
 
 
 def typefaces(use: Use) -> tuple[Typeface, ...]:
-    """Return the typefaces of a split, downloaded at the first call of a process and never empty.
+    """Return the typefaces of a split, never empty.
 
     Held out are the families of `HELDOUT`; if none of them is there (no packages, no matplotlib), all there are.
     """
-    everything = _all()
+    everything = all_typefaces()
     kept = tuple(face for face in everything if (face.family in HELDOUT) == (use == "heldout"))
     return kept or everything

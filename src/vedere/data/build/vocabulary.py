@@ -1,6 +1,7 @@
 """What is printed: words of an open list, numbers, and strings of letters; a tenth of the words is held out.
 
-The list are whole English words among the pieces of SmolLM2's vocabulary (Apache-2.0), so what is read can be said.
+The list are whole English words among the pieces of SmolLM2's vocabulary (Apache-2.0), so what is read can be said: those
+that COCO's captions or Shakespeare use, and longer ones that an ending or a plural in the vocabulary shows to be whole.
 Whether a word is held out follows from its hash alone: every training, on any computer, leaves out the same ones.
 
 Cost: one file of 100 kB, read once.

@@ -1,24 +1,22 @@
-"""Rendered text: a digit, a letter, a number of two digits or a short word in large type.
+"""Rendered text: words, numbers, signs and short lines in about a hundred open typefaces, to be read as they are printed.
 
-The type fills the picture (a letter of a four-letter word is about 25 px wide, a visual token), is turned
-slightly and comes in several typefaces: those that Python packages carry (matplotlib's DejaVu, STIX and Computer
-Modern where it is installed, Pillow's own scalable font otherwise). Letters that equal digits (O, I) are left out as
-single characters. Words are in capitals and are answered in capitals.
+Pictures have many sizes and shapes, since users' pictures do, and a third of them are plain black on white. Held out are
+typefaces (`typefaces.HELDOUT`), a tenth of the words and a tenth of the longer numbers (`vocabulary.is_heldout`): what is
+asked there was neither seen in that type nor read before. Answers keep capitals and small letters; lines are joined by
+spaces. Letters that equal digits (O, I) are left out as single characters.
 
-Cost: about 4 ms a picture.
+Cost: about 3 ms a picture; typefaces are fetched once.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import random
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
-from vedere.data.build.canvas import COLOURS, GROUNDS, LARGE, Colour, apart, finish, shade
+from vedere.data.build.canvas import COLOURS, GROUNDS, apart, shade
+from vedere.data.build.lettering import Look, draw_look, draw_text, dress, legible_fill
 from vedere.data.build.record import (
     CAPTION_PROMPTS,
     Ask,
@@ -30,116 +28,167 @@ from vedere.data.build.record import (
     stream,
     weighted_order,
 )
+from vedere.data.build.typefaces import typefaces
+from vedere.data.build.vocabulary import draw_number, draw_word, in_some_case, is_heldout
 
-# fmt: off
-WORDS = (
-    "BANK", "BIKE", "BOOK", "BUS", "CAFE", "CAR", "CAT", "CITY",
-    "COLD", "DOG", "EXIT", "FIRE", "FISH", "GATE", "GOLD", "HELP",
-    "HOT", "JAZZ", "KEY", "MENU", "MILK", "OPEN", "PARK", "PULL",
-    "PUSH", "ROAD", "SALE", "SHOP", "STOP", "TAXI", "TEA", "ZOO",
-)
-# fmt: on
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
-_FACES = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSansMono-Bold",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "STIXGeneralBol",
-    "cmss10",
+GROUPS = {"word": 50, "number": 16, "digit": 6, "letter": 5, "sign": 12, "lines": 11}
+SIZES = (
+    *((160, 160),) * 5,
+    (224, 224),
+    (320, 96),
+    (448, 128),
+    (240, 160),
+    (320, 200),
+    (400, 300),
+    (200, 100),
+    (120, 200),
 )
+_FIRST = "What does the text say?"
+_READ = ("What does the sign say?", "Read the text.", "What is written here?", "What does it say?")
 _ASKS = {
     "digit": ("Which digit is shown?", "What digit is this?", "What number is this?"),
     "letter": ("Which letter is shown?", "What letter is this?"),
-    "number": ("Which number is shown?", "What number is this?"),
-    "word": ("What does the sign say?", "What word is this?", "Read the text."),
+    "number": ("What number is this?", "Which number is shown?", "What number is this?", *_READ),
+    "word": ("What word is this?", "What word is this?", "Which word is shown?", *_READ),
+    "sign": _READ,
+    "lines": _READ,
 }
+_COLOUR_ASKS = ("What color is the text?", "What colour is the text?", "Which color do the letters have?")
+_HELDOUT_DIGITS = 3  # shorter numbers are too few to hold some out
 
 
-@lru_cache(maxsize=1)
-def typefaces() -> tuple[str, ...]:
-    """Return the font files in use, "" standing for Pillow's own; matplotlib is located, not imported."""
-    found = [""]
-    spec = importlib.util.find_spec("matplotlib")
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
-        found += [str(folder / f"{face}.ttf") for face in _FACES if (folder / f"{face}.ttf").is_file()]
-    return tuple(found)
+@dataclass(frozen=True, kw_only=True)
+class Print:
+    """What a picture says.
+
+    Attributes:
+        group: one of `GROUPS`.
+        lines: its lines.
+    """
+
+    group: str
+    lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The answer: lines joined by spaces."""
+        return " ".join(self.lines)
+
+    @property
+    def phrase(self) -> str:
+        """What a caption calls it."""
+        if self.group in ("word", "digit", "letter", "number"):
+            return f"the {self.group} {self.text}" if self.group != "word" else f'the word "{self.text}"'
+        return f'the text "{self.text}"'
 
 
-@lru_cache(maxsize=256)
-def _font(face: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.truetype(face, size) if face else ImageFont.load_default(size)
+def question_of(group: str, rng: random.Random) -> str:
+    """Draw the question for what is printed; single characters are asked for by name more often."""
+    first = 0.25 if group in ("digit", "letter") else 0.5
+    return _FIRST if rng.random() < first else rng.choice(_ASKS[group])
 
 
-def render_text(text: str, ink: Colour, ground: Colour, rng: random.Random, *, frame: bool = False) -> Image.Image:
-    """Return a large picture with the text as big as fits, slightly turned and shifted, perhaps inside a frame."""
-    face = rng.choice(typefaces())
-    left, top, right, bottom = _font(face, 100).getbbox(text)
-    fill = rng.uniform(0.68, 0.86) if len(text) <= 2 else rng.uniform(0.82, 0.9)
-    fill *= 0.9 if frame else 1.0
-    size = int(100 * min(fill * LARGE / (right - left), fill * 0.9 * LARGE / (bottom - top)))
-    size -= size % 4
-    font = _font(face, size)
-    left, top, right, bottom = font.getbbox(text)
-    image = Image.new("L", (LARGE, LARGE), 0)
-    slack_x, slack_y = (LARGE - (right - left)) / 2, (LARGE - (bottom - top)) / 2
-    x = slack_x * (1 + 0.5 * rng.uniform(-1, 1)) - left
-    y = slack_y * (1 + 0.5 * rng.uniform(-1, 1)) - top
-    ImageDraw.Draw(image).text((x, y), text, fill=255, font=font)
-    mask = image.rotate(rng.uniform(-8, 8) if len(text) <= 2 else rng.uniform(-5, 5), Image.Resampling.BILINEAR)
-    page = Image.new("RGB", (LARGE, LARGE), ground)
-    if frame:
-        ImageDraw.Draw(page).rectangle((6, 6, LARGE - 7, LARGE - 7), outline=ink, width=9)
-    page.paste(ink, (0, 0), mask)
-    return page
+def _number(split: Split, rng: random.Random) -> str:
+    while True:
+        text = draw_number(rng)
+        if len(text) < _HELDOUT_DIGITS or is_heldout(text) == (split == "heldout"):
+            return text
 
 
-def _draw_text(rng: random.Random) -> tuple[str, str]:
-    group = rng.choices(("digit", "letter", "number", "word"), weights=(40, 22, 8, 30))[0]
+def _several(split: Split, rng: random.Random, count: int) -> list[str]:
+    """Words, now and then a number, all in the same manner of capitals."""
+    manner = rng.choices((str, str.capitalize, str.upper), weights=(35, 25, 40))[0]
+    words = [manner(draw_word(split, rng, 2, 8)) for _ in range(count)]
+    if rng.random() < 0.2:
+        words[-1] = _number(split, rng)
+    return words
+
+
+def draw_print(split: Split, rng: random.Random, group: str | None = None) -> Print:
+    """Draw what a picture says, of any group or the named one."""
+    group = group or rng.choices(list(GROUPS), weights=list(GROUPS.values()))[0]
     if group == "digit":
-        return group, str(rng.randrange(10))
+        return Print(group=group, lines=(str(rng.randrange(10)),))
     if group == "letter":
-        return group, rng.choice(LETTERS)
+        return Print(group=group, lines=(rng.choice(LETTERS),))
     if group == "number":
-        return group, str(rng.randrange(10, 100))
-    return group, rng.choice(WORDS)
+        return Print(group=group, lines=(_number(split, rng),))
+    if group == "word":
+        return Print(group=group, lines=(in_some_case(draw_word(split, rng, 2, 10), rng),))
+    if group == "sign":
+        first, second = _several(split, rng, 2)
+        beside = len(first) + len(second) < 12 and rng.random() < 0.5
+        return Print(group=group, lines=(f"{first} {second}",) if beside else (first, second))
+    words = _several(split, rng, rng.randint(3, 4))
+    cut = rng.randint(1, 2)
+    lines = [" ".join(part) for part in (words[:cut], words[cut:])]
+    if max(map(len, lines)) > 16:
+        lines = words[:3]
+    ending = rng.choice(("", "", ".", "!", "?"))
+    return Print(group=group, lines=(*lines[:-1], lines[-1] + ending))
 
 
-def _another(group: str, text: str, rng: random.Random) -> str:
-    pools = {"digit": "0123456789", "letter": LETTERS, "number": [str(n) for n in range(10, 100)], "word": WORDS}
-    return rng.choice([other for other in pools[group] if other != text])
+def _other(split: Split, told: Print, rng: random.Random) -> str:
+    """Another text of the same group and, for words, the same capitals."""
+    while True:
+        text = draw_print(split, rng, told.group).text
+        text = text.upper() if told.text.isupper() else text
+        if text.lower() != told.text.lower():
+            return text
+
+
+def _colours(rng: random.Random) -> tuple[Look, tuple[str, str] | None]:
+    """A look, and the names of ink and ground if they have any: plain black on white for a third."""
+    if rng.random() < 1 / 3:
+        return Look(), ("black", "white")
+    if rng.random() < 0.4:
+        return draw_look(rng), None
+    ink = rng.choice(list(COLOURS))
+    ground = rng.choice([name for name in GROUNDS if apart(name, ink)])
+    look = dress(Look(ink=shade(ink, rng), ground=shade(ground, rng)), rng)
+    return replace(look, clutter=0), (ink, ground)
 
 
 def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
     """Yield `count` pictures of text."""
+    faces = typefaces(split)
     for index in range(count):
         rng = stream(seed, "words", split, index)
-        group, text = _draw_text(rng)
-        ink = rng.choice(list(COLOURS))
-        ground = rng.choice([name for name in GROUNDS if apart(name, ink)])
-        image = render_text(text, shade(ink, rng), shade(ground, rng), rng, frame=rng.random() < 0.25)
-        phrase = f'the {group} "{text}"' if group == "word" else f"the {group} {text}"
-        read = Ask(question=rng.choice(_ASKS[group]), answer=text, question_type=f"read_{group}")
-        told = text if rng.random() < 0.5 else _another(group, text, rng)
+        drawn, face = draw_print(split, rng), rng.choice(faces)
+        if face.capitals:
+            drawn = replace(drawn, lines=tuple(line.upper() for line in drawn.lines))
+        look, names = _colours(rng)
+        single = drawn.group in ("digit", "letter")
+        fill = rng.uniform(0.35, 0.9) if single else legible_fill(drawn.lines, rng.uniform(0.5, 0.97))
+        size = (160, 160) if single else rng.choice(SIZES)
+        image = draw_text(drawn.lines, face, size, rng, look=look, fill=fill, centred=rng.random() < 0.3).image
+        text, phrase = drawn.text, drawn.phrase
+        reads = [
+            Ask(question=question_of(drawn.group, rng), answer=text, question_type=f"read_{drawn.group}")
+            for _ in range(2)
+        ]
+        told = text if rng.random() < 0.5 else _other(split, drawn, rng)
+        named = {"digit": f"Is this the digit {told}?", "letter": f"Is this the letter {told}?"}
         check = Ask(
-            question=f"Does it say {told}?" if group == "word" else f"Is this the {group} {told}?",
+            question=named.get(drawn.group, f'Does it say "{told}"?'),
             answer="yes" if told == text else "no",
-            question_type=f"check_{group}",
+            question_type=f"check_{drawn.group}",
         )
-        tint = Ask(
-            question=f"What {rng.choice(('color', 'colour'))} is the text?", answer=ink, question_type="text_colour"
-        )
-        caption = f"{phrase} in {ink} on {article(ground)} background"
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe")
+        options = [(5.0, reads[0]), (0.4, check), (0.4, seen)]
+        captions = (phrase,)
+        if names is not None:
+            ink, ground = names
+            options.append((0.4, Ask(question=rng.choice(_COLOUR_ASKS), answer=ink, question_type="text_colour")))
+            captions = (f"{phrase} in {ink} on {article(ground)} background", phrase)
         yield Item(
-            image=finish(image, rng, noise=rng.choice((0.0, 0.0, 4.0, 8.0))),
+            image=image,
             labels=(text, phrase),
-            captions=(caption, phrase),
-            alignment=(*captions_as_asks((caption,), rng), read, read),
-            asks=tuple(weighted_order(rng, [(4.0, read), (0.5, check), (0.4, tint), (0.5, seen)])),
+            captions=captions,
+            alignment=(*captions_as_asks(captions[:1], rng), *reads, reads[0]),
+            asks=tuple(weighted_order(rng, options)),
         )
 
 
-KIND = Kind(name="words", share=0.24, make=make)
+KIND = Kind(name="words", share=0.24, make=make, ledger=("vedere", "typefaces", "smollm2-words"))

@@ -177,7 +177,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         )
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe")
         options = [(5.0, reads[0]), (0.4, check), (0.4, seen)]
-        captions = (phrase,)
+        captions: tuple[str, ...] = (phrase,)
         if names is not None:
             ink, ground = names
             options.append((0.4, Ask(question=rng.choice(_COLOUR_ASKS), answer=ink, question_type="text_colour")))

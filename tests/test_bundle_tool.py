@@ -60,3 +60,27 @@ def test_a_damaged_part_is_refused_by_name(tool: ModuleType, bundle: Path, tmp_p
     part.write_bytes(part.read_bytes()[::-1])
     with pytest.raises(SystemExit, match=r"part003 is damaged"):
         tool.join(bundle, tmp_path / "work")
+
+
+def test_the_bundle_holds_all_that_a_computer_without_a_network_lacks(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vedere import packages
+    from vedere.models import sources
+
+    cache = tmp_path / "home" / "pypi" / "stem-1.0"
+    cache.mkdir(parents=True)
+    (cache / "weights").write_bytes(b"w" * 2500)
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"g" * 3500)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "meta.json").write_text("{}")
+    monkeypatch.setattr(packages, "fetch_wheel", lambda requirement: cache)
+    monkeypatch.setattr(sources, "language_model", lambda: None)
+    monkeypatch.setattr(sources, "find_smollm2", lambda: gguf)
+    tool.pack(corpus, tmp_path / "parts")
+    tool.join(tmp_path / "parts", tmp_path / "work")
+    assert (tmp_path / "work" / "corpus" / "meta.json").read_text() == "{}"
+    assert (tmp_path / "work" / "cache" / "pypi" / "stem-1.0" / "weights").stat().st_size == 2500
+    assert (tmp_path / "work" / "model.gguf").stat().st_size == 3500

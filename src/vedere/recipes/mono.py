@@ -99,6 +99,7 @@ def mono_mini() -> RunConfig:
         pack_tokens=2048,
         pack_tiles=128,
         max_tiles=1,
+        frames=(4, 8),  # clips of the corpus have 8 to 16 frames, and an answer sees 8 of them
         optim=learning,
     )
     # Smaller steps from here on: with so few samples in all, more updates teach more than smoother ones.

@@ -170,7 +170,8 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
 def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> SamplePreparer:
     """How the stage's samples are prepared."""
     policy = TilingPolicy(tile=config.model.tile, patch=config.model.patch, max_tiles=stage.max_tiles)
-    return SamplePreparer(tokenizer=tokenizer, template=get_template(config.model.template), policy=policy)
+    template = get_template(config.model.template)
+    return SamplePreparer(tokenizer=tokenizer, template=template, policy=policy, frames=stage.frames)
 
 
 def _meta_path(config: RunConfig, relative: str) -> Path:

@@ -88,6 +88,7 @@ class StageConfig:
         pack_tokens: Most tokens of a pack.
         pack_tiles: Most tiles of a pack.
         max_tiles: Dynamic tiling limit of a picture, thumbnail not counted.
+        frames: Least and most frames of a video; each time it comes up a number between is drawn.
         averaging: Loss averaging.
         position_mode: ``default``, ``v2pe_fix`` or ``v2pe_rnd``.
         v2pe_delta: The fixed delta of ``v2pe_fix``.
@@ -102,6 +103,7 @@ class StageConfig:
     pack_tokens: int = 4096
     pack_tiles: int = 64
     max_tiles: int = 1
+    frames: tuple[int, int] = (8, 32)
     averaging: Averaging = "token"
     position_mode: Literal["default", "v2pe_fix", "v2pe_rnd"] = "default"
     v2pe_delta: float = 1.0

@@ -10,6 +10,9 @@ bit. Streams without timestamps (raw H.264) are always decoded from the start.
 even timeline of as many frames, and each point takes the frame that is on the screen then; at constant frame rate both
 are the same. ``timeline="frames"`` gives the originals' counting.
 
+**The same file gives the same frames**, a damaged one too: decoding uses one thread. Several would conceal damage with whatever
+their neighbours had finished at that moment, and not even mark every such frame.
+
 Rotation and mirroring of the display matrix are applied. Pixel aspect ratios are ignored, as all the originals do.
 Cost: listing packets reads the file once, about 5 us a packet (half a second for an hour), plus one group of pictures
 for each wanted frame.
@@ -187,7 +190,7 @@ def _video_stream(container: Any, name: str) -> Any:
         if not stream.disposition & av.stream.Disposition.attached_pic:  # cover art of music
             if stream.codec_context is None:
                 raise MediaError(f"{name} has a video stream of an unknown codec; convert it, for example to H.264")
-            stream.thread_type = "AUTO"
+            stream.thread_type = "NONE"  # frame threads conceal damage by what the other thread has finished just then
             return stream
     what = "only audio" if container.streams.audio else "no video stream"
     raise MediaError(f"{name} holds {what}; expected a file with a video stream")

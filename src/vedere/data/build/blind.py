@@ -10,6 +10,7 @@ Cost: one pass over the records.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from vedere.errors import RecordError
 MIN_SUPPORT = 5
 """A question text is trusted from this many training answers on; rarer ones fall back to the type of question."""
 Record = Mapping[str, Any]
+_MEDIA = re.compile(r"^(<(image|video)>\n)+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ def turns(record: Record) -> list[tuple[str, str, str]]:
     """
     conversations = record["conversations"]
     types = str(record["question_type"]).split("+")
-    humans = [turn["value"].removeprefix("<image>\n") for turn in conversations if turn["from"] == "human"]
+    humans = [_MEDIA.sub("", turn["value"]) for turn in conversations if turn["from"] == "human"]
     answers = [turn["value"] for turn in conversations if turn["from"] == "gpt"]
     if not len(humans) == len(answers) == len(types):
         raise RecordError(

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from vedere.data.build.garments import photo_crop
+from vedere.data.build.garments import photo_view
 from vedere.data.build.record import CAPTION_PROMPTS, Ask, Item, Kind, Split, captions_as_asks, stream
 
 ALLOWED = ("CC-BY-2.0", "CC-BY-SA-2.0")
@@ -33,12 +33,12 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         captions = [text.strip().rstrip(".").lower() for text in row["captions"]]
         rng.shuffle(captions)
         yield Item(
-            image=photo_crop(folder / row["file"], rng if split == "train" else None),
+            image=photo_view(folder / row["file"], rng if split == "train" else None),
             labels=tuple(captions),
             captions=tuple(captions),
             alignment=captions_as_asks(captions, rng),
             asks=tuple(
-                Ask(question=f"{rng.choice(CAPTION_PROMPTS)}", answer=caption, question_type="caption")
+                Ask(question=rng.choice(CAPTION_PROMPTS), answer=caption, question_type="caption")
                 for caption in captions
             ),
             key=row["file"],
@@ -51,7 +51,6 @@ KIND = Kind(
     name="captions",
     share=0.01,
     make=make,
-    per_picture=1.0,
     folder="coco-ccby",
     looks_for=("captions.jsonl", "images"),
     ledger=("coco-ccby", "coco-captions"),

@@ -5,49 +5,80 @@ questions. Here one picture serves all four: the picture is written once, and ea
 
 Layout below `out`::
 
-    images/<kind>/<split>/000000.jpg       112 x 112 px, other kinds in sizes of their own
+    images/<kind>/<split>/000000.jpg       160 x 160 px if drawn; 000000-1.jpg, 000000-2.jpg of pairs
+    videos/<kind>/<split>/000000.mp4       clips
     <stage>/<kind>.jsonl                   records of concept, semantic, alignment, instruction
     <stage>/meta.json                      InternVL meta form; roots and annotations relative to the file
     heldout/<kind>.jsonl, heldout/meta.json    questions about pictures that no stage has seen
     meta.json                              the instruction stage again, readable from `out`
     ATTRIBUTION.md, corpus.json            the ledger's entries; what was built (written last)
 
-A record is `{"id", "image", "conversations": [{"from", "value"}, ...], "kind", "question_type", "licence",
-"attribution"}`. Deterministic in `seed` for one set of sources, typefaces and Pillow version. Held-out pictures whose
-bytes occur in training are left out (boxes of NLVR repeat), and overlapping source files are an error.
+A record is `{"id", "image" or "video", "conversations": [{"from", "value"}, ...], "kind", "question_type", "licence",
+"attribution"}`. An instruction record asks up to four questions about its picture (`vedere.data.build.turns`), a third of
+them and all held-out records ask one. Deterministic in `seed` and the shares, whatever the number of workers, for one set of
+sources, typefaces and library versions. Held-out pictures whose bytes occur in training are left out (boxes of NLVR repeat),
+and overlapping source files are an error.
 
-Cost: about 5 ms and 4 kB a picture; 30,000 instruction records take two to three minutes on one core.
+Cost: COSTLINE
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import PIL
-from PIL import Image
 
 from vedere.config import nearest
-from vedere.data.build import captions, documents, drawings, easy_vqa, emoji, garments, handwriting, nlvr, scenes, words
+from vedere.data.build import (
+    captions,
+    charts,
+    clips,
+    documents,
+    drawings,
+    easy_vqa,
+    emoji,
+    garments,
+    handwriting,
+    nlvr,
+    pairs,
+    scene_questions,
+    words,
+)
 from vedere.data.build.blind import blind_accuracy, read_records
-from vedere.data.build.ledger import page, require_allowed
-from vedere.data.build.record import LABEL_PROMPTS, STAGES, Ask, Item, Kind, Split, Stage, stream
+from vedere.data.build.blocks import Drawn, blocks_of, draw_all
+from vedere.data.build.ledger import page
+from vedere.data.build.record import (
+    CLIP_PROMPTS,
+    LABEL_PROMPTS,
+    PAIR_PROMPTS,
+    STAGES,
+    Ask,
+    Kind,
+    Medium,
+    Split,
+    Stage,
+    stream,
+)
+from vedere.data.build.turns import choose_turns
 from vedere.data.build.typefaces import all_typefaces
 from vedere.errors import ConfigError, PackageError, RecordError
 
 CORPUS_VERSION = 1
 KINDS: tuple[Kind, ...] = (
-    scenes.KIND,
+    scene_questions.KIND,
     words.KIND,
     documents.KIND,
     drawings.KIND,
+    charts.KIND,
+    pairs.KIND,
+    clips.KIND,
     garments.KIND,
     nlvr.BOXES,
     nlvr.NLVR,
@@ -57,11 +88,23 @@ KINDS: tuple[Kind, ...] = (
     easy_vqa.KIND,
 )
 HELDOUT_RECORDS = 400
-MAX_QUESTIONS = 3
-SECOND_TURN = 0.12
-JPEG_QUALITY = 92
-SMALLEST, LARGEST = 48, 640
-SEMANTIC_PROMPTS = ("Describe the picture.", "Describe this picture in a sentence.", "What do you see?")
+SPARE_HELDOUT = 200
+"""Held-out pictures may be dropped, so a few more are drawn than are wanted."""
+SINGLE_SHARE = 1 / 3
+"""Share of the instruction records that have one question."""
+MAX_SPARE = 3
+_DESCRIBE = (
+    "Describe the picture.",
+    "Describe the picture.",
+    "Describe this picture in a sentence.",
+    "What do you see?",
+)
+_PROMPTS: dict[Medium, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "picture": (LABEL_PROMPTS, _DESCRIBE),
+    "pictures": (PAIR_PROMPTS, PAIR_PROMPTS),
+    "video": (CLIP_PROMPTS, CLIP_PROMPTS),
+}
+"""What S1.1 and S1.2 ask, by what is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +176,19 @@ def _missing(kind: Kind, sources: Path | None) -> str | None:
     return f"{sources} has no {kind.folder}/{absent[0]} (it looks for {needs})" if absent else None
 
 
+def _shared(kinds: Sequence[Kind], shares: Mapping[str, float]) -> list[Kind]:
+    """Give the kinds the shares that were asked for."""
+    built = {kind.name: kind for kind in kinds}
+    for name, share in shares.items():
+        if name not in built:
+            raise ConfigError(
+                f"a share is given for kind '{name}'{nearest(name, built)}, which is not built (built: {', '.join(built)})"
+            )
+        if not 0 < share < math.inf:
+            raise ConfigError(f"share {share} of kind '{name}'; expected a number > 0 (name kinds to leave others out)")
+    return [replace(kind, share=shares.get(kind.name, kind.share)) for kind in kinds]
+
+
 class _Writer:
     """Writes pictures and records of one corpus and keeps the hashes that separate the splits."""
 
@@ -145,62 +201,63 @@ class _Writer:
         self._hashes: set[str] = set()
         self._keys: dict[str, set[str]] = {}
 
-    def _picture(self, kind: Kind, split: Split, item: Item, number: int) -> str | None:
-        """Write one picture; None if the held-out picture is known already."""
-        where = f"picture {number} of kind '{kind.name}' ({item.key or 'drawn'})"
-        require_allowed(item.licence, where)
-        if item.image.mode != "RGB" or not all(SMALLEST <= side <= LARGEST for side in item.image.size):
-            raise RecordError(
-                f"{where} is {item.image.mode} {item.image.size}; a kind must yield RGB, {SMALLEST} to {LARGEST} px a side"
-            )
-        data = encode(item.image)
-        digest = hashlib.sha256(data).hexdigest()
+    def _files(self, kind: Kind, split: Split, drawn: Drawn, number: int) -> list[str] | None:
+        """Write the files of one item and return their names; None if the held-out item is known already."""
         if split == "heldout":
-            if item.key and item.key in self._keys.get(kind.name, ()):
-                raise RecordError(f"{where} is in training and held out; the source's splits must not share files")
-            if digest in self._hashes:
+            if drawn.key and drawn.key in self._keys.get(kind.name, ()):
+                raise RecordError(
+                    f"picture {number} of kind '{kind.name}' ({drawn.key}) is in training and held out; "
+                    "the source's splits must not share files"
+                )
+            if drawn.digest in self._hashes:
                 self.dropped[kind.name] = self.dropped.get(kind.name, 0) + 1
                 return None
-        self._hashes.add(digest)
-        if split == "train" and item.key:
-            self._keys.setdefault(kind.name, set()).add(item.key)
-        name = f"images/{kind.name}/{split}/{number:06d}.jpg"
-        path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        self.licences.add(item.licence)
+        self._hashes.add(drawn.digest)
+        if split == "train" and drawn.key:
+            self._keys.setdefault(kind.name, set()).add(drawn.key)
+        folder, ending = ("videos", "mp4") if drawn.medium == "video" else ("images", "jpg")
+        names = [
+            f"{folder}/{kind.name}/{split}/{number:06d}{f'-{place}' if len(drawn.files) > 1 else ''}.{ending}"
+            for place in range(1, len(drawn.files) + 1)
+        ]
+        for name, data in zip(names, drawn.files, strict=True):
+            path = self.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        self.licences.add(drawn.licence)
         self.advance()
-        return name
+        return names
 
-    def _items(self, kind: Kind, split: Split, count: int, folder: Path) -> Iterator[tuple[int, str, Item]]:
-        # Held-out pictures may be dropped, so a few more are drawn than are wanted.
-        number, spare = 0, 0 if split == "train" else 200
-        for item in kind.make(split, count + spare, self.seed, folder):
+    def _written(
+        self, kind: Kind, split: Split, count: int, items: Iterable[Drawn]
+    ) -> Iterator[tuple[int, list[str], Drawn]]:
+        number = 0
+        for drawn in items:
             if number == count:
                 return
-            name = self._picture(kind, split, item, number)
-            if name is not None:
-                yield number, name, item
+            names = self._files(kind, split, drawn, number)
+            if names is not None:
+                yield number, names, drawn
                 number += 1
 
-    def train(self, kind: Kind, count: int, target: int, folder: Path) -> None:
+    def train(self, kind: Kind, count: int, target: int, items: Iterable[Drawn]) -> None:
         """Write the training pictures of a kind and its records of all stages."""
         rows: dict[Stage, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
         spare: list[dict[str, Any]] = []
         made = 0
-        for number, name, item in self._items(kind, "train", count, folder):
+        # Where pictures give further records, which have one question each, fewer first records need to be single.
+        single_share = max(0.0, 1 - (1 - SINGLE_SHARE) * kind.per_picture)
+        for number, names, drawn in self._written(kind, "train", count, items):
             rng = stream(self.seed, kind.name, "records", number)
-            label = Ask(question=rng.choice(LABEL_PROMPTS), answer=rng.choice(item.labels), question_type="label")
-            sentence = Ask(
-                question=rng.choice(SEMANTIC_PROMPTS), answer=rng.choice(item.captions), question_type="caption"
-            )
-            rows["concept"].append(_record(kind, item, name, [label]))
-            rows["semantic"].append(_record(kind, item, name, [sentence]))
-            rows["alignment"].append(_record(kind, item, name, [rng.choice(item.alignment)]))
-            two = rng.random() < SECOND_TURN and len({ask.question_type for ask in item.asks[:2]}) == 2
-            turns = list(item.asks[:2] if two else item.asks[:1])
-            rows["instruction"].append(_record(kind, item, name, turns))
-            spare += [_record(kind, item, name, [ask]) for ask in item.asks[len(turns) : MAX_QUESTIONS]]
+            naming, describing = _PROMPTS[drawn.medium]
+            label = Ask(question=rng.choice(naming), answer=rng.choice(drawn.labels), question_type="label")
+            sentence = Ask(question=rng.choice(describing), answer=rng.choice(drawn.captions), question_type="caption")
+            rows["concept"].append(_record(kind, drawn, names, [label]))
+            rows["semantic"].append(_record(kind, drawn, names, [sentence]))
+            rows["alignment"].append(_record(kind, drawn, names, [rng.choice(drawn.alignment)]))
+            turns, left = choose_turns(drawn.asks, rng, rng.random() < single_share)
+            rows["instruction"].append(_record(kind, drawn, names, turns))
+            spare += [_record(kind, drawn, names, [ask]) for ask in left[:MAX_SPARE]]
             made += 1
         extra = max(0, target - made)
         stream(self.seed, kind.name, "spare").shuffle(spare)
@@ -211,18 +268,18 @@ class _Writer:
             stream(self.seed, kind.name, stage).shuffle(stage_rows)
             self._write(stage, kind, stage_rows)
 
-    def heldout(self, kind: Kind, wanted: int, folder: Path) -> None:
+    def heldout(self, kind: Kind, wanted: int, items: Iterable[Drawn]) -> None:
         """Write the held-out pictures and questions of a kind: one question each where there are enough pictures."""
-        items = list(self._items(kind, "heldout", wanted, folder))
-        each = 1 if not items else math.ceil(wanted / len(items))
+        written = list(self._written(kind, "heldout", wanted, items))
+        each = 1 if not written else math.ceil(wanted / len(written))
         rows = [
-            _record(kind, item, name, [ask])
+            _record(kind, drawn, names, [ask])
             for turn in range(5)
-            for _, name, item in items
-            for ask in item.asks[turn : turn + 1]
+            for _, names, drawn in written
+            for ask in drawn.asks[turn : turn + 1]
             if turn < each
         ][:wanted]
-        self.pictures["heldout"][kind.name] = len(items)
+        self.pictures["heldout"][kind.name] = len(written)
         self._write("heldout", kind, rows)
 
     def _write(self, stage: str, kind: Kind, rows: list[dict[str, Any]]) -> None:
@@ -249,27 +306,22 @@ class _Writer:
         path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-def encode(image: Image.Image) -> bytes:
-    """Return the JPEG bytes of a picture: full colour resolution, quality 92."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()
-
-
-def _record(kind: Kind, item: Item, image: str, turns: Iterable[Ask]) -> dict[str, Any]:
-    conversations: list[dict[str, str]] = []
+def _record(kind: Kind, drawn: Drawn, files: Sequence[str], turns: Iterable[Ask]) -> dict[str, Any]:
     asks = list(turns)
-    for index, ask in enumerate(asks):
-        conversations.append({"from": "human", "value": ("<image>\n" if index == 0 else "") + ask.question})
+    conversations: list[dict[str, str]] = []
+    for ask in asks:
+        conversations.append({"from": "human", "value": ask.question})
         conversations.append({"from": "gpt", "value": ask.answer})
+    medium = "video" if drawn.medium == "video" else "image"
+    conversations[0]["value"] = f"<{medium}>\n" * len(files) + conversations[0]["value"]
     return {
         "id": "",
-        "image": image,
+        medium: files[0] if len(files) == 1 else list(files),
         "conversations": conversations,
         "kind": kind.name,
         "question_type": "+".join(ask.question_type for ask in asks),
-        "licence": item.licence,
-        "attribution": item.attribution,
+        "licence": drawn.licence,
+        "attribution": drawn.attribution,
     }
 
 
@@ -294,6 +346,8 @@ def build_corpus(
     size: int = 30_000,
     seed: int = 0,
     kinds: tuple[str, ...] | None = None,
+    shares: Mapping[str, float] | None = None,
+    workers: int = 1,
     heldout: int = HELDOUT_RECORDS,
     progress: bool = True,
 ) -> CorpusSummary:
@@ -306,6 +360,9 @@ def build_corpus(
         size: instruction records of all kinds together; the other stages have one record a picture.
         seed: everything is drawn from it.
         kinds: names of the kinds to build, all that can be built if None.
+        shares: kind -> share of the instruction records that replaces the kind's own; shares are relative to each
+            other over the kinds that are built.
+        workers: processes that draw; the corpus does not depend on their number.
         heldout: held-out records per kind, as far as the data allow.
         progress: show a progress bar on standard error.
 
@@ -313,11 +370,14 @@ def build_corpus(
         Counts, skipped kinds and blind baselines; the same data stands in `corpus.json`.
 
     Raises:
-        ConfigError: for an unknown kind, a missing source of a kind asked for by name, a size that is too small, or an
-            output folder that is not empty.
+        ConfigError: for an unknown kind, a missing source of a kind asked for by name, a share of a kind that is not
+            built, a size or number of workers that is too small, or an output folder that is not empty.
         RecordError: when a source holds a picture under a licence that is not allowed, or in both splits.
     """
     chosen, skipped = select_kinds(kinds, sources)
+    chosen = _shared(chosen, shares or {})
+    if workers < 1:
+        raise ConfigError(f"workers {workers}; expected at least 1")
     if size < 10 * len(chosen) or heldout < 1:
         raise ConfigError(
             f"size {size} with {heldout} held-out records is too small for {len(chosen)} kinds; "
@@ -329,12 +389,19 @@ def build_corpus(
     total = sum(kind.share for kind in chosen)
     targets = {kind.name: max(10, round(size * kind.share / total)) for kind in chosen}
     counts = {kind.name: max(1, math.ceil(targets[kind.name] / kind.per_picture)) for kind in chosen}
+    train = [blocks_of(kind, "train", counts[kind.name], seed, _folder(kind, sources)) for kind in chosen]
+    unseen = [blocks_of(kind, "heldout", heldout + SPARE_HELDOUT, seed, _folder(kind, sources)) for kind in chosen]
+    drawn = draw_all([block for blocks in (*train, *unseen) for block in blocks], workers)
     with _progress(sum(counts.values()) + heldout * len(chosen), progress) as advance:
         writer = _Writer(out, seed, advance)
-        for kind in chosen:
-            writer.train(kind, counts[kind.name], targets[kind.name], _folder(kind, sources))
-        for kind in chosen:
-            writer.heldout(kind, heldout, _folder(kind, sources))
+        for kind, blocks in zip(chosen, train, strict=True):
+            items = chain.from_iterable(islice(drawn, len(blocks)))
+            writer.train(kind, counts[kind.name], targets[kind.name], items)
+        for kind, blocks in zip(chosen, unseen, strict=True):
+            pending = islice(drawn, len(blocks))
+            writer.heldout(kind, heldout, chain.from_iterable(pending))
+            for _ in pending:  # blocks that were not needed are not the next kind's
+                pass
     for stage in (*STAGES, "heldout"):
         writer.meta(stage)
     writer.meta("instruction", at_root=True)

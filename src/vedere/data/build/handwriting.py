@@ -1,7 +1,7 @@
 """Handwritten characters of five alphabets (Omniglot, MIT): which alphabet, and which Latin letter.
 
 Each character was drawn by twenty people; drawers 1 to 16 train, 17 to 20 are held out, so a held-out picture shows a
-known character in an unknown hand. Strokes are thickened to survive 112 px. The source's Latin characters 1 to 26 are
+known character in an unknown hand. Strokes are thickened to survive 160 px. The source's Latin characters 1 to 26 are
 the letters a to z.
 
 Cost: about 2 ms a picture.

@@ -1,8 +1,9 @@
 """NLVR (Suhr et al. 2017): boxes of small coloured objects with human-written statements (CC-BY 4.0).
 
 Two kinds come from it. `boxes` cuts the three boxes of a picture apart (100 px each, so that objects of 10 to 30 px stay
-visible) and asks questions generated from the recorded structure. `nlvr` shows the whole picture of 400 x 100 px squeezed
-to the square with its statement, and asks for counts in one of the boxes: hard at 16 visual tokens, and said so.
+visible) and asks questions generated from the recorded structure. `nlvr` shows the whole picture of 400 x 100 px, which the
+model squeezes to its tile, with its statement, and asks for counts in one of the boxes: hard at 25 visual tokens, and
+said so.
 The source's dev and hidden splits train, its test split is held out.
 
 Cost: about 2 ms a picture.
@@ -20,7 +21,6 @@ from PIL import Image
 
 from vedere.data.build.record import (
     CAPTION_PROMPTS,
-    SIDE,
     Ask,
     Item,
     Kind,
@@ -85,25 +85,34 @@ def box_questions(box: Box, rng: random.Random) -> tuple[Ask, ...]:
                 question=f"Is there {article(f'{asked[0]} {asked[1]}')}?",
                 answer="yes" if asked in looks else "no",
                 question_type="exists",
+                facts=(f"exists:{asked}", *(f"{one}:0" for one in ("colour", "shape") if asked in looks)),
             ),
         ),
-        (1.2, Ask(question="How many objects are there?", answer=NUMBERS[len(box)], question_type="count")),
+        (
+            1.2,
+            Ask(question="How many objects are there?", answer=NUMBERS[len(box)], question_type="count", facts=("n",)),
+        ),
         (
             1.2,
             Ask(
                 question=f"How many {colour} objects are there?",
                 answer=NUMBERS[sum(c == colour for c, _ in looks)],
                 question_type="count_colour",
+                facts=(f"count:{colour}", *(["colour:0"] if colour in {c for c, _ in looks} else [])),
             ),
         ),
         (
             0.4 if len(present) <= 2 else 0.0,
-            Ask(question=rng.choice(CAPTION_PROMPTS), answer=summary(box), question_type="describe"),
+            Ask(question=rng.choice(CAPTION_PROMPTS), answer=summary(box), question_type="describe", facts=("all",)),
         ),
     ]
     if len(box) == 1:
-        options.append((1.0, Ask(question="What color is the object?", answer=looks[0][0], question_type="colour")))
-        options.append((1.0, Ask(question="What shape is the object?", answer=looks[0][1], question_type="shape")))
+        for question_type, answer in zip(("colour", "shape"), looks[0], strict=True):
+            asks = f"What {'color' if question_type == 'colour' else 'shape'} is the object?"
+            one = Ask(
+                question=asks, answer=answer, question_type=question_type, facts=(f"{question_type}:0",), given=("n",)
+            )
+            options.append((1.0, one))
     return tuple(weighted_order(rng, options))
 
 
@@ -127,7 +136,7 @@ def make_boxes(split: Split, count: int, seed: int, folder: Path) -> Iterator[It
         text = summary(box)
         where = Ask(question="How many objects are there?", answer=NUMBERS[len(box)], question_type="count")
         yield Item(
-            image=image.resize((SIDE, SIDE), Image.Resampling.BICUBIC),
+            image=image,
             labels=(text,),
             captions=(f"a grey box with {text}",),
             alignment=(*captions_as_asks((text,), rng), where),
@@ -145,7 +154,7 @@ def make_nlvr(split: Split, count: int, seed: int, folder: Path) -> Iterator[Ite
         rng = stream(seed, "nlvr", split, index)
         boxes: list[Box] = row["structured_rep"]
         with Image.open(folder / row["file"]) as opened:
-            image = opened.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            image = opened.convert("RGB")
         place = rng.randrange(3)
         statement = Ask(
             question=f"True or false: {row['sentence'].strip()}", answer=row["label"], question_type="statement"
@@ -169,5 +178,5 @@ def make_nlvr(split: Split, count: int, seed: int, folder: Path) -> Iterator[Ite
 
 
 _LOOKS_FOR = ("dev.jsonl", "hidden.jsonl", "test.jsonl", "images")
-BOXES = Kind(name="boxes", share=0.08, make=make_boxes, folder="nlvr", looks_for=_LOOKS_FOR, ledger=("nlvr",))
-NLVR = Kind(name="nlvr", share=0.03, make=make_nlvr, folder="nlvr", looks_for=_LOOKS_FOR, ledger=("nlvr",))
+BOXES = Kind(name="boxes", share=0.05, make=make_boxes, folder="nlvr", looks_for=_LOOKS_FOR, ledger=("nlvr",))
+NLVR = Kind(name="nlvr", share=0.02, make=make_nlvr, folder="nlvr", looks_for=_LOOKS_FOR, ledger=("nlvr",))

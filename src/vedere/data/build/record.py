@@ -19,34 +19,62 @@ from typing import Literal, TypeVar, get_args
 
 from PIL import Image
 
-SIDE = 112
-"""Side of a picture of the corpus in pixels: one tile of `vedere-mini`, 16 visual tokens."""
+from vedere.errors import RecordError
+
+SIDE = 160
+"""Side of a drawn picture of the corpus in pixels: one tile of `vedere-mini`, 25 visual tokens."""
 
 Stage = Literal["concept", "semantic", "alignment", "instruction"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 Split = Literal["train", "heldout"]
 
-LABEL_PROMPTS = ("Label this picture.", "What is this?", "Name what you see.")
-CAPTION_PROMPTS = ("Describe the picture.", "What is in this picture?", "What do you see?")
+Medium = Literal["picture", "pictures", "video"]
+
+# Phrasings stand in these lists as often as they should come up.
+LABEL_PROMPTS = ("Label this picture.", "What is this?", "What is this?", "Name what you see.")
+CAPTION_PROMPTS = ("Describe the picture.", "Describe the picture.", "What is in this picture?", "What do you see?")
+PAIR_PROMPTS = ("Describe the pictures.", "What do the two pictures show?")
+CLIP_PROMPTS = ("What happens in the video?", "What happens in the video?", "Describe the video.")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """A question about a picture, its answer, and the skill it needs (`question_type`)."""
+    """A question about a picture and its answer.
+
+    Attributes:
+        question: as a person would ask it.
+        answer: short.
+        question_type: the skill it needs.
+        facts: names of the facts that the answer tells (`vedere.data.build.turns` reads them); () if nobody wrote them
+            down.
+        given: names of the facts that the question itself tells.
+    """
 
     question: str
     answer: str
     question_type: str
+    facts: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A short film: RGB frames of one size, and how many of them are shown a second."""
+
+    frames: tuple[Image.Image, ...]
+    fps: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A picture and what can be said about it.
+    """A picture, several pictures or a film, and what can be said about it.
 
     Attributes:
         image: RGB picture, 48 to 640 px a side.
+        images: several such pictures instead of one.
+        clip: a film instead of pictures.
         labels: short labels, best first in no order; one is drawn for S1.1.
         captions: one-sentence descriptions; one is drawn for S1.2.
         alignment: captions, text and places for S1.3; one is drawn.
@@ -56,7 +84,9 @@ class Item:
         attribution: who has to be named, "" if nobody.
     """
 
-    image: Image.Image
+    image: Image.Image | None = None
+    images: tuple[Image.Image, ...] = ()
+    clip: Clip | None = None
     labels: tuple[str, ...]
     captions: tuple[str, ...]
     alignment: tuple[Ask, ...]
@@ -64,6 +94,31 @@ class Item:
     key: str = ""
     licence: str = "CC0-1.0"
     attribution: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that there is one thing to look at.
+
+        Raises:
+            RecordError: none or several of `image`, `images` and `clip` are given.
+        """
+        given = [name for name in ("image", "images", "clip") if getattr(self, name)]
+        if len(given) != 1 or len(self.images) == 1:
+            raise RecordError(
+                f"an item has {' and '.join(given) or 'nothing to look at'}{' with one picture' * (len(self.images) == 1)}; "
+                "give exactly one of image, images (two or more) and clip"
+            )
+
+    @property
+    def medium(self) -> Medium:
+        """What is shown."""
+        return "video" if self.clip is not None else "pictures" if self.images else "picture"
+
+    @property
+    def pictures(self) -> tuple[Image.Image, ...]:
+        """Everything that is shown, in order: pictures, or the frames of the film."""
+        if self.clip is not None:
+            return self.clip.frames
+        return self.images if self.image is None else (self.image,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +128,14 @@ class Kind:
     Attributes:
         name: file name of its records.
         share: share of the corpus' instruction records (renormalised over the kinds that are built).
-        per_picture: instruction records made of one training picture.
+        per_picture: instruction records made of one training picture; above 1, further questions about a picture become
+            records of their own.
         make: `make(split, count, seed, folder)` yields at most `count` items, deterministically in its arguments;
             kinds drawn by the program yield exactly `count`.
         folder: the folder it reads below the sources, None if it needs none.
         looks_for: files that must exist in the folder.
+        independent: each picture is a function of (seed, split, index) alone, so that the builder may draw the kind in
+            blocks with seeds of their own and in several processes; without it one process draws the whole kind.
         ready: fetches what the kind takes from public registries; raises `PackageError` or `ConfigError` saying why it
             cannot be had, and the kind is skipped for that reason.
         ledger: names of the entries of the ledger it draws on.
@@ -86,9 +144,10 @@ class Kind:
     name: str
     share: float
     make: Callable[[Split, int, int, Path], Iterator[Item]]
-    per_picture: float = 1.25
+    per_picture: float = 1.0
     folder: str | None = None
     looks_for: tuple[str, ...] = ()
+    independent: bool = False
     ready: Callable[[], None] | None = None
     ledger: tuple[str, ...] = ("vedere",)
 

@@ -1,48 +1,44 @@
-"""Scenes of one to four coloured shapes, with exact facts: colours, names, counts, places, sizes.
+"""Scenes of one to five coloured shapes, with exact facts: colours, names, counts, places, sizes.
 
-Five shapes x eight colours on nine backgrounds. One shape fills up to three quarters of the picture; two stand
-beside or above each other; three and four stand in quarters, so that each covers about one visual token or more.
-Yes/no questions are balanced and their "no" cases are near misses (right colour on the wrong shape and vice versa),
-so that neither the question nor half of the picture gives the answer away.
+Ten shapes x eight colours on nine grounds, plain, graded or lightly textured. One shape fills up to three quarters of the
+picture; two stand beside or above each other; three to five stand in a row, a column, in quarters around a middle, or
+anywhere, so that each covers about one visual token or more. Scenes of three and more repeat names and colours, so that
+there is something to count. `vedere.data.build.scene_questions` asks about them.
 
-Cost: about 3 ms a picture.
+Cost: about 4 ms a picture.
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vedere.data.build.canvas import COLOURS, LARGE, apart, finish, ground_for, new_canvas, outline, shade
-from vedere.data.build.record import (
-    CAPTION_PROMPTS,
-    Ask,
-    Item,
-    Kind,
-    Split,
-    article,
-    captions_as_asks,
-    stream,
-    weighted_order,
-)
+from PIL import Image, ImageDraw
 
-SHAPES = ("circle", "square", "triangle", "star", "cross")
-NUMBER_WORDS = ("zero", "one", "two", "three", "four")
+from vedere.data.build.canvas import COLOURS, LARGE, SHAPES, apart, finish, ground_for, new_ground, outline, shade
+from vedere.data.build.record import Split, article, stream
+
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five")
+Look = tuple[str, str]
 _QUARTERS = {
-    "top left": (0.27, 0.27),
-    "top right": (0.73, 0.27),
-    "bottom left": (0.27, 0.73),
-    "bottom right": (0.73, 0.73),
+    "top left": (0.25, 0.25),
+    "top right": (0.75, 0.25),
+    "middle": (0.5, 0.5),
+    "bottom left": (0.25, 0.75),
+    "bottom right": (0.75, 0.75),
 }
-_MIRROR = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+_ROW = {"left": 0.18, "middle": 0.5, "right": 0.82}
+_COLUMN = {"top": 0.18, "middle": 0.5, "bottom": 0.82}
 _BESIDE = {"left": "to the left of", "right": "to the right of", "top": "above", "bottom": "below"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """A shape of a scene: `place` is its half or quarter ("" when alone), lengths are shares of the side."""
+    """A shape of a scene: `place` is its half, row or quarter ("" if it has none), lengths are shares of the side."""
 
     name: str
     colour: str
@@ -60,223 +56,138 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Shapes in reading order on a background."""
+    """Shapes on a ground; those in a layout stand in reading order."""
 
     shapes: tuple[Shape, ...]
     ground: str
 
+    def having(self, name: str = "", colour: str = "") -> tuple[Shape, ...]:
+        """Return the shapes of that name and colour; "" means any."""
+        return tuple(s for s in self.shapes if name in ("", s.name) and colour in ("", s.colour))
 
-def draw_scene(rng: random.Random) -> Scene:
+
+def plural(noun: str) -> str:
+    """Return the plural of a shape's name or phrase."""
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _looks(count: int, rng: random.Random) -> list[Look]:
+    """Names and colours: two different ones of each for two shapes, repeats for more."""
+    if count <= 2:
+        return list(zip(rng.sample(SHAPES, count), rng.sample(list(COLOURS), count), strict=True))
+    names, colours = rng.sample(SHAPES, rng.randint(1, 3)), rng.sample(list(COLOURS), rng.randint(1, 3))
+    if rng.random() < 0.3:  # as mixed as can be
+        names, colours = list(SHAPES), list(COLOURS)
+    return [(rng.choice(names), rng.choice(colours)) for _ in range(count)]
+
+
+def _scattered(count: int, rng: random.Random) -> list[tuple[str, float, float, float]]:
+    """Places anywhere, apart from each other."""
+    while True:
+        spots: list[tuple[str, float, float, float]] = []
+        for _ in range(60):
+            radius = rng.uniform(0.095, 0.14)
+            x, y = (rng.uniform(radius * 1.25, 1 - radius * 1.25) for _ in range(2))
+            if all(math.hypot(x - ox, y - oy) > 1.2 * (radius + other) for _, ox, oy, other in spots):
+                spots.append(("", x, y, radius))
+            if len(spots) == count:
+                return spots
+
+
+def _spots(count: int, rng: random.Random) -> list[tuple[str, float, float, float]]:
+    """(place, x, y, radius) of each shape."""
+    if count == 1:
+        radius = rng.uniform(0.15, 0.38)
+        slack = 0.49 - radius * 1.15
+        return [("", 0.5 + rng.uniform(-slack, slack), 0.5 + rng.uniform(-slack, slack), radius)]
+    if count == 2:
+        sizes = [rng.uniform(0.19, 0.21), rng.uniform(0.1, 0.14) if rng.random() < 0.5 else rng.uniform(0.18, 0.21)]
+        rng.shuffle(sizes)
+        along = [0.25 + rng.uniform(-0.01, 0.01), 0.75 + rng.uniform(-0.01, 0.01)]
+        across = [0.5 + rng.uniform(-0.2, 0.2) for _ in range(2)]
+        if rng.random() < 0.5:
+            return [(p, along[i], across[i], sizes[i]) for i, p in enumerate(("left", "right"))]
+        return [(p, across[i], along[i], sizes[i]) for i, p in enumerate(("top", "bottom"))]
+    layout = rng.choice(("line", "quarters", "scattered") if count == 3 else ("quarters", "scattered"))
+    if layout == "scattered":
+        return _scattered(count, rng)
+    radii = [rng.uniform(0.1, 0.135) for _ in range(count)]
+    if layout == "line":
+        across = [0.5 + rng.uniform(-0.15, 0.15) for _ in range(3)]
+        if rng.random() < 0.5:
+            return [(p, x, across[i], radii[i]) for i, (p, x) in enumerate(_ROW.items())]
+        return [(p, across[i], y, radii[i]) for i, (p, y) in enumerate(_COLUMN.items())]
+    places = [place for place in _QUARTERS if count == 5 or place != "middle"]
+    kept = set(rng.sample(places, count))
+    return [
+        (place, x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), radius)
+        for (place, (x, y)), radius in zip(
+            ((place, spot) for place, spot in _QUARTERS.items() if place in kept), radii, strict=True
+        )
+    ]
+
+
+def draw_scene(rng: random.Random, counts: tuple[float, ...] = (28, 20, 18, 17, 17)) -> Scene:
     """Sample a scene.
 
-    Two shapes have different names and colours; three and four have different (name, colour) pairs.
+    Args:
+        rng: draws everything.
+        counts: weights of one, two, ... shapes.
+
+    Returns:
+        A scene whose two shapes, if there are two, have different names and colours; three and more may repeat.
     """
-    count = rng.choices((1, 2, 3, 4), weights=(42, 30, 14, 14))[0]
-    if count == 2:
-        names, colours = rng.sample(SHAPES, 2), rng.sample(list(COLOURS), 2)
-        looks = list(zip(names, colours, strict=True))
-    else:
-        looks = rng.sample([(name, colour) for name in SHAPES for colour in COLOURS], count)
-    ground = ground_for([colour for _, colour in looks], rng)
-    while not all(
-        apart(colour, ground) for _, colour in looks
-    ):  # four very different inks can leave no contrasting ground
-        looks = rng.sample([(name, colour) for name in SHAPES for colour in COLOURS], count)
+    count = rng.choices(range(1, len(counts) + 1), weights=counts)[0]
+    while True:  # some sets of inks leave no contrasting ground
+        looks = _looks(count, rng)
         ground = ground_for([colour for _, colour in looks], rng)
-    shapes = []
-    if count == 1:
-        radius = rng.uniform(0.2, 0.38)
-        slack = 0.49 - radius * 1.15
-        spots = [("", 0.5 + rng.uniform(-slack, slack), 0.5 + rng.uniform(-slack, slack), radius)]
-    elif count == 2:
-        sizes = [rng.uniform(0.19, 0.23), rng.uniform(0.11, 0.14) if rng.random() < 0.5 else rng.uniform(0.18, 0.22)]
-        rng.shuffle(sizes)
-        along = [0.26 + rng.uniform(-0.02, 0.02), 0.74 + rng.uniform(-0.02, 0.02)]
-        across = [0.5 + rng.uniform(-0.06, 0.06) for _ in range(2)]
-        if rng.random() < 0.5:
-            spots = [(p, along[i], across[i], sizes[i]) for i, p in enumerate(("left", "right"))]
-        else:
-            spots = [(p, across[i], along[i], sizes[i]) for i, p in enumerate(("top", "bottom"))]
-    else:
-        kept = rng.sample(list(_QUARTERS), count)
-        chosen = [place for place in _QUARTERS if place in kept]
-        spots = []
-        for place in chosen:
-            x, y = _QUARTERS[place]
-            spots.append((place, x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), rng.uniform(0.13, 0.19)))
-    for (name, colour), (place, x, y, radius) in zip(looks, spots, strict=True):
-        angle = rng.uniform(-14, 14)
-        shapes.append(Shape(name=name, colour=colour, x=x, y=y, radius=radius, angle=angle, place=place))
+        if all(apart(colour, ground) for _, colour in looks):
+            break
+    shapes = [
+        Shape(name=name, colour=colour, x=x, y=y, radius=radius, angle=rng.uniform(-14, 14), place=place)
+        for (name, colour), (place, x, y, radius) in zip(looks, _spots(count, rng), strict=True)
+    ]
     return Scene(shapes=tuple(shapes), ground=ground)
+
+
+def paint(pen: ImageDraw.ImageDraw, shape: Shape, rng: random.Random) -> None:
+    """Paint a shape on a large picture."""
+    polygon = outline(shape.name, (shape.x * LARGE, shape.y * LARGE), shape.radius * LARGE, shape.angle)
+    pen.polygon(polygon, fill=shade(shape.colour, rng))
+
+
+def render_scene(scene: Scene, rng: random.Random) -> Image.Image:
+    """Draw a scene, `SIDE` px a side."""
+    image, pen = new_ground(scene.ground, rng)
+    for shape in scene.shapes:
+        paint(pen, shape, rng)
+    return finish(image, rng, noise=rng.choice((0.0, 0.0, 3.0, 6.0)))
+
+
+def contents(scene: Scene) -> str:
+    """Return what a scene shows, the same looks together: "two red circles and a blue star"."""
+    counts = Counter(shape.text for shape in scene.shapes)
+    parts = [article(text) if many == 1 else f"{NUMBER_WORDS[many]} {plural(text)}" for text, many in counts.items()]
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def describe(scene: Scene) -> str:
     """Return one sentence (without full stop) that names everything in the scene."""
     shapes = scene.shapes
+    body = contents(scene)
     if len(shapes) == 2:
         body = f"{article(shapes[0].text)} {_BESIDE[shapes[0].place]} {article(shapes[1].text)}"
-    else:
-        names = [article(shape.text) for shape in shapes]
-        body = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return f"{body} on {article(scene.ground)} background"
 
 
-def _color(rng: random.Random) -> str:
-    return rng.choice(("color", "color", "colour"))
+def scene_of(split: Split, seed: int, index: int) -> tuple[Scene, random.Random]:
+    """Return the scene behind one picture of the corpus, and the generator that goes on to draw it."""
+    rng = stream(seed, "scenes", split, index)
+    return draw_scene(rng), rng
 
 
-def _exists(scene: Scene, rng: random.Random) -> Ask:
-    """Return a balanced yes/no question; a "no" keeps one of the two attributes of a shape that is there."""
-    there = rng.choice(scene.shapes)
-    looks = {(shape.name, shape.colour) for shape in scene.shapes}
-    if rng.random() < 0.5:
-        asked, answer = (there.name, there.colour), "yes"
-    else:
-        near = [(there.name, colour) for colour in COLOURS] + [(name, there.colour) for name in SHAPES] * 2
-        asked, answer = rng.choice([look for look in near if look not in looks]), "no"
-    return Ask(question=f"Is there {article(f'{asked[1]} {asked[0]}')}?", answer=answer, question_type="exists")
-
-
-def questions(scene: Scene, rng: random.Random) -> tuple[Ask, ...]:
-    """Return the questions that have one clear answer, in a random order that prefers plain ones."""
-    shapes = scene.shapes
-    names = [shape.name for shape in shapes]
-    colours = [shape.colour for shape in shapes]
-    options: list[tuple[float, Ask]] = [
-        (0.9, _exists(scene, rng)),
-        (
-            0.7,
-            Ask(question=f"What {_color(rng)} is the background?", answer=scene.ground, question_type="ground_colour"),
-        ),
-        (
-            0.6 if len(shapes) == 1 else 1.3,
-            Ask(
-                question=rng.choice(("How many shapes are there?", "How many shapes do you see?")),
-                answer=NUMBER_WORDS[len(shapes)],
-                question_type="count",
-            ),
-        ),
-        (
-            0.9 if len(shapes) <= 2 else 0.1,
-            Ask(question=rng.choice(CAPTION_PROMPTS), answer=describe(scene), question_type="describe"),
-        ),
-    ]
-    target = rng.choice(shapes)
-    if len(shapes) == 1:
-        options.append(
-            (
-                1.6,
-                Ask(
-                    question=f"What {_color(rng)} is the {rng.choice(('shape', target.name))}?",
-                    answer=target.colour,
-                    question_type="colour",
-                ),
-            )
-        )
-        options.append(
-            (
-                1.8,
-                Ask(
-                    question=rng.choice(("What shape is this?", "Which shape is shown?")),
-                    answer=target.name,
-                    question_type="shape",
-                ),
-            )
-        )
-    else:
-        if names.count(target.name) == 1:
-            options.append(
-                (
-                    1.0,
-                    Ask(
-                        question=f"What {_color(rng)} is the {target.name}?",
-                        answer=target.colour,
-                        question_type="colour_of",
-                    ),
-                )
-            )
-        if colours.count(target.colour) == 1:
-            options.append(
-                (
-                    1.0,
-                    Ask(question=f"Which shape is {target.colour}?", answer=target.name, question_type="shape_of"),
-                )
-            )
-        options.append((0.8, Ask(question=f"Where is the {target.text}?", answer=target.place, question_type="where")))
-    if len(shapes) == 2:
-        options += _pair_questions(scene, rng)
-    return tuple(weighted_order(rng, options))
-
-
-def _pair_questions(scene: Scene, rng: random.Random) -> list[tuple[float, Ask]]:
-    first, second = rng.sample(scene.shapes, 2)
-    told = first.place if rng.random() < 0.5 else _MIRROR[first.place]
-    relation = {"left": "left of", "right": "right of", "top": "above", "bottom": "below"}
-    side = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
-    options = [
-        (
-            0.8,
-            Ask(
-                question=f"Is the {first.name} {relation[told]} the {second.name}?",
-                answer="yes" if told == first.place else "no",
-                question_type="relation",
-            ),
-        ),
-        (
-            1.0,
-            Ask(question=f"Which shape is {side[first.place]}?", answer=first.name, question_type="shape_at"),
-        ),
-        (
-            0.8,
-            Ask(
-                question=f"What {_color(rng)} is the shape {side[first.place]}?",
-                answer=first.colour,
-                question_type="colour_at",
-            ),
-        ),
-    ]
-    if max(first.radius, second.radius) >= 1.35 * min(first.radius, second.radius):
-        larger = first if first.radius > second.radius else second
-        options.append(
-            (
-                1.2,
-                Ask(
-                    question=f"Which is larger, the {first.name} or the {second.name}?",
-                    answer=larger.name,
-                    question_type="larger",
-                ),
-            )
-        )
-    return options
-
-
-def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
-    """Yield `count` scenes."""
+def scenes(split: Split, count: int, seed: int, folder: Path) -> Iterator[tuple[Scene, Image.Image, random.Random]]:
+    """Yield `count` scenes with their pictures and generators."""
     for index in range(count):
-        rng = stream(seed, "scenes", split, index)
-        scene = draw_scene(rng)
-        image, pen = new_canvas(shade(scene.ground, rng))
-        for shape in scene.shapes:
-            centre = (shape.x * LARGE, shape.y * LARGE)
-            polygon = outline(shape.name, centre, shape.radius * LARGE, shape.angle)
-            pen.polygon(polygon, fill=shade(shape.colour, rng))
-        names = ", ".join(shape.text for shape in scene.shapes)
-        target = rng.choice(scene.shapes)
-        sentence = describe(scene)
-        alignment = list(captions_as_asks((sentence,), rng))
-        if target.place:
-            alignment += [Ask(question=f"Where is the {target.text}?", answer=target.place, question_type="where")] * 2
-            at = next(shape for shape in scene.shapes if shape is target)
-            alignment.append(Ask(question=f"What is at the {at.place}?", answer=at.text, question_type="what_at"))
-        else:
-            alignment.append(Ask(question="List the shapes.", answer=names, question_type="list"))
-        yield Item(
-            image=finish(image, rng, noise=rng.choice((0.0, 0.0, 3.0, 6.0))),
-            labels=(names,) if len(scene.shapes) > 1 else (names, names, target.name, article(names)),
-            captions=(sentence,),
-            alignment=tuple(alignment),
-            asks=questions(scene, rng),
-        )
-
-
-KIND = Kind(name="scenes", share=0.34, make=make)
+        scene, rng = scene_of(split, seed, index)
+        yield scene, render_scene(scene, rng), rng

@@ -10,9 +10,10 @@ import random
 import zipfile
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from vedere.data.build.emoji_art import EMOJIBASE, STYLES
+from vedere.data.build.typefaces import FAMILIES, all_typefaces, package_of
 
 LABELS = ["t-shirt", "pants", "longsleeve", "shirt", "dress", "shorts", "shoes", "outwear", "hat", "skirt"]
 
@@ -189,6 +190,17 @@ def _easy_vqa(folder):
         (folder / split / "questions.json").write_text(json.dumps(rows))
 
 
+def _typefaces(npm):
+    """Every family is Pillow's own font here; a file says woff2 and FreeType looks inside."""
+    (npm / "font").write_bytes(ImageFont.load_default(20).font_bytes)
+    for family in (family for families in FAMILIES.values() for family in families):
+        package, version = package_of(family)
+        folder = npm / f"{package.replace('/', '--')}-{version}"
+        _write(folder, {"package.json": {"license": "OFL-1.1"}})
+        (folder / "files").mkdir()
+        (folder / "files" / f"{family}-latin-400-normal.woff2").hardlink_to(npm / "font")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def packages(tmp_path_factory):
     """A cache folder in which every package lies already, so that nothing is fetched."""
@@ -196,10 +208,13 @@ def packages(tmp_path_factory):
     _emojibase(cache / "npm" / "-".join(EMOJIBASE))
     for style in STYLES:
         _icon_set(cache / "npm" / f"{style.package.replace('/', '--')}-{style.version}", style)
+    _typefaces(cache / "npm")
+    all_typefaces.cache_clear()
     _easy_vqa(cache / "pypi" / "easy-vqa-1.0" / "easy_vqa" / "data")
     before = os.environ.get("VEDERE_CACHE")
     os.environ["VEDERE_CACHE"] = str(cache)
     yield cache
+    all_typefaces.cache_clear()
     if before is None:
         del os.environ["VEDERE_CACHE"]
     else:

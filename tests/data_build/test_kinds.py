@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vedere.data.build import captions, drawings, handwriting, nlvr, scenes, words
+from vedere.data.build import captions, documents, drawings, handwriting, nlvr, scenes, words
 from vedere.data.build.canvas import COLOURS, GROUNDS, LARGE, apart, ground_for, new_canvas, outline, shade
 from vedere.data.build.record import SIDE, article, stream, weighted_order
 
@@ -131,33 +131,122 @@ def test_every_colour_has_a_background():
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["7", "W", "88", "STOP", "MILK", max(words.WORDS, key=len)])
-def test_text_is_large_and_not_cut_off(text):
-    for seed in range(12):
-        page = words.render_text(text, (0, 0, 0), (255, 255, 255), random.Random(seed))
-        ink = np.asarray(page.convert("L")) < 128
-        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-        assert rows[0] > 0
-        assert rows[-1] < LARGE - 1
-        assert columns[0] > 0
-        assert columns[-1] < LARGE - 1
-        assert max(rows[-1] - rows[0], columns[-1] - columns[0]) > 0.55 * LARGE
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_text_answers_read_what_is_drawn(split):
+    groups = Counter()
+    for index, item in enumerate(words.make(split, 150, 5, Path())):
+        drawn = words.draw_print(split, stream(5, "words", split, index))
+        groups[drawn.group] += 1
+        reads = [ask for ask in (*item.asks, *item.alignment) if ask.question_type.startswith("read_")]
+        assert {ask.question_type for ask in reads} == {f"read_{drawn.group}"}
+        printed = (drawn.text, drawn.text.upper())  # some typefaces have no small letters
+        assert all(ask.answer in printed for ask in reads)
+        assert reads[0].answer in item.labels
+        (check,) = [ask for ask in item.asks if ask.question_type == f"check_{drawn.group}"]
+        assert (check.answer == "yes") == (f" {reads[0].answer}?" in check.question.replace('"', ""))
+    assert set(groups) == set(words.GROUPS)
 
 
-def test_typefaces_begin_with_the_one_that_is_always_there():
-    faces = words.typefaces()
-    assert faces[0] == ""
-    assert all(Path(face).is_file() for face in faces[1:])
+def test_splits_share_no_words():
+    told = {}
+    for split in ("train", "heldout"):
+        drawn = [
+            words.draw_print(split, random.Random(seed), group)
+            for seed in range(300)
+            for group in ("word", "sign", "lines")
+        ]
+        told[split] = {word for one in drawn for word in one.text.lower().rstrip(".!?").split() if not word.isdigit()}
+        numbers = [words.draw_print(split, random.Random(seed), "number").text for seed in range(300)]
+        told[split] |= {number for number in numbers if len(number) > 2}
+    assert len(told["train"]) > 1000
+    assert not told["train"] & told["heldout"]
 
 
-def test_text_answers_read_what_is_drawn():
-    for index, item in enumerate(words.make("heldout", 80, 5, Path())):
-        group, text = words._draw_text(stream(5, "words", "heldout", index))
-        read = next(ask for ask in item.asks if ask.question_type == f"read_{group}")
-        assert read.answer == text
-        assert text in item.labels
-        check = next(ask for ask in item.asks if ask.question_type == f"check_{group}")
-        assert (check.answer == "yes") == (f" {text}?" in check.question)
+def test_the_first_question_is_the_usual_one():
+    asked = Counter(words.question_of("word", random.Random(seed)) for seed in range(600))
+    assert asked.most_common(1)[0][0] == "What does the text say?"
+    assert 0.4 < asked["What does the text say?"] / 600 < 0.6
+    assert len(asked) > 5
+
+
+def test_colours_are_asked_for_where_they_have_names():
+    for index, item in enumerate(words.make("train", 120, 3, Path())):
+        for ask in item.asks:
+            if ask.question_type == "text_colour":
+                assert f" in {ask.answer} on " in item.captions[0]
+                corners = np.asarray(item.image)[[0, 0, -1, -1], [0, -1, 0, -1]]
+                assert nearest_colour(corners.mean(0)) != ask.answer, index
+
+
+# --- documents ------------------------------------------------------------------------------------------------------
+
+
+@LAWS
+@given(SEEDS)
+def test_a_receipt_adds_up_and_answers_are_printed_on_it(seed):
+    document = documents.draw_receipt("train", random.Random(seed))
+    rows = dict(line.split("\t") for line in document.lines if "\t" in line)
+    prices = [round(100 * float(price.removeprefix("$"))) for price in rows.values()]
+    assert sum(prices[:-1]) == prices[-1]
+    for question, answer, kind in document.fields:
+        if kind == "total":
+            assert answer == list(rows.values())[-1]
+        elif kind == "price":
+            (good,) = [good for good in rows if f" {good.lower()}" in question.lower()]
+            assert rows[good] == answer
+        elif kind == "item":
+            assert question.endswith(f" {rows[answer]}?")
+            assert list(rows.values())[:-1].count(rows[answer]) == 1
+        else:
+            assert (kind, answer) == ("title", document.lines[0])
+
+
+@LAWS
+@given(SEEDS)
+def test_table_answers_follow_from_its_rows(seed):
+    document = documents.draw_table("train", random.Random(seed))
+    rows = dict(line.split("\t") for line in document.lines[1:])
+    assert len(set(rows.values())) == len(rows)
+    for question, answer, kind in document.fields:
+        if kind == "number":
+            (person,) = [person for person in rows if person in question.replace("'s", "").removesuffix("?").split()]
+            assert rows[person] == answer
+        elif kind == "person":
+            assert f" {rows[answer]}" in question
+        else:
+            assert kind == "most"
+            assert int(rows[answer]) == max(map(int, rows.values()))
+
+
+@LAWS
+@given(SEEDS)
+def test_notice_answers_stand_behind_their_keys(seed):
+    document = documents.draw_notice("heldout", random.Random(seed))
+    for question, answer, kind in document.fields:
+        if kind == "title":
+            assert answer == document.lines[0]
+        else:
+            (key,) = [key for key, asks in documents.NOTICES.items() if question in asks]
+            (line,) = [line for line in document.lines[1:] if line.startswith(key)]
+            assert line.split()[-1] == answer
+
+
+def test_documents_in_capitals_are_answered_in_capitals():
+    document = documents.draw_table("train", random.Random(1))
+    capitals = documents._in_capitals(document)
+    assert all(line == line.upper() for line in capitals.lines)
+    assert all(answer == answer.upper() for _, answer, _ in capitals.fields)
+    assert [question for question, *_ in capitals.fields] == [question for question, *_ in document.fields]
+
+
+def test_every_document_is_asked_and_read():
+    names = set()
+    for item in documents.make("heldout", 60, 2, Path()):
+        names.add(item.labels[0])
+        (read,) = {ask.answer for ask in item.alignment if ask.question_type == "read"}
+        fields = [ask for ask in item.asks if ask.question_type not in ("read", "describe")]
+        assert all(ask.answer in read for ask in fields)
+    assert names == {"receipt", "table", "notice"}
 
 
 # --- drawings -------------------------------------------------------------------------------------------------------

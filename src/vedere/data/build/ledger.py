@@ -56,7 +56,7 @@ SOURCES: tuple[Source, ...] = (
     Source(
         name="typefaces",
         title=f"{sum(map(len, FAMILIES.values()))} open typefaces of Fontsource",
-        origin="npm packages @fontsource/FAMILY, versions fixed; families and versions stand in src/vedere/data/build/typefaces.py",
+        origin="npm packages @fontsource/FAMILY; families and versions stand in src/vedere/data/build/typefaces.py",
         licence="OFL-1.1 / Apache-2.0",
         used_for="words, documents; the reader of the stem",
         used="regular and bold of the Latin subset, to render text; no font file is copied or shipped. "

@@ -30,7 +30,7 @@ _CONTRAST = 90.0
 _TILE = 160  # px: side of the square that a picture is squeezed to before it is read
 _NARROWEST, _LOWEST = 8, 15  # px of that square that a character and a line should have at least
 _GAP = 0.9  # of the font size: at least so much lies between the two parts of a line
-_SPREAD = 0.15  # of the font size: how far a box may reach beyond its ink, between letters set wide
+_SPREAD = 0.1  # of the font size: how far a box may reach beyond its ink, between letters set wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +96,13 @@ def load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=40_000)
 def _glyph(path: str, size: int, character: str) -> tuple[Array, int, int]:
-    """Mask, and where its upper left corner lies from the pen on the baseline."""
+    """Mask of the ink alone, and where its upper left corner lies from the pen on the baseline."""
     font = load_font(path, size)
     left, top, right, bottom = (round(edge) for edge in font.getbbox(character, anchor="ls"))
     image = Image.new("L", (max(1, right - left), max(1, bottom - top)), 0)
     ImageDraw.Draw(image).text((-left, -top), character, fill=255, font=font, anchor="ls")
-    return np.asarray(image), left, top
+    inner = image.getbbox() or (0, 0, 1, 1)  # what the font tells is as wide as the advance
+    return np.asarray(image.crop(inner)), left + inner[0], top + inner[1]
 
 
 @lru_cache(maxsize=200_000)

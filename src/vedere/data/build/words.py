@@ -55,12 +55,12 @@ _ASKS = {
     "lines": _READ,
 }
 _COLOUR_ASKS = ("What color is the text?", "What colour is the text?", "Which color do the letters have?")
+_HELDOUT_DIGITS = 3  # shorter numbers are too few to hold some out
 _SPELLING = {
     "spell": ("Spell the word.", "How is the word spelled?", "Spell what is written."),
     "first_letter": ("What is the first letter?", "Which letter does the word begin with?"),
     "count_letters": ("How many letters does the word have?", "How many letters are there?"),
 }
-_HELDOUT_DIGITS = 3  # shorter numbers are too few to hold some out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,14 +191,14 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         )
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe")
         options = [(5.0, reads[0]), (0.4, check), (0.4, seen)]
-        if drawn.group == "word":
-            weights = {"spell": 0.5, "first_letter": 0.3, "count_letters": 0.2}
-            options += [(weights[kind], ask) for kind, ask in spelling_asks(text, rng).items()]
         captions = (phrase,)
         if names is not None:
             ink, ground = names
             options.append((0.4, Ask(question=rng.choice(_COLOUR_ASKS), answer=ink, question_type="text_colour")))
             captions = (f"{phrase} in {ink} on {article(ground)} background", phrase)
+        if drawn.group == "word":
+            weights = {"spell": 0.5, "first_letter": 0.3, "count_letters": 0.2}
+            options += [(weights[kind], ask) for kind, ask in spelling_asks(text, rng).items()]
         yield Item(
             image=image,
             labels=(text, phrase),

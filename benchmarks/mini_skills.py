@@ -20,6 +20,7 @@ from harness import store
 
 import vedere
 from vedere.data.build.blind import blind_accuracy, read_records, score_answers, turns
+from vedere.data.build.sheet import media
 from vedere.infer.prompts import Question
 
 
@@ -31,11 +32,16 @@ def interval(right: int, total: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
-def answers(session: vedere.Session, records: list[dict[str, Any]], pictures: list[Path]) -> dict[str, str]:
-    """Greedy answers by record id."""
+def answers(session: vedere.Session, records: list[dict[str, Any]], shown: list[list[Path]]) -> dict[str, str]:
+    """Greedy answers by record id; what is shown is a picture, two pictures, or a clip."""
     questions = [
-        Question(text=turns(record)[0][0], images=[picture], max_new_tokens=24, temperature=0)
-        for record, picture in zip(records, pictures, strict=True)
+        Question(
+            text=turns(record)[0][0],
+            images=() if "video" in record else files,
+            videos=files if "video" in record else (),
+            max_new_tokens=32,
+        )
+        for record, files in zip(records, shown, strict=True)
     ]
     return {str(record["id"]): reply.text for record, reply in zip(records, session.chat_many(questions), strict=True)}
 
@@ -56,9 +62,9 @@ def main() -> None:
     for kind, group in groupby(everything, key=lambda record: str(record["kind"])):
         records = list(group)[: options.samples]
         blind = blind_accuracy(training, records)  # on the same questions as the model
-        pictures = [options.data / record["image"] for record in records]
-        seen = score_answers(records, answers(session, records, pictures))
-        shifted = pictures[len(pictures) // 2 :] + pictures[: len(pictures) // 2]
+        shown = [[options.data / name for name in media(record)] for record in records]
+        seen = score_answers(records, answers(session, records, shown))
+        shifted = shown[len(shown) // 2 :] + shown[: len(shown) // 2]
         unseen = score_answers(records, answers(session, records, shifted))
         low, high = interval(seen[kind].correct, seen[kind].total)
         results[kind] = {

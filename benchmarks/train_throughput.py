@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from vedere.models.footprint import MINI
 from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.patches import PatchConfig
 from vedere.models.positions import rotary_table
 from vedere.train.batch import Batch
 from vedere.train.flops import training_flops
@@ -40,9 +41,10 @@ from vedere.train.stages import VISUAL_PARTS, set_trainable
 
 
 def mini_shape(dtype: torch.dtype, device: torch.device) -> MonoInternVL:
-    """The shape of vedere-mini after S1.1 (no visual attention experts), random weights."""
+    """vedere-mini's decoder in S1.1 (no visual attention experts) behind bare patches of 112 px pictures, random weights."""
     torch.manual_seed(0)
-    model = MonoInternVL(replace(MINI, decoder=replace(MINI.decoder, visual_attention=False)))
+    vision = PatchConfig(width=256, patch=14, tile=112)
+    model = MonoInternVL(replace(MINI, vision=vision, decoder=replace(MINI.decoder, visual_attention=False)))
     model.decoder.embed.weight.data.mul_(0.02)
     set_trainable(model, VISUAL_PARTS)
     return model.to(device, dtype)

@@ -39,7 +39,7 @@ from vedere.models.published import ModelConfig, read_config
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
 MINI = MonoInternVLConfig(
-    vision=PatchConfig(width=256, patch=14, tile=112),
+    vision=PatchConfig(width=384, patch=16, tile=160, stem=("lite0", "reader")),
     decoder=DecoderConfig(
         hidden_size=576,
         ffn_size=1536,

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vedere.atomic import write_atomically
-from vedere.data.build import scenes
+from vedere.data.build.scene_questions import make as make_scenes
 from vedere.data.build.lettering import Look, draw_look, draw_text
 from vedere.data.build.typefaces import Use, typefaces
 from vedere.data.build.vocabulary import draw_letters, draw_number, draw_word, in_some_case
@@ -138,8 +138,9 @@ def render_example(split: Use, seed: int, number: int, side: int) -> tuple[Tenso
     """One picture with its labels: uint8 ``[3, S, S]``, classes, middle columns, and the text ("" for several lines)."""
     rng = random.Random(f"{seed}/{split}/{number}")
     if split == "train" and rng.random() < SCENES:
-        image: Image.Image = next(iter(scenes.make("train", 1, rng.getrandbits(32), Path()))).image
-        text, characters = "", []
+        shown = next(iter(make_scenes("train", 1, rng.getrandbits(32), Path()))).image
+        assert shown is not None  # scenes are single pictures
+        image, text, characters = shown, "", []
     else:
         face = rng.choice(typefaces(split))
         lines = draw_lines(split, rng)

@@ -2,7 +2,7 @@
 
 Print is large enough that a page of six lines stays readable on a tile of 160 px. The answer is what is printed in the
 field (a price, a name, a time), and the total of a receipt is the sum of its prices. Names and headings are words of the
-vocabulary; held out are the typefaces and the words that `words` holds out too.
+vocabulary; held out are the typefaces and the words that `words` holds out too, so no fixed word below is one of those.
 
 Cost: about 6 ms a picture.
 """
@@ -21,20 +21,20 @@ from vedere.data.build.vocabulary import draw_word
 
 # fmt: off
 GOODS = (
-    "apples", "bread", "butter", "cake", "cheese", "coffee", "cocoa", "eggs", "fish", "flour", "grapes", "ham", "honey",
-    "jam", "juice", "lemons", "milk", "nuts", "oil", "onions", "pasta", "pears", "pepper", "rice", "salad", "salt", "soap",
-    "soup", "sugar", "tea", "water", "wine",
+    "apples", "bananas", "bread", "butter", "carrots", "cheese", "cocoa", "coffee", "corn", "cream", "flour", "ham", "honey",
+    "jam", "juice", "lemons", "milk", "nuts", "oil", "onions", "pasta", "pears", "plums", "rice", "salad", "salt", "soap",
+    "soup", "sugar", "tea", "water", "yogurt",
 )
 PEOPLE = (
-    "Adam", "Alice", "Anna", "Ben", "Carla", "Clara", "David", "Ella", "Emma", "Eva", "Felix", "Frank", "Grace", "Hugo",
+    "Adam", "Alice", "Anna", "Ben", "Carla", "Chris", "David", "Ella", "Emma", "Eva", "Fiona", "Frank", "Grace", "Hugo",
     "Ida", "Ivan", "Jack", "Jane", "Kim", "Laura", "Leo", "Lily", "Luca", "Maria", "Max", "Nina", "Noah", "Olga", "Omar",
     "Paul", "Rosa", "Sam", "Sara", "Tom", "Vera", "Zoe",
 )
-COLUMNS = ("Points", "Score", "Age", "Goals", "Books", "Games")
+COLUMNS = ("Points", "Score", "Age", "Goals", "Wins", "Games")
 # fmt: on
 NOTICES: dict[str, tuple[str, ...]] = {
     "Gate": ("Which gate is it?", "What is the gate?"),
-    "Platform": ("Which platform is it?", "What is the platform?"),
+    "Track": ("Which track is it?", "What is the track?"),
     "Room": ("What is the room number?", "Which room is it?"),
     "Floor": ("Which floor is it?", "What is the floor?"),
     "Bus": ("Which bus is it?", "What is the number of the bus?"),
@@ -126,7 +126,7 @@ def draw_table(split: Split, rng: random.Random) -> Document:
     """Draw a table of people with one number each, all different."""
     people, column = rng.sample(PEOPLE, rng.randint(2, 4)), rng.choice(COLUMNS)
     numbers = rng.sample(range(1, 100), len(people))
-    lines = [f"Name\t{column}", *(f"{person}\t{number}" for person, number in zip(people, numbers, strict=True))]
+    lines = [f"Player\t{column}", *(f"{person}\t{number}" for person, number in zip(people, numbers, strict=True))]
     thing = column.lower()
     single, asks = column in ("Score", "Age"), []
     for person, number in zip(people, numbers, strict=True):

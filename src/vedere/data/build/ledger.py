@@ -70,7 +70,7 @@ SOURCES: tuple[Source, ...] = (
         origin="huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, tokenizer",
         licence="Apache-2.0",
         used_for="words, documents; the reader of the stem",
-        used="13,195 words of 2 to 10 letters, in src/vedere/data/build/word_list.json; a tenth held out by their hash",
+        used="13,177 words of 2 to 10 letters, in src/vedere/data/build/word_list.json; a tenth held out by their hash",
         attribution="Hugging Face (SmolLM2)",
         changes="kept where COCO's captions or Shakespeare use the word, or its ending or plural shows a whole word; rude "
         "words left out",

@@ -58,6 +58,11 @@ _ASKS = {
 _INK_ASKS = ("What color is the text?", "What colour is the text?", "Which color do the letters have?")
 _GROUND_ASKS = ("What color is the background?", "What colour is the background?")
 _HELDOUT_DIGITS = 3  # shorter numbers are too few to hold some out
+_SPELLING = {
+    "spell": ("Spell the word.", "How is the word spelled?", "Spell what is written."),
+    "first_letter": ("What is the first letter?", "Which letter does the word begin with?"),
+    "count_letters": ("How many letters does the word have?", "How many letters are there?"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,15 @@ def _number(split: Split, rng: random.Random) -> str:
         text = draw_number(rng)
         if len(text) < _HELDOUT_DIGITS or is_heldout(text) == (split == "heldout"):
             return text
+
+
+def spelling_asks(word: str, rng: random.Random) -> dict[str, Ask]:
+    """Questions about the letters of one word, by question type; spelling is in small letters, like "h-a-r-b-o-r"."""
+    answers = {"spell": "-".join(word.lower()), "first_letter": word[0], "count_letters": str(len(word))}
+    return {
+        kind: Ask(question=rng.choice(_SPELLING[kind]), answer=answer, question_type=kind)
+        for kind, answer in answers.items()
+    }
 
 
 def _several(split: Split, rng: random.Random, count: int) -> list[str]:
@@ -180,7 +194,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         )
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe", facts=("text",))
         options = [(5.0, reads[0]), (0.4, check), (0.4, seen)]
-        captions = (phrase,)
+        captions: tuple[str, ...] = (phrase,)
         if names is not None:
             ink, ground = names
             tint = Ask(question=rng.choice(_INK_ASKS), answer=ink, question_type="text_colour", facts=("ink",))
@@ -189,6 +203,9 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
             )
             options += [(0.4, tint), (0.2, back)]
             captions = (f"{phrase} in {ink} on {article(ground)} background", phrase)
+        if drawn.group == "word":
+            weights = {"spell": 0.5, "first_letter": 0.3, "count_letters": 0.2}
+            options += [(weights[kind], ask) for kind, ask in spelling_asks(text, rng).items()]
         yield Item(
             image=image,
             labels=(text, phrase),

@@ -1,4 +1,4 @@
-"""Small documents to look things up in: receipts, tables of two columns, notices; one question asks for one field.
+"""Small documents to look things up in: receipts, tables of two columns, notices; questions ask for their fields.
 
 Print is large enough that a page of six lines stays readable on a tile of 160 px. The answer is what is printed in the
 field (a price, a name, a time), and the total of a receipt is the sum of its prices. Names and headings are words of the
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vedere.data.build.lettering import Look, contrasting, draw_text, legible_fill
 from vedere.data.build.record import CAPTION_PROMPTS, Ask, Item, Kind, Split, captions_as_asks, stream, weighted_order
-from vedere.data.build.typefaces import typefaces
+from vedere.data.build.typefaces import ready, typefaces
 from vedere.data.build.vocabulary import draw_word
 
 # fmt: off
@@ -57,12 +57,14 @@ class Document:
     Attributes:
         lines: what is printed; a tab parts the two columns.
         name: what a caption calls it.
-        fields: (question, answer, question type).
+        asks: questions for its fields, some twice so that they come up more often.
+        told: the facts that its name tells.
     """
 
     lines: tuple[str, ...]
     name: str
-    fields: tuple[tuple[str, str, str], ...]
+    asks: tuple[Ask, ...]
+    told: tuple[str, ...]
 
 
 def listed(things: Sequence[str]) -> str:
@@ -78,14 +80,17 @@ def _title(split: Split, rng: random.Random) -> str:
     return draw_word(split, rng, 3, 8).upper()
 
 
-def _price_ask(good: str, rng: random.Random) -> str:
+def _price_asks(good: str) -> tuple[str, ...]:
     many = good.endswith("s")
-    asks = (
+    return (
         f"How much {'are' if many else 'is'} the {good}?",
         f"What is the price of the {good}?",
         f"What {'do' if many else 'does'} the {good} cost?",
     )
-    return rng.choice(asks)
+
+
+def _field(rng: random.Random, asks: Sequence[str], answer: str, kind: str, fact: str, *given: str) -> Ask:
+    return Ask(question=rng.choice(asks), answer=answer, question_type=kind, facts=(fact,), given=given)
 
 
 def draw_receipt(split: Split, rng: random.Random) -> Document:
@@ -100,17 +105,21 @@ def draw_receipt(split: Split, rng: random.Random) -> Document:
     lines = [f"{good}\t{price}" for good, price in zip(shown, prices, strict=True)]
     due = _money(sum(cents), sign)
     lines.append(f"{total}\t{due}")
-    fields = [(rng.choice(("What is the total?", "How much is the total?", "What is the sum?")), due, "total")] * 3
+    asks = [
+        _field(rng, ("What is the total?", "How much is the total?", "What is the sum?"), due, "total", "total")
+    ] * 3
     for good, text, price in zip(goods, shown, prices, strict=True):
-        fields.append((_price_ask(good, rng), price, "price"))
+        asks.append(_field(rng, _price_asks(good), price, "price", f"price {good}", f"item {good}"))
         if prices.count(price) == 1:
-            fields.append((rng.choice((f"What costs {price}?", f"Which item costs {price}?")), text, "item"))
+            which = (f"What costs {price}?", f"Which item costs {price}?")
+            asks.append(_field(rng, which, text, "item", f"item {good}", f"price {good}"))
     if len(goods) < 4 and rng.random() < 0.6:
         title = _title(split, rng)
         lines.insert(0, title)
-        fields.append((rng.choice(("What is the name of the shop?", "Which shop is it?")), title, "title"))
+        asks.append(_field(rng, ("What is the name of the shop?", "Which shop is it?"), title, "title", "title"))
     name = f"a receipt for {listed(goods)} with a total of {due}"
-    return Document(lines=tuple(lines), name=name, fields=tuple(fields))
+    told = ("total", *(f"item {good}" for good in goods))
+    return Document(lines=tuple(lines), name=name, asks=tuple(asks), told=told)
 
 
 def draw_table(split: Split, rng: random.Random) -> Document:
@@ -119,22 +128,26 @@ def draw_table(split: Split, rng: random.Random) -> Document:
     numbers = rng.sample(range(1, 100), len(people))
     lines = [f"Player\t{column}", *(f"{person}\t{number}" for person, number in zip(people, numbers, strict=True))]
     thing = column.lower()
-    fields = []
+    single, asks = column in ("Score", "Age"), []
     for person, number in zip(people, numbers, strict=True):
-        if column in ("Score", "Age"):
-            asks = [f"What is {person}'s {thing}?", f"What is the {thing} of {person}?"]
-            fields.append((f"Whose {thing} is {number}?", person, "person"))
+        row, who = f"number {person}", f"person {person}"
+        if single:
+            how = (f"What is {person}'s {thing}?", f"What is the {thing} of {person}?")
         else:
-            asks = [f"How many {thing} does {person} have?", f"How many {thing} has {person}?"]
-            fields.append((f"Who has {number} {thing}?", person, "person"))
-        fields += [(rng.choice(asks), str(number), "number")] * 2
+            how = (f"How many {thing} does {person} have?", f"How many {thing} has {person}?")
+        asks += [_field(rng, how, str(number), "number", row, who)] * 2
+        whose = f"Whose {thing} is {number}?" if single else f"Who has {number} {thing}?"
+        asks.append(_field(rng, (whose,), person, "person", who, row))
     best = people[numbers.index(max(numbers))]
-    if column == "Age":
-        fields.append(("Who is the oldest?", best, "most"))
-    else:
-        fields.append((f"Who has the {'highest score' if column == 'Score' else 'most ' + thing}?", best, "most"))
+    most = {"Age": "Who is the oldest?", "Score": "Who has the highest score?"}.get(
+        column, f"Who has the most {thing}?"
+    )
+    asks.append(_field(rng, (most,), best, "most", f"person {best}"))
     return Document(
-        lines=tuple(lines), name=f"a table of the {thing.removesuffix('s')}s of {listed(people)}", fields=tuple(fields)
+        lines=tuple(lines),
+        name=f"a table of the {thing.removesuffix('s')}s of {listed(people)}",
+        asks=tuple(asks),
+        told=tuple(f"person {person}" for person in people),
     )
 
 
@@ -163,9 +176,9 @@ def draw_notice(split: Split, rng: random.Random) -> Document:
     values = [_notice_value(key, rng) for key in keys]
     between = rng.choice(("\t", " ", ": "))
     lines = [f"{key}{between}{value}" for key, value in zip(keys, values, strict=True)]
-    fields = [(rng.choice(NOTICES[key]), value, "entry") for key, value in zip(keys, values, strict=True)] * 2
-    fields.append((rng.choice(("What is the heading?", "What is the title?")), title, "title"))
-    return Document(lines=(title, *lines), name=f'a notice headed "{title}"', fields=tuple(fields))
+    asks = [_field(rng, NOTICES[key], value, "entry", key) for key, value in zip(keys, values, strict=True)] * 2
+    asks.append(_field(rng, ("What is the heading?", "What is the title?"), title, "title", "title"))
+    return Document(lines=(title, *lines), name=f'a notice headed "{title}"', asks=tuple(asks), told=("title",))
 
 
 def draw_document(split: Split, rng: random.Random) -> Document:
@@ -176,8 +189,8 @@ def draw_document(split: Split, rng: random.Random) -> Document:
 
 def _in_capitals(document: Document) -> Document:
     """What remains of a document in a typeface without small letters: answers are printed in capitals too."""
-    fields = tuple((question, answer.upper(), kind) for question, answer, kind in document.fields)
-    return replace(document, lines=tuple(line.upper() for line in document.lines), fields=fields)
+    asks = tuple(replace(ask, answer=ask.answer.upper()) for ask in document.asks)
+    return replace(document, lines=tuple(line.upper() for line in document.lines), asks=asks)
 
 
 def draw_paper(rng: random.Random) -> Look:
@@ -217,20 +230,29 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
             leading=rng.uniform(1.15, 1.5),
             align=align,
         ).image
-        asks = [Ask(question=question, answer=answer, question_type=kind) for question, answer, kind in document.fields]
         read = Ask(
             question=rng.choice(("Read the text.", "What does the text say?")),
             answer=" ".join(document.lines).replace("\t", " "),
             question_type="read",
+            facts=tuple(dict.fromkeys(fact for ask in document.asks for fact in ask.facts)),
         )
-        seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=document.name, question_type="describe")
+        seen = Ask(
+            question=rng.choice(CAPTION_PROMPTS), answer=document.name, question_type="describe", facts=document.told
+        )
         yield Item(
             image=image,
             labels=(document.name.split(" ")[1],),
             captions=(document.name,),
             alignment=(*captions_as_asks((document.name,), rng), read, read),
-            asks=tuple(weighted_order(rng, [*((1.0, ask) for ask in asks), (0.5, read), (0.3, seen)])),
+            asks=tuple(weighted_order(rng, [*((1.0, ask) for ask in document.asks), (0.5, read), (0.3, seen)])),
         )
 
 
-KIND = Kind(name="documents", share=0.08, make=make, ledger=("vedere", "typefaces", "smollm2-words"))
+KIND = Kind(
+    name="documents",
+    share=0.08,
+    make=make,
+    independent=True,
+    ready=ready,
+    ledger=("vedere", "typefaces", "smollm2-words"),
+)

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from vedere.data.build.record import SIDE
 from vedere.data.build.typefaces import Typeface
 
 Colour: TypeAlias = tuple[int, int, int]
@@ -27,8 +28,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 _LADDER = (12, 18, 27, 40, 60, 90, 135)  # font sizes that are set, in px; the transform does the rest
 _MEASURED = 64  # font size at which distances are taken
 _CONTRAST = 90.0
-_TILE = 160  # px: side of the square that a picture is squeezed to before it is read
-_NARROWEST, _LOWEST = 8, 15  # px of that square that a character and a line should have at least
+_NARROWEST, _LOWEST = 8, 15  # px of a tile (`SIDE`) that a character and a line should have at least
 _GAP = 0.9  # of the font size: at least so much lies between the two parts of a line
 _SPREAD = 0.1  # of the font size: how far a box may reach beyond its ink, between letters set wide
 
@@ -368,7 +368,7 @@ def dress(look: Look, rng: random.Random) -> Look:
 
 def legible_fill(lines: Sequence[str], least: float) -> float:
     """Return the share of a picture that lines must fill to be read, at least `least`, at most 0.97."""
-    needed = max(_NARROWEST * max(map(len, lines)), _LOWEST * len(lines)) / _TILE
+    needed = max(_NARROWEST * max(map(len, lines)), _LOWEST * len(lines)) / SIDE
     return min(0.97, max(least, needed))
 
 

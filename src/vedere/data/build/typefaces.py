@@ -172,6 +172,11 @@ def all_typefaces() -> tuple[Typeface, ...]:
     return fetch_typefaces()
 
 
+def ready() -> None:
+    """Fetch what is missing before several processes would; without a network nothing is wrong with the few local ones."""
+    all_typefaces()
+
+
 def typefaces(use: Use) -> tuple[Typeface, ...]:
     """Return the typefaces of a split, never empty.
 

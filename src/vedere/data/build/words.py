@@ -19,6 +19,7 @@ from vedere.data.build.canvas import COLOURS, GROUNDS, apart, shade
 from vedere.data.build.lettering import Look, draw_look, draw_text, dress, legible_fill
 from vedere.data.build.record import (
     CAPTION_PROMPTS,
+    SIDE,
     Ask,
     Item,
     Kind,
@@ -28,13 +29,13 @@ from vedere.data.build.record import (
     stream,
     weighted_order,
 )
-from vedere.data.build.typefaces import typefaces
+from vedere.data.build.typefaces import ready, typefaces
 from vedere.data.build.vocabulary import draw_number, draw_word, in_some_case, is_heldout
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 GROUPS = {"word": 50, "number": 16, "digit": 6, "letter": 5, "sign": 12, "lines": 11}
 SIZES = (
-    *((160, 160),) * 5,
+    *((SIDE, SIDE),) * 5,
     (224, 224),
     (320, 96),
     (448, 128),
@@ -54,7 +55,8 @@ _ASKS = {
     "sign": _READ,
     "lines": _READ,
 }
-_COLOUR_ASKS = ("What color is the text?", "What colour is the text?", "Which color do the letters have?")
+_INK_ASKS = ("What color is the text?", "What colour is the text?", "Which color do the letters have?")
+_GROUND_ASKS = ("What color is the background?", "What colour is the background?")
 _HELDOUT_DIGITS = 3  # shorter numbers are too few to hold some out
 _SPELLING = {
     "spell": ("Spell the word.", "How is the word spelled?", "Spell what is written."),
@@ -175,7 +177,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         look, names = _colours(rng)
         single = drawn.group in ("digit", "letter")
         fill = rng.uniform(0.35, 0.9) if single else legible_fill(drawn.lines, rng.uniform(0.5, 0.97))
-        size = (160, 160) if single else rng.choice(SIZES)
+        size = (SIDE, SIDE) if single else rng.choice(SIZES)
         image = draw_text(drawn.lines, face, size, rng, look=look, fill=fill, centred=rng.random() < 0.3).image
         text, phrase = drawn.text, drawn.phrase
         reads = [
@@ -188,13 +190,18 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
             question=named.get(drawn.group, f'Does it say "{told}"?'),
             answer="yes" if told == text else "no",
             question_type=f"check_{drawn.group}",
+            facts=("text",),
         )
-        seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe")
+        seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=phrase, question_type="describe", facts=("text",))
         options = [(5.0, reads[0]), (0.4, check), (0.4, seen)]
         captions: tuple[str, ...] = (phrase,)
         if names is not None:
             ink, ground = names
-            options.append((0.4, Ask(question=rng.choice(_COLOUR_ASKS), answer=ink, question_type="text_colour")))
+            tint = Ask(question=rng.choice(_INK_ASKS), answer=ink, question_type="text_colour", facts=("ink",))
+            back = Ask(
+                question=rng.choice(_GROUND_ASKS), answer=ground, question_type="ground_colour", facts=("ground",)
+            )
+            options += [(0.4, tint), (0.2, back)]
             captions = (f"{phrase} in {ink} on {article(ground)} background", phrase)
         if drawn.group == "word":
             weights = {"spell": 0.5, "first_letter": 0.3, "count_letters": 0.2}
@@ -208,4 +215,11 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         )
 
 
-KIND = Kind(name="words", share=0.24, make=make, ledger=("vedere", "typefaces", "smollm2-words"))
+KIND = Kind(
+    name="words",
+    share=0.24,
+    make=make,
+    independent=True,
+    ready=ready,
+    ledger=("vedere", "typefaces", "smollm2-words"),
+)

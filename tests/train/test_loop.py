@@ -120,7 +120,7 @@ def test_what_a_run_leaves(ground: Path, uninterrupted: Path) -> None:
     assert last["loss"] < lines[0]["loss"]
     assert last["tokens"] >= 9 * 200
     assert 0 < last["visual_share"] < 1
-    facts = json.loads((uninterrupted / "run.json").read_text())
+    (facts,) = json.loads((uninterrupted / "run.json").read_text())["starts"]
     assert {name: stage["steps"] for name, stage in facts["plan"].items()} == {"one": 5, "two": 4}
     assert facts["dtype"] == "float32"
     assert checkpoint_steps(uninterrupted / "checkpoints") == [8, 9]

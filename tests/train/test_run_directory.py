@@ -29,7 +29,9 @@ def silent(text: str) -> None:
 
 def test_the_plan_of_each_stage_is_written_before_it_begins(ground: Path, tmp_path: Path) -> None:
     trainer = Trainer(small_runs.recipe(ground), tmp_path, say=silent)
-    plan = json.loads((tmp_path / "run.json").read_text())["plan"]
+    (start,) = json.loads((tmp_path / "run.json").read_text())["starts"]
+    plan = start["plan"]
+    assert start["records"] == {"meta.json": {"colours": 12, "twice": 13}, "heldout.json": {"colours": 12}}
     assert list(plan) == ["one", "two"]
     sizes = {name: parameter.numel() for name, parameter in trainer.model.named_parameters()}
     visual = sum(size for name, size in sizes.items() if name.startswith(("vision.", "projector.")))
@@ -144,3 +146,43 @@ def test_data_of_later_stages_is_looked_for_before_the_first_step(
     with pytest.raises(RecordError, match=r"(none|later)\.json: the meta file cannot be read"):
         Trainer(config, tmp_path / "run", say=silent)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), ("\n", "no records"), ("[1]\n", "is a JSON array"), ("x", "leaves none")],
+)
+def test_annotations_of_later_stages_are_opened_before_the_first_step(
+    ground: Path, tmp_path: Path, content: str | None, message: str
+) -> None:
+    annotation = tmp_path / "late.jsonl"
+    if content is not None:
+        annotation.write_text(content)
+    (tmp_path / "late.json").write_text(json.dumps({"a": {"annotation": "late.jsonl", "repeat_time": 0.5}}))
+    config = small_runs.recipe(ground)
+    late = replace(config.stages[1], data=str(tmp_path / "late.json"))
+    with pytest.raises((RecordError, ConfigError), match=message):
+        Trainer(replace(config, stages=(config.stages[0], late)), tmp_path / "run", say=silent)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_start_of_a_run_is_kept(ground: Path, tmp_path: Path) -> None:
+    config = small_runs.one_stage(small_runs.recipe(ground, held_out=""), steps=2)
+
+    def starts(**options: Any) -> list[dict[str, Any]]:
+        trainer = Trainer(config, tmp_path, say=silent, **options)
+        found: list[dict[str, Any]] = json.loads((tmp_path / "run.json").read_text())["starts"]
+        if not options:
+            trainer.train()
+        return found
+
+    (first,) = starts()
+    assert starts(resume=True)[0] == first
+    assert [start["after_step"] for start in starts(resume=True)] == [0, 2, 2]
+    (tmp_path / "run.json").write_text(json.dumps(first))  # as it was written before starts were kept
+    assert starts(resume=True)[0] == first
+    for damaged in ("{", "[]", '{"starts": [1]}', '{"starts": {"a": 1}}', "3"):
+        (tmp_path / "run.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"run\.json does not hold the starts of a run; move it away"):
+            starts(resume=True)
+        assert (tmp_path / "run.json").read_text() == damaged

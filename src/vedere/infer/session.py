@@ -303,6 +303,7 @@ def load(
     template: str | None = None,
     max_tiles: int | None = None,
     v2pe_delta: Fraction | float | None = None,
+    language_model: str | os.PathLike[str] | None = None,
     max_batch: int = 8,
     chunk: int = 512,
     say: Say = say_on_stderr,
@@ -316,6 +317,8 @@ def load(
         template: Chat template; None takes the one that config.json names.
         max_tiles: Most tiles of a question's pictures; None takes config.json's.
         v2pe_delta: Step of a visual position (V2PE), in (0, 1]; None takes config.json's.
+        language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
+            the delta says it was.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
@@ -331,6 +334,7 @@ def load(
         template=template,
         max_tiles=max_tiles,
         v2pe_delta=v2pe_delta,
+        language_model=language_model,
         say=say,
     )
     return Session(loaded, max_batch=max_batch, chunk=chunk)

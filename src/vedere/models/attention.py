@@ -5,8 +5,9 @@ A pass works on packed tokens `[T, ...]` with document borders. Backends differ 
 * ``explicit``: documents of similar length are stacked `[S, L]` (padded at the end, which a causal mask hides) and attended
   with two batched matmuls. The fastest choice for short documents on a CPU, whose fused kernel has a slow backward.
 * ``sdpa``: the same stacks through `scaled_dot_product_attention`; memory linear in L, so the choice for long documents.
-* ``flex``: one FlexAttention call over the packed tokens with a document mask (CUDA).
-* ``auto``: ``flex`` for packs on CUDA, ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise and when
+* ``flex``: one FlexAttention call over the packed tokens; its table of blocks is counted from the borders, so no ``[T, T]`` mask
+  exists. Compiled on CUDA; on a CPU it runs uncompiled and without gradients, to be compared with the others.
+* ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise and when
   answering from a cache (no backward there, and one fused call where explicit attention makes ten: a sixth of the time).
 
 All of them read the router's order, so the routed rows are gathered once; documents of one length without routing (every
@@ -33,6 +34,8 @@ from vedere.models.experts import Experts, SpanRouter, select_rows
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
 EXPLICIT_LIMIT = 256  # tokens; above, the score matrix no longer fits the caches of a core
+FLEX_NARROWEST = 16  # head width; the least that its GPU kernel takes
+_FLEX_BLOCK = 128  # tokens of a side of FlexAttention's blocks
 
 
 class KeyValueCache(Protocol):
@@ -194,8 +197,12 @@ class AttentionPass:
         borders: Cumulative document borders, host integers.
         router: The pass's router.
         device: Where tensors live.
+        head_dim: Head width d.
         backend: See the module docstring.
         cache: Key-value cache, or None.
+
+    Raises:
+        ConfigError: the backend cannot do this pass.
     """
 
     def __init__(
@@ -203,6 +210,7 @@ class AttentionPass:
         borders: Sequence[int],
         router: SpanRouter,
         device: torch.device,
+        head_dim: int,
         backend: Backend = "auto",
         cache: KeyValueCache | None = None,
     ) -> None:
@@ -211,12 +219,12 @@ class AttentionPass:
         longest = max(stack.length for stack in self.layout.stacks)
         if backend == "auto":
             if device.type == "cuda" and cache is None:
-                backend = "flex"
+                backend = "flex" if head_dim >= FLEX_NARROWEST else "sdpa"
             else:
                 learning = cache is None or torch.is_grad_enabled()
                 backend = "explicit" if longest <= EXPLICIT_LIMIT and learning else "sdpa"
-        if backend == "flex" and (device.type != "cuda" or cache is not None):
-            raise ConfigError("backend 'flex' packs on CUDA without a cache; choose 'explicit', 'sdpa' or 'auto' here")
+        if backend == "flex":
+            _check_flex(device, head_dim, cache)
         self.backend = backend
         self.router = router
         self.biases: list[Tensor] = []
@@ -226,7 +234,7 @@ class AttentionPass:
         elif backend == "explicit":
             self.biases = [_causal_bias(stack.length, stack.length, device) for stack in self.layout.stacks]
         elif backend == "flex":
-            self.block_mask = self._document_mask(device)
+            self.block_mask = document_blocks(self.layout.borders, device)
 
     def _prepare_cached(self, past: Sequence[int], device: torch.device) -> None:
         """Bias ``[S, N, M]``: query i of a document that has p cached tokens sees the keys 0 .. p + i.
@@ -247,18 +255,6 @@ class AttentionPass:
         last = torch.tensor(list(past), device=device)[:, None] + steps[None]
         seen = torch.arange(total, device=device)[None, None] <= last[:, :, None]
         self.biases = [torch.zeros(seen.shape, device=device).masked_fill_(~seen, -math.inf)]
-
-    def _document_mask(self, device: torch.device) -> Any:
-        from torch.nn.attention.flex_attention import create_block_mask
-
-        borders = torch.tensor(self.layout.borders, device=device)
-        document = torch.repeat_interleave(torch.arange(len(borders) - 1, device=device), borders.diff())
-
-        def same_and_causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return (document[q] == document[k]) & (q >= k)
-
-        tokens = self.router.tokens
-        return create_block_mask(same_and_causal, None, None, tokens, tokens, device=str(device))
 
     def attend(self, layer: int, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
         """Attention of rows in routed order.
@@ -304,20 +300,77 @@ class AttentionPass:
         return out.transpose(1, 2)
 
     def _flex(self, q_THd: Tensor, k_TKd: Tensor, v_TKd: Tensor) -> Tensor:
-        flex = _compiled_flex()
+        flex = _flex_attention(q_THd.device)
         q, k, v = (self.router.unsort(x).transpose(0, 1)[None] for x in (q_THd, k_TKd, v_TKd))
         out = flex(q, k, v, block_mask=self.block_mask, enable_gqa=True)
         return self.router.sort(out[0].transpose(0, 1).contiguous())
 
 
+def _check_flex(device: torch.device, head_dim: int, cache: KeyValueCache | None) -> None:
+    if cache is not None:
+        raise ConfigError("backend 'flex' reads no cache; choose 'explicit', 'sdpa' or 'auto' to answer")
+    if device.type == "cuda" and head_dim < FLEX_NARROWEST:
+        raise ConfigError(
+            f"backend 'flex' takes heads of at least {FLEX_NARROWEST} on CUDA, the model's are {head_dim}; choose 'auto' or 'sdpa'"
+        )
+    if device.type != "cuda" and torch.is_grad_enabled():
+        raise ConfigError(
+            f"backend 'flex' has no gradients on {device.type}; choose 'auto' to train, or call it in torch.no_grad()"
+        )
+
+
+def document_blocks(borders: Sequence[int], device: torch.device) -> Any:
+    """FlexAttention's mask of a pack: a query sees the earlier keys of its own document.
+
+    A row of blocks needs the blocks from the beginning of its first document to itself; those that lie inside one document and
+    before the row need no mask. ``create_block_mask`` finds the same by evaluating the mask at every pair of tokens.
+
+    Args:
+        borders: Cumulative document borders, ``[S + 1]`` host integers.
+        device: Where tensors live.
+
+    Returns:
+        A `BlockMask` of ``[1, 1, T, T]``.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
+
+    tokens = borders[-1]
+    rows = -(-tokens // _FLEX_BLOCK)
+    first = torch.arange(rows) * _FLEX_BLOCK  # token of each row of blocks
+    cuts = torch.tensor(list(borders))
+    document = torch.searchsorted(cuts, first, right=True) - 1
+    start, end = cuts[document], cuts[document + 1]
+    lowest = start // _FLEX_BLOCK
+    full_from = (start + _FLEX_BLOCK - 1) // _FLEX_BLOCK
+    inside = end >= first + _FLEX_BLOCK  # all queries of the row are of the first document
+    full = torch.where(inside, (torch.arange(rows) - full_from).clamp_min(0), 0)
+    columns = torch.arange(rows)
+    is_full = (columns >= full_from[:, None]) & (columns < (full_from + full)[:, None])
+    is_masked = (columns >= lowest[:, None]) & (columns <= torch.arange(rows)[:, None]) & ~is_full
+    tables: list[Tensor] = []
+    for chosen in (is_masked, is_full):
+        order = torch.argsort(chosen.to(torch.int8), dim=1, descending=True, stable=True)  # chosen columns first, ascending
+        tables += [chosen.sum(1, dtype=torch.int32)[None, None].to(device), order.to(torch.int32)[None, None].to(device)]
+    of_token = torch.repeat_interleave(torch.arange(len(cuts) - 1), cuts.diff()).to(device)
+
+    def same_and_causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return (of_token[q] == of_token[k]) & (q >= k)
+
+    return BlockMask.from_kv_blocks(
+        *tables, BLOCK_SIZE=_FLEX_BLOCK, mask_mod=same_and_causal, seq_lengths=(tokens, tokens)
+    )
+
+
 _FLEX: list[Any] = []
 
 
-def _compiled_flex() -> Any:
-    """FlexAttention compiled once a process: uncompiled it materialises the scores."""
-    if not _FLEX:
-        from torch.nn.attention.flex_attention import flex_attention
+def _flex_attention(device: torch.device) -> Any:
+    """FlexAttention; on CUDA compiled once a process, because uncompiled it materialises the scores."""
+    from torch.nn.attention.flex_attention import flex_attention
 
+    if device.type != "cuda":
+        return flex_attention
+    if not _FLEX:
         _FLEX.append(torch.compile(flex_attention, dynamic=True))
     return _FLEX[0]
 

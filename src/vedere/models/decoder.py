@@ -195,7 +195,7 @@ class Decoder(nn.Module):
         """
         borders = segments.tolist() if isinstance(segments, Tensor) else list(segments)
         router = SpanRouter(span_types_T, len(embeds_TD))
-        step = AttentionPass(borders, router, embeds_TD.device, self.backend, cache)
+        step = AttentionPass(borders, router, embeds_TD.device, self.config.head_dim, self.backend, cache)
         table = self.rotary(positions_T, borders, embeds_TD.dtype)
         if router.order is not None:
             table = (table[0][router.order], table[1][router.order])

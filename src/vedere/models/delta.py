@@ -143,6 +143,17 @@ def save_delta(
     return DeltaReport(bytes=path.stat().st_size, relative_error=errors)
 
 
+def made_for(directory: Path | str) -> tuple[str, str]:
+    """The language model that a delta belongs to: (where it came from, empty if unknown; SHA-256 of its tensors).
+
+    Raises:
+        CheckpointError: damaged file.
+    """
+    path = Path(directory) / DELTA
+    header = _header(read_file(path)[1], path)
+    return header["language_model"], header["language_model_sha256"]
+
+
 def load_delta(directory: Path | str, base: Mapping[str, Tensor], base_sha256: str | None = None) -> dict[str, Tensor]:
     """Reads a delta: everything that the trained model has beyond its language model, in bfloat16.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,10 +95,8 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
 
     base = load_model(trained.language_model)
     tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
-    source: Mapping[str, Any] = origin(trained.language_model)
-    return save_delta_of(
-        trained.model, out, tensors, bits=bits, origin=str(source.get("source", "")), extras=session_extras(trained)
-    )
+    source = str(origin(trained.language_model).get("source") or trained.language_model.resolve())
+    return save_delta_of(trained.model, out, tensors, bits=bits, origin=source, extras=session_extras(trained))
 
 
 def export_model(

@@ -1,8 +1,8 @@
 """The training loop: stages in order, resumable at every step, loud when something is wrong.
 
 A step draws packs until it has enough tokens, sums their gradients, divides by the sum of loss weights, and updates. What a
-run writes: ``config.json`` (resolved), ``run.json`` (versions, commit, plan), ``metrics.jsonl``, TensorBoard events,
-``checkpoints/``, sample pages and ``curve.png``.
+run writes: ``config.json`` (resolved), ``run.json`` (each start: versions, commit, plan), ``metrics.jsonl``, TensorBoard
+events, ``checkpoints/``, sample pages and ``curve.png``.
 
 A run that is killed at any moment and resumed goes through the same losses bit by bit: data order and random draws are
 functions of the seed and the step, and everything else is in the checkpoint.
@@ -41,8 +41,8 @@ from vedere.train.monitor import Metrics, draw_curves, read_metrics
 from vedere.train.optim import Optimizer
 from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
-from vedere.train.provenance import provenance
-from vedere.train.run import RunConfig, Say, build_model, check_data, open_data, preparer
+from vedere.train.provenance import earlier_starts, provenance
+from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer
 from vedere.train.stages import StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
@@ -104,6 +104,7 @@ class Trainer:
         self.progress, self.on_evaluation = progress, on_evaluation
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.resume = resume
         self.saved = read_checkpoint(self.directory / "checkpoints") if resume else None
         if resume and self.saved is None:
             say(f"nothing to resume in {self.directory}; starting from the beginning")
@@ -111,7 +112,7 @@ class Trainer:
             raise TrainingError(
                 f"{self.directory} holds a run already; resume it (--resume) or choose another directory"
             )
-        check_data(config)
+        self.records = count_data(config)
         self.device = config.torch_device
         if self.saved is not None and config.precision == "auto" and "precision" in self.saved[2]:
             config = replace(config, precision=self.saved[2]["precision"])  # the format is part of the bits
@@ -136,9 +137,11 @@ class Trainer:
         self.write_description()
 
     def write_description(self) -> None:
-        """Writes the resolved config, where the run came from, and its plan; on a full disk the earlier files stay."""
-        facts = provenance(self.model, self.config, self.device, self.dtype, self.language_model)
-        files = {"config.json": configs.to_dict(self.config), "run.json": facts}
+        """Writes the resolved config, and adds this start to those before it; on a full disk the earlier files stay."""
+        start = {"after_step": self.saved[2]["step"] if self.saved else 0, "records": self.records}
+        start |= provenance(self.model, self.config, self.device, self.dtype, self.language_model)
+        starts = [*(earlier_starts(self.directory) if self.resume else []), start]
+        files = {"config.json": configs.to_dict(self.config), "run.json": {"starts": starts}}
         write_together(self.directory, {name: json_writer(data) for name, data in files.items()})
 
     def train(self) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vedere import __version__
+from vedere.errors import CheckpointError
 from vedere.models.attention import EXPLICIT_LIMIT
 from vedere.models.footprint import training_footprint
 from vedere.models.mono_internvl import MonoInternVL
@@ -68,16 +71,36 @@ def plan(model: MonoInternVL, config: RunConfig, dtype: torch.dtype) -> dict[str
     return stages
 
 
+def earlier_starts(directory: Path) -> list[dict[str, Any]]:
+    """What ``run.json`` keeps of the starts so far; empty without the file.
+
+    Raises:
+        CheckpointError: the file is not one that a run writes.
+    """
+    path = directory / "run.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        starts: list[dict[str, Any]] = facts["starts"] if "starts" in facts else [facts]  # of a run that began before starts were kept
+        if all(isinstance(start["plan"], dict) for start in starts):
+            return starts
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise CheckpointError(f"{path} does not hold the starts of a run; move it away to go on without them")
+
+
 def provenance(
     model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path
 ) -> dict[str, Any]:
-    """JSON facts that a run directory keeps."""
+    """JSON facts of one start of a run."""
     from vedere.models.sources import identity, origin
 
     versions = {}
     for package in ("torch", "numpy", "pillow", "tokenizers", "safetensors"):
         versions[package] = importlib.metadata.version(package)
     return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "vedere": __version__,
         "commit": git_commit(),
         "python": platform.python_version(),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from vedere.data.formats import read_meta
 from vedere.data.mixture import Part, open_meta
 from vedere.data.prepare import SamplePreparer
-from vedere.errors import ConfigError, RecordError
+from vedere.errors import ConfigError
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.devices import choose_device
@@ -174,26 +172,24 @@ def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> Sam
     return SamplePreparer(tokenizer=tokenizer, template=template, policy=policy, frames=stage.frames)
 
 
-def _meta_path(config: RunConfig, relative: str) -> Path:
-    path = Path(config.data) / relative
-    return path / "meta.json" if path.is_dir() else path
-
-
 def open_data(config: RunConfig, relative: str) -> tuple[Part, ...]:
     """Opens the data sets of a meta file, or of a folder that holds ``meta.json``."""
-    return open_meta(_meta_path(config, relative))
+    path = Path(config.data) / relative
+    return open_meta(path / "meta.json" if path.is_dir() else path)
 
 
-def check_data(config: RunConfig) -> None:
-    """Reads the meta files of all stages and of held-out data, so that a missing one is found before the first step.
+def count_data(config: RunConfig) -> dict[str, dict[str, int]]:
+    """Opens the data of all stages and held-out data, so that what cannot be opened is found before the first step.
+
+    Lines and members are counted, no record is decoded: 0.2 s a million lines.
+
+    Returns:
+        Records of each data set, by meta file as the config names it.
 
     Raises:
-        RecordError: a meta file or an annotation file that it names is missing.
+        RecordError: a meta file, or an annotation file that it names, is missing, empty or cut off.
     """
-    for relative in dict.fromkeys([*(stage.data for stage in config.stages), *filter(None, [config.held_out])]):
-        meta = _meta_path(config, relative)
-        for name, entry in read_meta(meta).items():
-            if not glob.has_magic(entry.annotation) and not Path(entry.annotation).exists():
-                raise RecordError(
-                    f"{meta}, data set '{name}': no annotation file {entry.annotation}; build the data first"
-                )
+    wanted = dict.fromkeys([*(stage.data for stage in config.stages), *filter(None, [config.held_out])])
+    return {
+        relative: {part.name: len(part.records) for part in open_data(config, relative)} for relative in wanted
+    }

@@ -8,7 +8,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from vedere.errors import ConfigError
 from vedere.models import attention
-from vedere.models.attention import AttentionPass, PackLayout, document_blocks
+from vedere.models.attention import EXPLICIT_LIMIT, AttentionPass, PackLayout, document_blocks
 from vedere.models.experts import SpanRouter
 
 BACKENDS = ["explicit", "sdpa"]
@@ -158,6 +158,21 @@ def test_flex_agrees_with_explicit_attention(make_decoder, pack_documents, lengt
     torch.testing.assert_close(outcomes[0], outcomes[1], **TOLERANCE)
 
 
+@torch.no_grad()
+def test_a_long_document_leaves_the_short_ones_of_its_pack_to_explicit_attention(make_decoder, pack_documents) -> None:
+    lengths = [EXPLICIT_LIMIT + 40, 12, 9]
+    ids, positions, borders = pack_documents([text(length, seed) for seed, length in enumerate(lengths)])
+    chosen = AttentionPass(borders.tolist(), SpanRouter(None, len(ids)), torch.device("cpu"), 16)
+    assert [
+        (stack.length, explicit) for stack, explicit in zip(chosen.layout.stacks, chosen.explicit, strict=True)
+    ] == [
+        (EXPLICIT_LIMIT + 40, False),
+        (12, True),
+    ]
+    outcomes = [decoder(decoder.embed(ids), positions, borders) for decoder in map(make_decoder, ("auto", "sdpa"))]
+    torch.testing.assert_close(*outcomes, **TOLERANCE)
+
+
 class _Cuda:
     """Stands for a GPU where only the choice of a backend is asked for."""
 
@@ -178,7 +193,9 @@ def test_flex_says_what_it_cannot() -> None:
     router = SpanRouter(None, 5)
     with pytest.raises(ConfigError, match=r"'flex' has no gradients on cpu; choose 'auto' to train"):
         AttentionPass([0, 5], router, torch.device("cpu"), 16, "flex")
-    with pytest.raises(ConfigError, match=r"'flex' takes heads of at least 16 on CUDA, the model's are 8; choose 'auto'"):
+    with pytest.raises(
+        ConfigError, match=r"'flex' takes heads of at least 16 on CUDA, the model's are 8; choose 'auto'"
+    ):
         attention._check_flex(torch.device("cuda"), 8, None)
     with pytest.raises(ConfigError, match=r"'flex' reads no cache; choose"):
         attention._check_flex(torch.device("cuda"), 16, object())  # type: ignore[arg-type]

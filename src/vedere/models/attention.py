@@ -7,7 +7,7 @@ A pass works on packed tokens `[T, ...]` with document borders. Backends differ 
 * ``sdpa``: the same stacks through `scaled_dot_product_attention`; memory linear in L, so the choice for long documents.
 * ``flex``: one FlexAttention call over the packed tokens; its table of blocks is counted from the borders, so no ``[T, T]`` mask
   exists. Compiled on CUDA; on a CPU it runs uncompiled and without gradients, to be compared with the others.
-* ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for documents up to 256 tokens, ``sdpa`` otherwise and when
+* ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for stacks of documents up to 512 tokens, ``sdpa`` otherwise and when
   answering from a cache (no backward there, and one fused call where explicit attention makes ten: a sixth of the time).
 
 All of them read the router's order, so the routed rows are gathered once; documents of one length without routing (every
@@ -33,7 +33,7 @@ from vedere.errors import ConfigError
 from vedere.models.experts import Experts, SpanRouter, select_rows
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
-EXPLICIT_LIMIT = 256  # tokens; above, the score matrix no longer fits the caches of a core
+EXPLICIT_LIMIT = 512  # tokens; up to here the fused kernel's backward on a CPU costs more than writing out the scores
 FLEX_NARROWEST = 16  # head width; the least that its GPU kernel takes
 _FLEX_BLOCK = 128  # tokens of a side of FlexAttention's blocks
 
@@ -216,24 +216,29 @@ class AttentionPass:
     ) -> None:
         self.layout = PackLayout(borders, router, device, cached=cache is not None)
         self.cache = cache
-        longest = max(stack.length for stack in self.layout.stacks)
+        short: list[bool] = []
         if backend == "auto":
             if device.type == "cuda" and cache is None:
                 backend = "flex" if head_dim >= FLEX_NARROWEST else "sdpa"
             else:
                 learning = cache is None or torch.is_grad_enabled()
-                backend = "explicit" if longest <= EXPLICIT_LIMIT and learning else "sdpa"
+                short = [learning and stack.length <= EXPLICIT_LIMIT for stack in self.layout.stacks]
+                backend = "explicit" if all(short) else "sdpa"
         if backend == "flex":
             _check_flex(device, head_dim, cache)
-        self.backend = backend
+        self.backend = backend  # of the longest stack, where stacks differ
+        self.explicit = short or [backend == "explicit"] * len(self.layout.stacks)
         self.router = router
         self.biases: list[Tensor] = []
         self.causal = False
         if cache is not None:
             self._prepare_cached(cache.past(), device)
-        elif backend == "explicit":
-            self.biases = [_causal_bias(stack.length, stack.length, device) for stack in self.layout.stacks]
-        elif backend == "flex":
+        elif backend != "flex":
+            self.biases = [
+                _causal_bias(stack.length, stack.length, device) if explicit else torch.empty(0)
+                for stack, explicit in zip(self.layout.stacks, self.explicit, strict=True)
+            ]
+        else:
             self.block_mask = document_blocks(self.layout.borders, device)
 
     def _prepare_cached(self, past: Sequence[int], device: torch.device) -> None:
@@ -276,7 +281,7 @@ class AttentionPass:
             if self.cache is not None:
                 k, v = self.cache.extend(layer, k, v)
                 parts.append(self._cached(q, k, v))
-            elif self.backend == "explicit":
+            elif self.explicit[number]:
                 parts.append(explicit_attention(q, k, v, self.biases[number]))
             else:
                 out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True, enable_gqa=True)
@@ -349,8 +354,13 @@ def document_blocks(borders: Sequence[int], device: torch.device) -> Any:
     is_masked = (columns >= lowest[:, None]) & (columns <= torch.arange(rows)[:, None]) & ~is_full
     tables: list[Tensor] = []
     for chosen in (is_masked, is_full):
-        order = torch.argsort(chosen.to(torch.int8), dim=1, descending=True, stable=True)  # chosen columns first, ascending
-        tables += [chosen.sum(1, dtype=torch.int32)[None, None].to(device), order.to(torch.int32)[None, None].to(device)]
+        order = torch.argsort(
+            chosen.to(torch.int8), dim=1, descending=True, stable=True
+        )  # chosen columns first, ascending
+        tables += [
+            chosen.sum(1, dtype=torch.int32)[None, None].to(device),
+            order.to(torch.int32)[None, None].to(device),
+        ]
     of_token = torch.repeat_interleave(torch.arange(len(cuts) - 1), cuts.diff()).to(device)
 
     def same_and_causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:

@@ -80,7 +80,9 @@ def earlier_starts(directory: Path) -> list[dict[str, Any]]:
     path = directory / "run.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        starts: list[dict[str, Any]] = facts["starts"] if "starts" in facts else [facts]  # of a run that began before starts were kept
+        starts: list[dict[str, Any]] = (
+            facts["starts"] if "starts" in facts else [facts]
+        )  # of a run that began before starts were kept
         if all(isinstance(start["plan"], dict) for start in starts):
             return starts
     except FileNotFoundError:

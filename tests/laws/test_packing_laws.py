@@ -162,7 +162,7 @@ def test_flex_agrees_with_explicit_attention(make_decoder, pack_documents, lengt
 def test_a_long_document_leaves_the_short_ones_of_its_pack_to_explicit_attention(make_decoder, pack_documents) -> None:
     lengths = [EXPLICIT_LIMIT + 40, 12, 9]
     ids, positions, borders = pack_documents([text(length, seed) for seed, length in enumerate(lengths)])
-    chosen = AttentionPass(borders.tolist(), SpanRouter(None, len(ids)), torch.device("cpu"), 16)
+    chosen = AttentionPass(borders, SpanRouter(None, len(ids)), torch.device("cpu"), 16)
     assert [
         (stack.length, explicit) for stack, explicit in zip(chosen.layout.stacks, chosen.explicit, strict=True)
     ] == [

@@ -69,11 +69,14 @@ def plan(model: MonoInternVL, config: RunConfig, dtype: torch.dtype) -> dict[str
 
 
 def provenance(
-    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path
+    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path | None
 ) -> dict[str, Any]:
     """JSON facts that a run directory keeps."""
     from vedere.models.sources import identity, origin
 
+    base: dict[str, Any] = {}
+    if language_model is not None:
+        base = origin(language_model) | {"tensors_sha256": identity(language_model)}
     versions = {}
     for package in ("torch", "numpy", "pillow", "tokenizers", "safetensors"):
         versions[package] = importlib.metadata.version(package)
@@ -87,5 +90,5 @@ def provenance(
         "dtype": str(dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
         "plan": plan(model, config, dtype),
-        "language_model": origin(language_model) | {"tensors_sha256": identity(language_model)},
+        "language_model": base,
     }

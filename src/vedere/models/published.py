@@ -37,6 +37,8 @@ FAMILIES: dict[str, type[Any]] = {
     "internvl": InternVLConfig,
     "decoder": DecoderConfig,
 }
+# What `vedere.infer.prompts.policy_from` takes where a config says nothing; the released class has other defaults.
+_TILING = {"dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "pad2square": False}
 _LARGEST = sys.float_info.max  # integers of JSON have no end
 _MOST_LAYERS, _WIDEST = 1024, 1 << 24  # a damaged config must not make anyone build a billion layers
 
@@ -144,7 +146,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             f"the released code knows no stem ({', '.join(patches.stem)}) before the patches; save the model with "
             'layout="vedere" instead'
         )
-    data = copy.deepcopy(dict(extras))
+    data = _TILING | copy.deepcopy(dict(extras))
     data |= {
         "model_type": "internvl_chat",
         "architectures": ["InternVLChatModel"],

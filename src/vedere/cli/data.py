@@ -226,12 +226,9 @@ def _sizes(
     parts: Sequence[Part], recipe: RunConfig, stage: StageConfig, samples: int
 ) -> dict[str, list[tuple[int, int]]]:
     """(tokens, tiles) of prepared samples, by data set."""
-    from vedere.models.sources import language_model
-    from vedere.text.tokenizer import Tokenizer
-    from vedere.train.run import preparer
+    from vedere.train.run import open_words, preparer
 
-    tokenizer = Tokenizer.load(language_model(recipe.model.language_model or None, note))
-    prepare = preparer(recipe, stage, tokenizer)
+    prepare = preparer(recipe, stage, open_words(recipe.model, note).tokenizer)
     sizes: dict[str, list[tuple[int, int]]] = {}
     for part in parts:
         count = min(samples, len(part.records))

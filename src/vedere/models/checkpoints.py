@@ -60,8 +60,8 @@ def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
         return keymaps.mono_internvl(config)
     if isinstance(config, InternVLConfig):
         return keymaps.internvl_internlm2(config)
-    if layout == "llama":
-        return keymaps.llama(config)
+    if layout in ("internlm2", "llama"):
+        return keymaps.internlm2(config) if layout == "internlm2" else keymaps.llama(config)
     return KeyMap("decoder", tuple(keymaps.language_rules(config, keymaps.INTERNLM2)))
 
 
@@ -81,14 +81,10 @@ def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[st
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
     names = key_map(config.model, config.layout)
-    if config.layout in ("original", "llama"):
-        shapes = names.foreign_shapes
-    else:
-        shapes = names.own_shapes
+    own = config.layout in ("vedere", "decoder")
+    shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
-    if config.layout in ("original", "llama"):
-        return config, names.iter_own(stored, str(directory))
-    return config, iter(stored.items())
+    return config, iter(stored.items()) if own else names.iter_own(stored, str(directory))
 
 
 def load_model(

@@ -11,7 +11,8 @@ Families (name tables below):
   visual attention experts of Mono-InternVL-1.5 (2507.12566) were never released; `attention.wqkv_ve` and `attention.wo_ve`
   are this project's own choice of names, and `INTERNLM2` is the only place that knows them.
 * `internvl-internlm2`: InternViT + projector + InternLM2 (InternVL 1.5 to 2.5, V2PE 2412.09616).
-* `llama`: a bare language model with the usual hub names (Llama, SmolLM2).
+* `internlm2`: a bare InternLM2, whose names the two above carry with the prefix `language_model.`
+* `llama`: a bare language model with the usual hub names (Llama, SmolLM2, Qwen2).
 * `gguf`: the same as llama.cpp stores it, which interleaves the two rotary halves of every query and key head.
 
 Axes: V vocabulary, D width, A = heads x head size, K = key/value heads x head size, F width of the FFN, C width of the
@@ -272,10 +273,10 @@ class LanguageNames:
 
 
 INTERNLM2 = LanguageNames(
-    embed="language_model.model.tok_embeddings",
-    norm="language_model.model.norm",
-    head="language_model.output",
-    layer="language_model.model.layers.{}.",
+    embed="model.tok_embeddings",
+    norm="model.norm",
+    head="output",
+    layer="model.layers.{}.",
     attention_norm="attention_norm",
     ffn_norm="ffn_norm",
     text=ExpertNames(
@@ -365,8 +366,13 @@ def _ffn(own: str, prefix: str, names: ExpertNames, config: DecoderConfig) -> li
     ]
 
 
-def language_rules(config: DecoderConfig, names: LanguageNames) -> list[Rule]:
+def language_rules(config: DecoderConfig, names: LanguageNames, prefix: str = "") -> list[Rule]:
     """The rules of a decoder-only language model, visual experts included where the config has them.
+
+    Args:
+        config: Shape.
+        names: Names in the file.
+        prefix: What stands before every name where the language model is a part of something.
 
     Raises:
         CheckpointError: the config has visual experts and the family has no names for them.
@@ -378,21 +384,21 @@ def language_rules(config: DecoderConfig, names: LanguageNames) -> list[Rule]:
             '(layout="vedere") or as \'mono-internvl\' (layout="original")'
         )
     rules = [
-        _same("decoder.embed.weight", f"{names.embed}.weight", (c.vocab_size, c.hidden_size)),
-        _same("decoder.norm.weight", f"{names.norm}.weight", (c.hidden_size,)),
+        _same("decoder.embed.weight", f"{prefix}{names.embed}.weight", (c.vocab_size, c.hidden_size)),
+        _same("decoder.norm.weight", f"{prefix}{names.norm}.weight", (c.hidden_size,)),
     ]
     if not c.tied_head:
-        rules.append(_same("decoder.head.weight", f"{names.head}.weight", (c.vocab_size, c.hidden_size)))
+        rules.append(_same("decoder.head.weight", f"{prefix}{names.head}.weight", (c.vocab_size, c.hidden_size)))
     for number in range(c.layers):
-        own, prefix = f"decoder.layers.{number}", names.layer.format(number)
+        own, layer = f"decoder.layers.{number}", prefix + names.layer.format(number)
         for norm, foreign in (("attention_norm", names.attention_norm), ("ffn_norm", names.ffn_norm)):
-            rules.append(_same(f"{own}.{norm}.weight", f"{prefix}{foreign}.weight", (c.hidden_size,)))
-        rules += _attention(f"{own}.attention.text", prefix, names.text, names.paired_halves, c)
-        rules += _ffn(f"{own}.ffn.text", prefix, names.text, c)
+            rules.append(_same(f"{own}.{norm}.weight", f"{layer}{foreign}.weight", (c.hidden_size,)))
+        rules += _attention(f"{own}.attention.text", layer, names.text, names.paired_halves, c)
+        rules += _ffn(f"{own}.ffn.text", layer, names.text, c)
         if c.visual_attention and names.visual:
-            rules += _attention(f"{own}.attention.visual", prefix, names.visual, names.paired_halves, c)
+            rules += _attention(f"{own}.attention.visual", layer, names.visual, names.paired_halves, c)
         if c.visual_ffn and names.visual:
-            rules += _ffn(f"{own}.ffn.visual", prefix, names.visual, c)
+            rules += _ffn(f"{own}.ffn.visual", layer, names.visual, c)
     return rules
 
 
@@ -465,7 +471,7 @@ def mono_internvl(config: MonoInternVLConfig) -> KeyMap:
         *patch_rules(vision.width, vision.patch, vision.grid**2),
         *(stem_rules(vision.stem, vision.width) if vision.stem else ()),
         *projector_rules(vision.width, config.decoder.hidden_size, vision.downsample**2),
-        *language_rules(config.decoder, INTERNLM2),
+        *language_rules(config.decoder, INTERNLM2, "language_model."),
     ]
     return KeyMap("mono-internvl", tuple(rules))
 
@@ -484,9 +490,14 @@ def internvl_internlm2(config: InternVLConfig) -> KeyMap:
             qk_norm=tower.qk_norm,
         ),
         *projector_rules(patches.width, config.decoder.hidden_size, patches.downsample**2),
-        *language_rules(config.decoder, INTERNLM2),
+        *language_rules(config.decoder, INTERNLM2, "language_model."),
     ]
     return KeyMap("internvl-internlm2", tuple(rules))
+
+
+def internlm2(config: DecoderConfig) -> KeyMap:
+    """The map of a bare InternLM2."""
+    return KeyMap("internlm2", tuple(language_rules(config, INTERNLM2)))
 
 
 def llama(config: DecoderConfig) -> KeyMap:

@@ -4,7 +4,8 @@
   ``vision_config`` inside. Absent fields take the defaults of the released config *classes*, which are not those of the
   released models: ``bias`` is true, ``ps_version`` is v1, ``rms_norm_eps`` 1e-6, ``rope_theta`` 10000.
 * `vedere`: ``{"format": "vedere", "family": ..., "model": {...}, "extras": {...}}``.
-* `llama`: a bare language model from the hub; `decoder`: the same as vedere caches it, the plain `DecoderConfig`.
+* `internlm2`, `llama` (Qwen2 too): a bare language model from the hub; `decoder`: the same as vedere caches it, the plain
+  `DecoderConfig`.
 
 Model types lie in this line (both InternViTs call themselves ``intern_vit_6b``, Mono calls its language model
 ``internlm2``), so the family is decided by architectures, fields, and the names of the tensors. Everything in an original
@@ -29,13 +30,15 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 
-Layout = Literal["vedere", "original", "llama", "decoder"]
+Layout = Literal["vedere", "original", "internlm2", "llama", "decoder"]
 ModelConfig = MonoInternVLConfig | InternVLConfig | DecoderConfig
 FAMILIES: dict[str, type[Any]] = {
     "mono-internvl": MonoInternVLConfig,
     "internvl": InternVLConfig,
     "decoder": DecoderConfig,
 }
+# What `vedere.infer.prompts.policy_from` takes where a config says nothing; the released class has other defaults.
+_TILING = {"dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "pad2square": False}
 _LARGEST = sys.float_info.max  # integers of JSON have no end
 _MOST_LAYERS, _WIDEST = 1024, 1 << 24  # a damaged config must not make anyone build a billion layers
 
@@ -107,13 +110,16 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
     kind = data.get("model_type")
     if kind == "internvl_chat":
         return CheckpointConfig(layout="original", model=_original(data, names, where), extras=data)
-    if kind == "llama":
+    if kind == "internlm2":
+        bare = _internlm2(_Fields(data, where, ""), visual_ffn=False, visual_attention=False, v2pe=False)
+        return CheckpointConfig(layout="internlm2", model=bare, extras=data)
+    if kind in ("llama", "qwen2"):
         return CheckpointConfig(layout="llama", model=_llama(data, names, where), extras=data)
     if kind is None and "ffn_size" in data:
         return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(
-        f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'llama' (a bare language "
-        'model) or a directory written by vedere ("format": "vedere")'
+        f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'internlm2', 'llama' or "
+        '\'qwen2\' (a bare language model) or a directory written by vedere ("format": "vedere")'
     )
 
 
@@ -140,7 +146,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             f"the released code knows no stem ({', '.join(patches.stem)}) before the patches; save the model with "
             'layout="vedere" instead'
         )
-    data = copy.deepcopy(dict(extras))
+    data = _TILING | copy.deepcopy(dict(extras))
     data |= {
         "model_type": "internvl_chat",
         "architectures": ["InternVLChatModel"],
@@ -306,7 +312,7 @@ def _internlm2(llm: _Fields, *, visual_ffn: bool, visual_attention: bool, v2pe: 
     if hidden % heads:
         raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
     scaling = llm.data.get("rope_scaling")
-    rope = _Fields(scaling or {}, llm.where, f"{llm.name}.rope_scaling")
+    rope = _Fields(scaling or {}, llm.where, f"{llm.name}.rope_scaling".lstrip("."))
     if scaling:
         rope.only("type", ["dynamic"], None)
     bias = llm.flag("bias", True)  # the default of the class; every released model says false
@@ -334,13 +340,15 @@ def _internlm2(llm: _Fields, *, visual_ffn: bool, visual_attention: bool, v2pe: 
 
 def _llama(data: Mapping[str, Any], names: Collection[str], where: str) -> DecoderConfig:
     llm = _Fields(data, where, "")
+    qwen = data["model_type"] == "qwen2"  # no switches: biases on query, key and value, nowhere else
     llm.only("hidden_act", ["silu"], "silu")
     llm.only("rope_scaling", [None], None)
+    llm.only("use_sliding_window", [False], False)
     hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
     rope = data.get("rope_parameters")  # where newer hub configs keep the base
     rope = _Fields({} if rope is None else rope, where, "rope_parameters")
     rope.only("rope_type", ["default"], "default")
-    bias = llm.flag("attention_bias", False)
+    bias = not qwen and llm.flag("attention_bias", False)
     return DecoderConfig(
         hidden_size=hidden,
         ffn_size=llm.size("intermediate_size"),
@@ -352,8 +360,8 @@ def _llama(data: Mapping[str, Any], names: Collection[str], where: str) -> Decod
         norm_eps=llm.number("rms_norm_eps", 1e-6),
         rope_theta=llm.number("rope_theta", rope.number("rope_theta", 10_000)),
         max_positions=llm.size("max_position_embeddings", 2048),
-        qkv_bias=bias,
+        qkv_bias=qwen or bias,
         out_bias=bias,
-        ffn_bias=llm.flag("mlp_bias", False),
+        ffn_bias=not qwen and llm.flag("mlp_bias", False),
         tied_head=llm.flag("tie_word_embeddings", False) and "lm_head.weight" not in names,
     )

@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -167,7 +168,7 @@ def _from_path(path: Path, say: Say) -> Path:
         from vedere.models.published import read_config
 
         kind = read_config(path).layout
-        if kind == "llama":
+        if kind in ("internlm2", "llama"):
             target = cache_directory() / f"{path.name}-{_folder_mark(path)}"
             if not _is_ready(target, say):
                 _from_hub_folder(path, target, {"variant": "path", "source": str(path)}, say)
@@ -214,6 +215,7 @@ def _from_gguf(path: Path, target: Path | None, say: Say, *, pinned: bool = Fals
 
 def _from_hub_folder(path: Path, target: Path, made_from: dict[str, Any], say: Say) -> Path:
     from vedere.models.checkpoints import read_own
+    from vedere.text.tokenizer import Tokenizer
 
     say(f"converting {path.name} to vedere's layout, once")
 
@@ -221,12 +223,12 @@ def _from_hub_folder(path: Path, target: Path, made_from: dict[str, Any], say: S
         config, parts = read_own(path)
         tensors = {name: tensor.to(torch.bfloat16) for name, tensor in parts}
         configs.save(config.model, folder / "config.json")
-        write_tensors(folder, tensors)
-        tokenizer = path / "tokenizer.json"
-        if not tokenizer.is_file():
-            raise CheckpointError(f"no tokenizer.json in {path}; download the whole folder")
-        shutil.copyfile(tokenizer, folder / "tokenizer.json")
-        return {"origin": made_from | {"sha256": _sha256(path / WEIGHTS)}, "tensors_sha256": tensors_sha256(tensors)}
+        write_tensors(folder, tensors, max_shard_bytes=sys.maxsize)
+        if (path / "tokenizer.json").is_file():
+            shutil.copyfile(path / "tokenizer.json", folder / "tokenizer.json")
+        else:
+            Tokenizer.load(path).save(folder)
+        return {"origin": made_from | {"sha256": _weights_sha256(path)}, "tensors_sha256": tensors_sha256(tensors)}
 
     return _make(target, fill)
 
@@ -398,10 +400,27 @@ def _file_record(path: Path) -> dict[str, Any]:
     return {"size": size, "mtime_ns": path.stat().st_mtime_ns, "header_sha256": header, "sha256": _sha256(path)}
 
 
+def _weight_files(path: Path) -> list[Path]:
+    """The files of weights of a hub folder."""
+    found = sorted(path.glob("*.safetensors"))
+    return found or sorted(path.glob("*.bin"))
+
+
+def _weights_sha256(path: Path) -> str:
+    """Of the file, or of the names and checksums of all shards."""
+    files = _weight_files(path)
+    if len(files) == 1:
+        return _sha256(files[0])
+    return hashlib.sha256("".join(f"{file.name} {_sha256(file)}\n" for file in files).encode()).hexdigest()
+
+
 def _folder_mark(path: Path) -> str:
-    """Tells one hub folder's content from another's: the config, and the size and headers of the weights."""
-    digest = hashlib.sha256((path / "config.json").read_bytes())
-    for entry in sorted(path.glob("*.safetensors")):
+    """Tells one hub folder's content from another's: the small files, and the size and headers of the weights."""
+    digest = hashlib.sha256()
+    small = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json")
+    for entry in (path / name for name in small):
+        digest.update(repr((entry.name, _sha256(entry) if entry.is_file() else "")).encode())
+    for entry in _weight_files(path):
         digest.update(repr((entry.name, _fingerprint(entry), entry.stat().st_mtime_ns)).encode())
     return digest.hexdigest()[:12]
 

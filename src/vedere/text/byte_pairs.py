@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class BytePairs:
 
     def __init__(self, inner: Any, origin: str) -> None:
         self.inner = inner
+        self._origin = origin
         self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         if self.size > _MOST_IDS:  # the library would take memory for each id up to it, and end the process
             raise CheckpointError(
@@ -98,6 +100,14 @@ class BytePairs:
             return bytes([_BYTE_OF[character] for character in piece])
         except KeyError:
             return piece.encode("utf-8")
+
+    def with_tokens(self, texts: Sequence[str]) -> BytePairs:
+        """The same vocabulary with control tokens at the ids from ``size`` on."""
+        from tokenizers import AddedToken, Tokenizer
+
+        inner = Tokenizer.from_str(self.inner.to_str())
+        inner.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in texts])
+        return BytePairs(inner, self._origin)
 
     def save(self, directory: Path) -> None:
         """Writes ``tokenizer.json``."""

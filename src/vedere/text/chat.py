@@ -101,6 +101,7 @@ class Template:
         image_start: Written before the positions of a picture or frame.
         image_context: The token that fills these positions.
         image_end: Written after them.
+        new_tokens: What training adds to a vocabulary that lacks it, in the released order of ids.
         frame_prefix: Written before each frame of a video, ``{i}`` counting from 1.
         frame_prefix_training: The same in training, where the published recipe differs.
         untagged: What is put in front, once per picture, when pictures come without any placeholder.
@@ -131,6 +132,7 @@ class Template:
     frame_prefix: str
     frame_prefix_training: str
     untagged: str
+    new_tokens: tuple[str, ...] = ()
     untagged_in_front: bool = False
     strip_training: bool = False
     grain: Literal["turn", "prompt", "part"] = "turn"
@@ -143,6 +145,21 @@ class Template:
         """Matches every string that must not stand inside a turn's text."""
         strings = {self.image_start, self.image_context, self.image_end, *self.turn_markers} - {""}
         return re.compile("|".join(map(re.escape, sorted(strings, key=len, reverse=True))))
+
+    def check_markers(self, tokenizer: Tokenizer) -> None:
+        """Checks that every marker that the template writes is one token, as its models know it.
+
+        Raises:
+            ConfigError: names those that are not.
+        """
+        markers = (*self.turn_markers, self.image_start, self.image_context, self.image_end)
+        lacking = tokenizer.lacks([text for text in markers if text])
+        if lacking:
+            raise ConfigError(
+                f"template '{self.name}' writes {', '.join(lacking)}, which this vocabulary of {tokenizer.vocab_size} tokens "
+                "splits; choose the template that belongs to the language model, or its chat release, with all files of its "
+                "tokenizer (tokenizer_config.json names such tokens)"
+            )
 
     def stop_ids(self, tokenizer: Tokenizer) -> tuple[int, ...]:
         """Ids at which generation stops: those of ``stop`` that the vocabulary has.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class SentencePieces:
 
         self._proto = proto
         self._config = config
+        self._origin = origin
         self._model = sentencepiece.SentencePieceProcessor()
         try:
             self._model.LoadFromSerializedProto(proto)
@@ -109,6 +111,12 @@ class SentencePieces:
         if self._model.is_byte(index):
             return bytes([int(piece[3:5], 16)])
         return piece.replace("▁", " ").encode("utf-8")
+
+    def with_tokens(self, texts: Sequence[str]) -> SentencePieces:
+        """The same model with control tokens at the ids from ``size`` on."""
+        known: dict[str, Any] = self._config.get("added_tokens_decoder", {})
+        new = {str(self.size + place): {"content": text, "special": True} for place, text in enumerate(texts)}
+        return SentencePieces(self._proto, {**self._config, "added_tokens_decoder": known | new}, self._origin)
 
     def save(self, directory: Path) -> None:
         """Writes ``tokenizer.model`` and ``tokenizer_config.json``."""

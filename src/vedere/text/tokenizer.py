@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import codecs
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ import numpy as np
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")  # one of them makes a folder a tokenizer's; the first counts
 _CACHED_LENGTH = 256  # longer texts hardly repeat
 _CACHED_TEXTS = 4096
 
@@ -38,6 +39,9 @@ class Vocabulary(Protocol):
 
     def bytes_of(self, index: int) -> bytes:
         """Bytes of an id."""
+
+    def with_tokens(self, texts: Sequence[str]) -> Vocabulary:
+        """The same vocabulary with control tokens at the ids that follow."""
 
     def save(self, directory: Path) -> None:
         """Writes the vocabulary's files."""
@@ -155,16 +159,29 @@ class Tokenizer:
         Raises:
             ConfigError: ``text`` is not one token; names the nearest special string.
         """
-        added = self._vocabulary.added
-        if text in added:
-            return added[text]
+        index = self._id(text)
+        if index is None:
+            raise ConfigError(
+                f"{text!r} is not one token of this vocabulary ({self.vocab_size} tokens) but {len(self.encode(text))}"
+                f"{nearest(text, self._vocabulary.added)}; use a tokenizer that holds it or another template"
+            )
+        return index
+
+    def _id(self, text: str) -> int | None:
+        if text in self._vocabulary.added:
+            return self._vocabulary.added[text]
         ids = self._vocabulary.encode(text)
         if len(ids) == 1 and self._bytes(ids[0]).decode("utf-8", "replace").removeprefix(" ") == text.removeprefix(" "):
             return ids[0]
-        raise ConfigError(
-            f"{text!r} is not one token of this vocabulary ({self.vocab_size} tokens) but {len(ids)}"
-            f"{nearest(text, added)}; use a tokenizer that holds it or another template"
-        )
+        return None
+
+    def lacks(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``texts`` that are not one token, each once."""
+        return tuple(dict.fromkeys(text for text in texts if self._id(text) is None))
+
+    def with_tokens(self, texts: Sequence[str]) -> Tokenizer:
+        """This tokenizer with ``texts`` as control tokens at the ids from `vocab_size` on; old ids stay as they are."""
+        return Tokenizer(self._vocabulary.with_tokens(texts))
 
 
 class StreamDecoder:

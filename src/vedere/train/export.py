@@ -25,7 +25,7 @@ class TrainedModel:
     Attributes:
         model: In float32.
         tokenizer: Its tokenizer.
-        language_model: Folder of the language model it started from.
+        language_model: Folder of the language model it started from; None where that was a whole model.
         config: The run's config.
         step: Steps that the weights have seen.
         tokens: Tokens that the weights have seen.
@@ -33,7 +33,7 @@ class TrainedModel:
 
     model: MonoInternVL
     tokenizer: Tokenizer
-    language_model: Path
+    language_model: Path | None
     config: RunConfig
     step: int
     tokens: int
@@ -52,7 +52,7 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
     saved = read_checkpoint(directory / "checkpoints")
     if saved is None:
         raise CheckpointError(f"{directory} has no complete checkpoint yet; let the run reach its first one")
-    model, tokenizer, language_model = build_model(config.model, config.seed, say)
+    model, words = build_model(config.model, config.seed, say)
     own = dict(model.named_parameters())
     wrong = [name for name, tensor in saved[0].items() if name not in own or own[name].shape != tensor.shape]
     if wrong:
@@ -65,8 +65,8 @@ def load_run(directory: Path | str, say: Say = print) -> TrainedModel:
     state = saved[2]
     return TrainedModel(
         model=model.eval(),
-        tokenizer=tokenizer,
-        language_model=language_model,
+        tokenizer=words.tokenizer,
+        language_model=words.language_model,
         config=config,
         step=state["step"],
         tokens=state["tokens"],
@@ -89,13 +89,20 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     """Writes config.json and the quantised difference to the language model.
 
     Raises:
-        CheckpointError: training changed the language model, so a delta cannot hold it.
+        CheckpointError: training changed the language model or added tokens to it, so a delta cannot hold it.
     """
-    from vedere.models.sources import origin
+    from vedere.models.sources import language_model, origin
 
-    base = load_model(trained.language_model)
+    folder = trained.language_model or language_model()
+    base = load_model(folder)
     tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
-    source = str(origin(trained.language_model).get("source") or trained.language_model.resolve())
+    rows, grown = len(tensors["decoder.embed.weight"]), trained.model.config.decoder.vocab_size
+    if grown != rows:
+        raise CheckpointError(
+            f"the model has {grown} tokens, the language model in {folder} {rows}; a delta keeps the vocabulary of its "
+            "language model. Save the whole model (--layout vedere or original)"
+        )
+    source = str(origin(folder).get("source") or folder.resolve())
     return save_delta_of(trained.model, out, tensors, bits=bits, origin=source, extras=session_extras(trained))
 
 

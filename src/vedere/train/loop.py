@@ -123,7 +123,8 @@ class Trainer:
             raise TrainingError(
                 f"{self.directory} cannot be the directory of a run ({error.strerror}); choose another"
             ) from error
-        model, self.tokenizer, self.language_model = build_model(config.model, config.seed, say)
+        model, words = build_model(config.model, config.seed, say)
+        self.tokenizer, self.language_model = words.tokenizer, words.language_model
         self.model = model.to(self.device, self.dtype)
         self.model.decoder.checkpoint_layers = config.checkpoint_layers
         for stage in config.stages:  # a pattern of the last stage that matches nothing is found now, not after hours

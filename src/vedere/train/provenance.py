@@ -93,11 +93,14 @@ def earlier_starts(directory: Path) -> list[dict[str, Any]]:
 
 
 def provenance(
-    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path
+    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path | None
 ) -> dict[str, Any]:
     """JSON facts of one start of a run."""
     from vedere.models.sources import identity, origin
 
+    base: dict[str, Any] = {}
+    if language_model is not None:
+        base = origin(language_model) | {"tensors_sha256": identity(language_model)}
     versions = {}
     for package in ("torch", "numpy", "pillow", "tokenizers", "safetensors"):
         versions[package] = importlib.metadata.version(package)
@@ -112,5 +115,5 @@ def provenance(
         "dtype": str(dtype).removeprefix("torch."),
         "parameters": sum(p.numel() for p in model.parameters()),
         "plan": plan(model, config, dtype),
-        "language_model": origin(language_model) | {"tensors_sha256": identity(language_model)},
+        "language_model": base,
     }

@@ -10,18 +10,20 @@ import torch
 
 from vedere.data.mixture import Part, open_meta
 from vedere.data.prepare import SamplePreparer
-from vedere.errors import ConfigError
+from vedere.errors import CheckpointError, ConfigError, RecordError
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
+from vedere.models.delta import DELTA
 from vedere.models.devices import choose_device
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.stem import load_stem
 from vedere.plan import TilingPolicy
 from vedere.text.chat import get_template
-from vedere.text.tokenizer import Tokenizer
+from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from vedere.train.precision import Precision
 from vedere.train.stages import StageConfig, check_ranges
+from vedere.train.vocabulary import grow_vocabulary
 
 Say = Callable[[str], None]
 
@@ -34,7 +36,7 @@ class ModelSource:
         language_model: Folder of the language model; empty: SmolLM2-135M-Instruct, fetched once.
         start: Folder of a vision-language model to go on from; empty: experts are copied from the language model,
             patches and projector are new.
-        template: Chat template.
+        template: Chat template; the tokens of its media are added to a vocabulary that lacks them.
         patch_width: Width C of the patch embedding.
         patch: Side of a patch in pixels.
         tile: Side of a tile in pixels.
@@ -125,7 +127,46 @@ class RunConfig:
         return choose_device(self.device)
 
 
-def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL, Tokenizer, Path]:
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """The tokens that a run trains with.
+
+    Attributes:
+        tokenizer: With everything that the template writes.
+        language_model: Folder of the language model; None where a whole model is the start and none was named.
+        new: Tokens that the language model does not have yet, in the order of their ids.
+    """
+
+    tokenizer: Tokenizer
+    language_model: Path | None
+    new: tuple[str, ...]
+
+
+def open_words(source: ModelSource, say: Say) -> Words:
+    """Finds language model and tokenizer, and adds the template's tokens to it.
+
+    A whole model to start from brings a tokenizer of its own, with its tokens in it.
+
+    Raises:
+        ConfigError: the vocabulary splits a marker of the template.
+        CheckpointError: no language model, or no tokenizer.
+    """
+    from vedere.models.sources import language_model
+
+    start = Path(source.start)
+    whole = bool(source.start) and not (start / DELTA).is_file()
+    own = whole and any((start / name).is_file() for name in TOKENIZER_FILES)
+    folder = None if own and not source.language_model else language_model(source.language_model or None, say)
+    tokenizer = Tokenizer.load(start if own or folder is None else folder)
+    template = get_template(source.template)
+    new = () if source.start else tokenizer.lacks(template.new_tokens)
+    if new:
+        tokenizer = tokenizer.with_tokens(new)
+    template.check_markers(tokenizer)
+    return Words(tokenizer=tokenizer, language_model=folder, new=new)
+
+
+def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL, Words]:
     """A monolithic model on a language model: experts copied, patches and projector new, or loaded from ``start``.
 
     Args:
@@ -134,35 +175,62 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
         say: Receives a line before slow steps.
 
     Returns:
-        (model in float32, tokenizer, folder of the language model).
+        (model in float32, its tokens).
 
     Raises:
-        ConfigError: the language model's folder holds something else.
+        ConfigError: the language model's folder holds something else, or ``start`` is made for other tiles.
+        CheckpointError: fewer rows than the tokenizer has tokens.
     """
-    from vedere.models.sources import language_model
+    words = open_words(source, say)
+    model = _started(source, words) if source.start else _new(source, words, seed, say)
+    rows = model.config.decoder.vocab_size
+    if words.tokenizer.vocab_size > rows:
+        raise CheckpointError(
+            f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"
+        )
+    return model, words
 
-    folder = language_model(source.language_model or None, say)
-    tokenizer = Tokenizer.load(folder)
-    if source.start:
-        model = load_model(source.start, torch.float32, language_model=folder)
-        if not isinstance(model, MonoInternVL):
-            raise ConfigError(f"{source.start} holds a {type(model).__name__}; training starts from a MonoInternVL")
-        return model, tokenizer, folder
-    base = load_model(folder, torch.float32)
+
+def _started(source: ModelSource, words: Words) -> MonoInternVL:
+    """The model of ``start``."""
+    model = load_model(source.start, torch.float32, language_model=words.language_model)
+    if not isinstance(model, MonoInternVL):
+        raise ConfigError(f"{source.start} holds a {type(model).__name__}; training starts from a MonoInternVL")
+    made = model.config.vision
+    if (made.tile, made.patch) != (source.tile, source.patch):
+        raise ConfigError(
+            f"{source.start} is made for tiles of {made.tile} px and patches of {made.patch}, the run for {source.tile} and "
+            f"{source.patch}; set model.tile and model.patch to those of the model"
+        )
+    return model
+
+
+def _new(source: ModelSource, words: Words, seed: int, say: Say) -> MonoInternVL:
+    """A model around the language model."""
+    assert words.language_model is not None
+    base = load_model(words.language_model, torch.float32)
     if not isinstance(base, Decoder):
-        raise ConfigError(f"{folder} holds a {type(base).__name__}; expected a bare language model")
+        raise ConfigError(f"{words.language_model} holds a {type(base).__name__}; expected a bare language model")
+    shape, state = base.config, dict(base.state_dict())
+    if words.new:
+        rows = words.tokenizer.vocab_size
+        say(
+            f"adding {len(words.new)} tokens to the {shape.vocab_size} rows of the language model: {' '.join(words.new)}"
+        )
+        shape, state = grow_vocabulary(shape, state, rows, len(words.new), seed)
     torch.manual_seed(seed)
-    decoder = replace(base.config, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
+    decoder = replace(shape, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
     vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem)
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
-    state = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
-    _, surplus = model.load_state_dict(state, strict=False)
+    _, surplus = model.load_state_dict({f"decoder.{name}": tensor for name, tensor in state.items()}, strict=False)
     if surplus:
-        raise ConfigError(f"the language model in {folder} has tensors that the model lacks: {surplus[:3]}")
+        raise ConfigError(
+            f"the language model in {words.language_model} has tensors that the model lacks: {surplus[:3]}"
+        )
     model.copy_experts()
     if source.stem:
         load_stem(model.stem, say)
-    return model, tokenizer, folder
+    return model
 
 
 def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> SamplePreparer:

@@ -163,6 +163,13 @@ def test_splits_share_no_words():
     assert not told["train"] & told["heldout"]
 
 
+def test_what_is_read_and_its_colours_are_facts_of_their_own():
+    for item in words.make("train", 60, 4, Path()):
+        turns, _ = choose_turns(item.asks, random.Random(0), single=False)
+        facts = [fact for ask in turns for fact in ask.facts if ask.question_type != "describe"]
+        assert len(set(facts)) == len(facts) == len([ask for ask in turns if ask.question_type != "describe"])
+
+
 def test_the_first_question_is_the_usual_one():
     asked = Counter(words.question_of("word", random.Random(seed)) for seed in range(600))
     assert asked.most_common(1)[0][0] == "What does the text say?"

@@ -107,7 +107,7 @@ def spelling_asks(word: str, rng: random.Random) -> dict[str, Ask]:
     """Questions about the letters of one word, by question type; spelling is in small letters, like "h-a-r-b-o-r"."""
     answers = {"spell": "-".join(word.lower()), "first_letter": word[0], "count_letters": str(len(word))}
     return {
-        kind: Ask(question=rng.choice(_SPELLING[kind]), answer=answer, question_type=kind)
+        kind: Ask(question=rng.choice(_SPELLING[kind]), answer=answer, question_type=kind, facts=("text",))
         for kind, answer in answers.items()
     }
 
@@ -180,8 +180,9 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         size = (SIDE, SIDE) if single else rng.choice(SIZES)
         image = draw_text(drawn.lines, face, size, rng, look=look, fill=fill, centred=rng.random() < 0.3).image
         text, phrase = drawn.text, drawn.phrase
+        kind = f"read_{drawn.group}"
         reads = [
-            Ask(question=question_of(drawn.group, rng), answer=text, question_type=f"read_{drawn.group}")
+            Ask(question=question_of(drawn.group, rng), answer=text, question_type=kind, facts=("text",))
             for _ in range(2)
         ]
         told = text if rng.random() < 0.5 else _other(split, drawn, rng)
@@ -205,7 +206,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
             captions = (f"{phrase} in {ink} on {article(ground)} background", phrase)
         if drawn.group == "word":
             weights = {"spell": 0.5, "first_letter": 0.3, "count_letters": 0.2}
-            options += [(weights[kind], ask) for kind, ask in spelling_asks(text, rng).items()]
+            options += [(weights[skill], ask) for skill, ask in spelling_asks(text, rng).items()]
         yield Item(
             image=image,
             labels=(text, phrase),

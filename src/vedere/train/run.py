@@ -10,7 +10,7 @@ import torch
 
 from vedere.data.mixture import Part, open_meta
 from vedere.data.prepare import SamplePreparer
-from vedere.errors import CheckpointError, ConfigError, RecordError
+from vedere.errors import CheckpointError, ConfigError
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.delta import DELTA

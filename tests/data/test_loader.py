@@ -21,7 +21,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loader_samples import Numbered, PrepareThatCannotBeSent, prepare, prepare_longer, prepare_or_die, prepare_with_a_bug
+from loader_samples import (
+    Numbered,
+    PrepareThatCannotBeSent,
+    prepare,
+    prepare_longer,
+    prepare_or_die,
+    prepare_with_a_bug,
+)
 from PIL import Image
 
 import vedere.data.loader

@@ -388,7 +388,9 @@ def test_a_delta_finds_its_language_model_or_takes_the_one_given(tmp_path, monke
     assert answer(language_model=language_model) == want
     assert not cache.exists()
     language_model.rename(gone)
-    message = rf"was made for .* is not in the cache .*, and neither is there '{language_model}'; give it: language_model="
+    message = (
+        rf"was made for .* is not in the cache .*, and neither is there '{language_model}'; give it: language_model="
+    )
     with pytest.raises(CheckpointError, match=message):
         answer()
     assert answer(language_model=str(gone)) == want
@@ -405,7 +407,9 @@ def test_a_delta_finds_its_language_model_or_takes_the_one_given(tmp_path, monke
 def test_a_delta_that_names_nothing_asks_for_its_language_model(tmp_path, monkeypatch):
     monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "cache"))
     delta, language_model = tiny_shipped(tmp_path)
-    with pytest.raises(CheckpointError, match=r"the delta does not say where it came from; give it: .*--language-model"):
+    with pytest.raises(
+        CheckpointError, match=r"the delta does not say where it came from; give it: .*--language-model"
+    ):
         load(delta)
     assert load(delta, language_model=language_model).prompts.policy.max_tiles == 2
 
@@ -431,8 +435,9 @@ def test_a_whole_model_takes_no_language_model(folder, tmp_path):
 
 
 def test_the_shipped_model_takes_a_language_model_too(shipped, picture):
-    _, language_model, cache, asked = shipped
+    _, language_model, _, asked = shipped
     want = load("mini", say=lambda text: None, device="cpu").chat("what?", [picture], **SHORT)
+    assert asked == [1]
     got = load("mini", device="cpu", language_model=language_model).chat("what?", [picture], **SHORT)
     assert got.logprobs == want.logprobs
 

@@ -178,7 +178,9 @@ def test_flex_says_what_it_cannot() -> None:
     router = SpanRouter(None, 5)
     with pytest.raises(ConfigError, match=r"'flex' has no gradients on cpu; choose 'auto' to train"):
         AttentionPass([0, 5], router, torch.device("cpu"), 16, "flex")
-    with pytest.raises(ConfigError, match=r"'flex' takes heads of at least 16 on CUDA, the model's are 8; choose 'auto'"):
+    with pytest.raises(
+        ConfigError, match=r"'flex' takes heads of at least 16 on CUDA, the model's are 8; choose 'auto'"
+    ):
         attention._check_flex(torch.device("cuda"), 8, None)
     with pytest.raises(ConfigError, match=r"'flex' reads no cache; choose"):
         attention._check_flex(torch.device("cuda"), 16, object())  # type: ignore[arg-type]

@@ -351,7 +351,9 @@ class _Workers:
                 here.close()
                 self.close()
                 if isinstance(error, OSError):
-                    raise TrainingError(f"data worker {number} cannot be started ({error}); use fewer workers") from error
+                    raise TrainingError(
+                        f"data worker {number} cannot be started ({error}); use fewer workers"
+                    ) from error
                 raise ConfigError(
                     f"the data sets or 'prepare' cannot be sent to a worker ({error}); "
                     "define them at the top of a module, or use workers=0"

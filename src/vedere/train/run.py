@@ -189,6 +189,4 @@ def count_data(config: RunConfig) -> dict[str, dict[str, int]]:
         RecordError: a meta file, or an annotation file that it names, is missing, empty or cut off.
     """
     wanted = dict.fromkeys([*(stage.data for stage in config.stages), *filter(None, [config.held_out])])
-    return {
-        relative: {part.name: len(part.records) for part in open_data(config, relative)} for relative in wanted
-    }
+    return {relative: {part.name: len(part.records) for part in open_data(config, relative)} for relative in wanted}

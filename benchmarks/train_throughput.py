@@ -1,4 +1,4 @@
-"""Training speed on a CPU: one micro-batch of EViP S1 on the shape of vedere-mini, forward and backward.
+"""Training speed: one micro-batch of EViP S1 on the shape of vedere-mini, forward and backward.
 
 Frozen SmolLM2-135M with 80 M visual experts, 112 px pictures of 16 tokens, documents of about 38 tokens. Contenders, all with
 the same weights and documents; their losses and gradients are compared before anything is timed:
@@ -7,7 +7,8 @@ the same weights and documents; their losses and gradients are compared before a
                 original does), logits of every position;
 * ``packed``    vedere with the ``sdpa`` backend: packed ``[T, D]`` rows, routed experts, head on target rows only;
 * ``explicit``  the same with explicit attention;
-* ``prefix``    the same with the documents' common beginning computed once (what `vedere train` runs).
+* ``prefix``    the same with the documents' common beginning computed once (what `vedere train` runs on a CPU);
+* ``flex``      FlexAttention over the whole pack (what it runs on CUDA; only there).
 
     python benchmarks/train_throughput.py [--threads 2] [--rounds 5] [--documents 54] [--precision auto]
 """
@@ -18,6 +19,7 @@ import argparse
 import itertools
 import statistics
 from dataclasses import replace
+from typing import Any
 
 from vedere.train.allocator import restart_with_settings
 
@@ -28,6 +30,7 @@ import torch
 from harness import interleave, ratios, store
 from torch.nn import functional as F
 
+from vedere.models.attention import Backend
 from vedere.models.footprint import MINI
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.patches import PatchConfig
@@ -40,26 +43,26 @@ from vedere.train.prefix import SharedPrefix
 from vedere.train.stages import VISUAL_PARTS, set_trainable
 
 
-def mini_shape(dtype: torch.dtype, device: torch.device) -> MonoInternVL:
-    """vedere-mini's decoder in S1.1 (no visual attention experts) behind bare patches of 112 px pictures, random weights."""
+def mini_shape(dtype: torch.dtype, device: torch.device, **decoder: Any) -> MonoInternVL:
+    """vedere-mini's decoder in S1.1 behind bare patches of 112 px pictures, random weights; ``decoder`` changes its shape."""
     torch.manual_seed(0)
     vision = PatchConfig(width=256, patch=14, tile=112)
-    model = MonoInternVL(replace(MINI, vision=vision, decoder=replace(MINI.decoder, visual_attention=False)))
+    model = MonoInternVL(replace(MINI, vision=vision, decoder=replace(MINI.decoder, visual_attention=False, **decoder)))
     model.decoder.embed.weight.data.mul_(0.02)
     set_trainable(model, VISUAL_PARTS)
     return model.to(device, dtype)
 
 
-def documents(count: int, dtype: torch.dtype, device: torch.device) -> Batch:
+def documents(count: int, dtype: torch.dtype, device: torch.device, vocabulary: int = MINI.decoder.vocab_size) -> Batch:
     """Documents of 34 to 42 tokens: 4 text, 16 visual, a question, and 4 targets at the end."""
     lengths = [34 + (7 * number) % 9 for number in range(count)]
     borders = [0, *itertools.accumulate(lengths)]
     tokens = borders[-1]
-    ids = torch.randint(20, 49152, (tokens,))
+    ids = torch.randint(20, vocabulary, (tokens,))
     types = torch.zeros(tokens, dtype=torch.uint8)
     rows = []
     for start, end in itertools.pairwise(borders):
-        ids[start : start + 4] = torch.tensor([1, 4093, 198, 3])
+        ids[start : start + 4] = torch.tensor([1, 93, 98, 3])
         types[start + 4 : start + 20] = 1
         rows += list(range(end - 6, end - 2))
     rows_M = torch.tensor(rows)
@@ -108,23 +111,19 @@ def padded_step(model: MonoInternVL, batch: Batch) -> float:
     return float(loss.detach())
 
 
-def main() -> None:
-    """Compares, times, stores."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--documents", type=int, default=54)
-    parser.add_argument("--precision", default="auto")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    dtype = training_dtype(options.precision, device)
-    model, batch = mini_shape(dtype, device), documents(options.documents, dtype, device)
+def compare(model: MonoInternVL, batch: Batch, rounds: int) -> dict[str, Any]:
+    """Losses and gradients of all contenders against each other, then their speed; prints and returns it.
+
+    Args:
+        model: Random weights; its device and dtype are what is measured.
+        batch: One micro-batch.
+        rounds: Calls of each contender.
+    """
+    device, dtype = model.device, model.dtype
     prefix = SharedPrefix(model.decoder)
     learning = [p for p in model.parameters() if p.requires_grad]
 
-    def run(backend: str, shared: SharedPrefix | None = None) -> float:
+    def run(backend: Backend, shared: SharedPrefix | None = None) -> float:
         model.decoder.backend = backend
         return backward(model, batch, shared)
 
@@ -134,6 +133,8 @@ def main() -> None:
         "explicit": lambda: run("explicit"),
         "prefix": lambda: run("explicit", prefix),
     }
+    if device.type == "cuda":
+        contenders["flex"] = lambda: run("flex")
     losses, gradients = {}, {}
     for name, call in contenders.items():
         model.zero_grad()
@@ -149,8 +150,9 @@ def main() -> None:
         )
         assert max(loss_error, gradient_error) < tolerance, f"{name} computes something else"
     gradients.clear()
-    seconds = interleave(contenders, options.rounds)
-    limit = matmul_limit(device, dtype)
+    seconds = interleave(contenders, rounds)
+    shape = model.decoder.config
+    limit = matmul_limit(device, dtype, shape.hidden_size, 2 * shape.ffn_size)
     tokens = len(batch.ids)
     flops = training_flops(model.decoder, batch.borders, int(batch.span_types.sum()), len(batch.targets))
     speed = {name: tokens / statistics.median(times) for name, times in seconds.items()}
@@ -163,18 +165,31 @@ def main() -> None:
     at_limit = limit * tokens / flops
     summary = f"limit {limit / 1e9:.0f} GFLOP/s = {at_limit:.0f} tokens/s; {flops / tokens / 1e6:.0f} MFLOP a token"
     print(f"{summary}; {dtype}")
-    store(
-        f"train_throughput_{device.type}",
-        {
-            "dtype": str(dtype),
-            "tokens": tokens,
-            "flops_per_token": flops / tokens,
-            "matmul_limit_flops": limit,
-            "tokens_per_second": speed,
-            "ratio_to_padded": gain,
-            "seconds": seconds,
-        },
-    )
+    return {
+        "dtype": str(dtype),
+        "tokens": tokens,
+        "flops_per_token": flops / tokens,
+        "matmul_limit_flops": limit,
+        "tokens_per_second": speed,
+        "ratio_to_padded": gain,
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    """Compares, times, stores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--documents", type=int, default=54)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    dtype = training_dtype(options.precision, device)
+    result = compare(mini_shape(dtype, device), documents(options.documents, dtype, device), options.rounds)
+    store(f"train_throughput_{device.type}", result)
 
 
 if __name__ == "__main__":

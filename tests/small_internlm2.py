@@ -14,8 +14,19 @@ from vedere.models import keymaps
 from vedere.models.decoder import DecoderConfig
 
 PIECES = 400  # tokens before any are added
-CHAT = {"<|plugin|>": 6, "<|interpreter|>": 5, "<|action_end|>": 4, "<|action_start|>": 3, "<|im_end|>": 2, "<|im_start|>": 1}
-TEXTS = ["What colour is it? Is it red? Same? Sure? yes, sure", "a picture in red, green, blue or grey", "Look. Hello! no"]
+CHAT = {
+    "<|plugin|>": 6,
+    "<|interpreter|>": 5,
+    "<|action_end|>": 4,
+    "<|action_start|>": 3,
+    "<|im_end|>": 2,
+    "<|im_start|>": 1,
+}
+TEXTS = [
+    "What colour is it? Is it red? Same? Sure? yes, sure",
+    "a picture in red, green, blue or grey",
+    "Look. Hello! no",
+]
 NEW = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 
 

@@ -435,8 +435,9 @@ def test_a_whole_model_takes_no_language_model(folder, tmp_path):
 
 
 def test_the_shipped_model_takes_a_language_model_too(shipped, picture):
-    _, language_model, cache, asked = shipped
+    _, language_model, _, asked = shipped
     want = load("mini", say=lambda text: None, device="cpu").chat("what?", [picture], **SHORT)
+    assert asked == [1]
     got = load("mini", device="cpu", language_model=language_model).chat("what?", [picture], **SHORT)
     assert got.logprobs == want.logprobs
 

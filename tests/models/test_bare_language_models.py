@@ -114,7 +114,9 @@ def test_what_is_no_plain_internlm2_is_refused(tmp_path):
     tensors = load_file(folder / "model.safetensors")
     reward = {("v_head.weight" if name == "output.weight" else name): t for name, t in tensors.items()}
     save_file(reward, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"not a complete 'internlm2' checkpoint .*1 missing: output\.weight; 1 surplus"):
+    with pytest.raises(
+        CheckpointError, match=r"not a complete 'internlm2' checkpoint .*1 missing: output\.weight; 1 surplus"
+    ):
         load_model(folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": {"type": "linear", "factor": 2.0}}))
@@ -128,7 +130,9 @@ def test_what_is_no_plain_internlm2_is_refused(tmp_path):
 def test_a_folder_without_tokenizer_is_refused(cache, tmp_path):
     folder = small_internlm2.write(tmp_path / "hub")
     (folder / "tokenizer.model").unlink()
-    with pytest.raises(CheckpointError, match=r"no tokenizer in .*hub \(it holds: .*expected tokenizer.json or tokenizer"):
+    with pytest.raises(
+        CheckpointError, match=r"no tokenizer in .*hub \(it holds: .*expected tokenizer.json or tokenizer"
+    ):
         sources.language_model(folder, silent)
     assert list(cache.iterdir()) == []
 

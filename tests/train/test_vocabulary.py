@@ -201,7 +201,8 @@ def test_chat_markers_are_never_added(tmp_path: Path) -> None:
     folder = small_internlm2.write(tmp_path / "lm")
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(
-        ConfigError, match=r"'internlm2-chat' writes <\|im_start\|>, <\|im_end\|>, which this vocabulary of 409 tokens splits"
+        ConfigError,
+        match=r"'internlm2-chat' writes <\|im_start\|>, <\|im_end\|>, which this vocabulary of 409 tokens splits",
     ):
         build_model(source(folder), 0, silent)
     with pytest.raises(ConfigError, match=r"template 'smollm2' writes <repo_name>, .*choose the template that belongs"):
@@ -246,7 +247,9 @@ def test_a_whole_model_brings_its_own_tokens(exported: Path, tmp_path: Path) -> 
     assert words.new == ()
     assert words.tokenizer.token_id("<img>") == 400
     assert tensors_sha256(model.state_dict()) == tensors_sha256(load_model(exported).state_dict())
-    with pytest.raises(ConfigError, match=r"whole is made for tiles of 28 px and patches of 7, the run for 112 and 14; set"):
+    with pytest.raises(
+        ConfigError, match=r"whole is made for tiles of 28 px and patches of 7, the run for 112 and 14; set"
+    ):
         build_model(replace(start, tile=112, patch=14), 0, silent)
     with pytest.raises(ConfigError, match=r"template 'smollm2' writes <repo_name>"):
         build_model(replace(start, template="smollm2"), 0, silent)
@@ -254,5 +257,7 @@ def test_a_whole_model_brings_its_own_tokens(exported: Path, tmp_path: Path) -> 
 
 def test_a_delta_has_no_place_for_new_tokens(tmp_path: Path) -> None:
     config = replace(get_recipe("mono"), model=source(small_internlm2.write(tmp_path / "lm")))
-    with pytest.raises(CheckpointError, match=r"the model has 409 tokens, the language model in .* 400; a delta keeps .*whole"):
+    with pytest.raises(
+        CheckpointError, match=r"the model has 409 tokens, the language model in .* 400; a delta keeps .*whole"
+    ):
         export_delta(trained(config), tmp_path / "delta")

@@ -118,7 +118,8 @@ def open_model(
         model, words = _with_language_model(name, folder, dtype, device, language_model, say)
     elif language_model is not None:
         raise ConfigError(
-            f"language_model '{os.fspath(language_model)}' was given, but {folder} holds a whole model and no {DELTA}; leave it out"
+            f"language_model '{os.fspath(language_model)}' was given, but {folder} holds a whole model and no {DELTA}; leave "
+            "it out"
         )
     else:
         _read_ahead(folder)

@@ -5,10 +5,11 @@ A pass works on packed tokens `[T, ...]` with document borders. Backends differ 
 * ``explicit``: documents of similar length are stacked `[S, L]` (padded at the end, which a causal mask hides) and attended
   with two batched matmuls. The fastest choice for short documents on a CPU, whose fused kernel has a slow backward.
 * ``sdpa``: the same stacks through `scaled_dot_product_attention`; memory linear in L, so the choice for long documents.
-* ``flex``: one FlexAttention call over the packed tokens; its table of blocks is counted from the borders, so no ``[T, T]`` mask
-  exists. Compiled on CUDA; on a CPU it runs uncompiled and without gradients, to be compared with the others.
-* ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for stacks of documents up to 512 tokens, ``sdpa`` otherwise and when
-  answering from a cache (no backward there, and one fused call where explicit attention makes ten: a sixth of the time).
+* ``flex``: one FlexAttention call over the packed tokens; its table of blocks is counted from the borders, so no mask
+  ``[T, T]`` exists. Compiled on CUDA; on a CPU uncompiled and without gradients, to be compared with the others.
+* ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for stacks of
+  documents up to 512 tokens, ``sdpa`` otherwise and when answering from a cache (no backward there, and one fused call where explicit
+  attention makes ten: a sixth of the time).
 
 All of them read the router's order, so the routed rows are gathered once; documents of one length without routing (every
 decode step) are stacked by a view. With a cache, queries attend the cached keys of their own slot. Scores are scaled by
@@ -316,7 +317,8 @@ def _check_flex(device: torch.device, head_dim: int, cache: KeyValueCache | None
         raise ConfigError("backend 'flex' reads no cache; choose 'explicit', 'sdpa' or 'auto' to answer")
     if device.type == "cuda" and head_dim < FLEX_NARROWEST:
         raise ConfigError(
-            f"backend 'flex' takes heads of at least {FLEX_NARROWEST} on CUDA, the model's are {head_dim}; choose 'auto' or 'sdpa'"
+            f"backend 'flex' takes heads of at least {FLEX_NARROWEST} on CUDA, the model's are {head_dim}; choose 'auto' or "
+            "'sdpa'"
         )
     if device.type != "cuda" and torch.is_grad_enabled():
         raise ConfigError(

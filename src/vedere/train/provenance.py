@@ -80,14 +80,12 @@ def earlier_starts(directory: Path) -> list[dict[str, Any]]:
     path = directory / "run.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        starts: list[dict[str, Any]] = (
-            facts["starts"] if "starts" in facts else [facts]
-        )  # of a run that began before starts were kept
+        starts: list[dict[str, Any]] = facts.get("starts", [facts])  # of a run that began before starts were kept
         if all(isinstance(start["plan"], dict) for start in starts):
             return starts
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise CheckpointError(f"{path} does not hold the starts of a run; move it away to go on without them")
 

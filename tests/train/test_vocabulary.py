@@ -169,7 +169,8 @@ def test_a_model_on_internlm2_has_new_rows_and_all_old_numbers(tmp_path: Path) -
     model, words = build_model(source(folder), 7, said.append)
     assert words.new == small_internlm2.NEW
     assert said[-1] == (
-        "adding 9 tokens to the 400 rows of the language model: <img> </img> <IMG_CONTEXT> <quad> </quad> <ref> </ref> <box> </box>"
+        "adding 9 tokens to the 400 rows of the language model: <img> </img> <IMG_CONTEXT> <quad> </quad> <ref> </ref> "
+        "<box> </box>"
     )
     assert model.config.decoder.vocab_size == words.tokenizer.vocab_size == 409
     base = load_model(folder, torch.float32).state_dict()

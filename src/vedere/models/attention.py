@@ -8,8 +8,8 @@ A pass works on packed tokens `[T, ...]` with document borders. Backends differ 
 * ``flex``: one FlexAttention call over the packed tokens; its table of blocks is counted from the borders, so no mask
   ``[T, T]`` exists. Compiled on CUDA; on a CPU uncompiled and without gradients, to be compared with the others.
 * ``auto``: ``flex`` for packs on CUDA (``sdpa`` if heads are narrower than its 16), ``explicit`` on CPU for stacks of
-  documents up to 512 tokens, ``sdpa`` otherwise and when answering from a cache (no backward there, and one fused call where explicit
-  attention makes ten: a sixth of the time).
+  documents up to 512 tokens, ``sdpa`` otherwise and when answering from a cache (no backward there, and one fused call
+  where explicit attention makes ten: a sixth of the time).
 
 All of them read the router's order, so the routed rows are gathered once; documents of one length without routing (every
 decode step) are stacked by a view. With a cache, queries attend the cached keys of their own slot. Scores are scaled by
@@ -354,22 +354,28 @@ def document_blocks(borders: Sequence[int], device: torch.device) -> Any:
     columns = torch.arange(rows)
     is_full = (columns >= full_from[:, None]) & (columns < (full_from + full)[:, None])
     is_masked = (columns >= lowest[:, None]) & (columns <= torch.arange(rows)[:, None]) & ~is_full
-    tables: list[Tensor] = []
-    for chosen in (is_masked, is_full):
-        order = torch.argsort(
-            chosen.to(torch.int8), dim=1, descending=True, stable=True
-        )  # chosen columns first, ascending
-        tables += [
+
+    def listed(chosen: Tensor) -> tuple[Tensor, Tensor]:  # counts, and columns: the chosen ones first, ascending
+        order = torch.argsort(chosen.to(torch.int8), dim=1, descending=True, stable=True)
+        return (
             chosen.sum(1, dtype=torch.int32)[None, None].to(device),
             order.to(torch.int32)[None, None].to(device),
-        ]
+        )
+
+    (masked, masked_columns), (whole, whole_columns) = listed(is_masked), listed(is_full)
     of_token = torch.repeat_interleave(torch.arange(len(cuts) - 1), cuts.diff()).to(device)
 
     def same_and_causal(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (of_token[q] == of_token[k]) & (q >= k)
 
     return BlockMask.from_kv_blocks(
-        *tables, BLOCK_SIZE=_FLEX_BLOCK, mask_mod=same_and_causal, seq_lengths=(tokens, tokens)
+        masked,
+        masked_columns,
+        whole,
+        whole_columns,
+        BLOCK_SIZE=_FLEX_BLOCK,
+        mask_mod=same_and_causal,
+        seq_lengths=(tokens, tokens),
     )
 
 

@@ -266,7 +266,7 @@ def _fax_alone(tags: Mapping[int, Any], data: bytes) -> bytes:
     """The lines of a fax picture as a TIFF of their own: FFmpeg, when strict, refuses any tag that it does not use."""
     strips = [data[start : start + size] for start, size in zip(tags[_OFFSETS], tags[_SIZES], strict=True)]
     starts = [8, *itertools.accumulate(map(len, strips), initial=8)][1:-1]
-    fields = {tag: (int(tags[tag]),) for tag in _FAX_TAGS if tag in tags}
+    fields: dict[int, tuple[int, ...]] = {tag: (int(tags[tag]),) for tag in _FAX_TAGS if tag in tags}
     fields |= {_OFFSETS: tuple(starts), _SIZES: tuple(map(len, strips))}
     body, entries = b"".join(strips), b""
     for tag, values in sorted(fields.items()):

@@ -63,7 +63,7 @@ def test_the_demo_asks_prints_and_writes(demo, tmp_path):
     assert lines[-1].startswith(f"2 of {known} answers are as expected")
     assert [answer.asked.file for answer in answers if answer.right] == ["sign.png", "digit.png"]
     assert "31 tokens in, 3 out" in lines[0]
-    assert "expected shoes" in lines[0]
+    assert "expected lollipop" in lines[0]
     assert "right" in next(line for line in lines if line.startswith("digit.png"))
     assert "expected" not in lines[-2]
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vedere.atomic import write_atomically
-from vedere.data.build.scene_questions import make as make_scenes
 from vedere.data.build.lettering import Look, draw_look, draw_text
+from vedere.data.build.scene_questions import make as make_scenes
 from vedere.data.build.typefaces import Use, typefaces
 from vedere.data.build.vocabulary import draw_letters, draw_number, draw_word, in_some_case
 from vedere.models.reader import CELL, CHARACTERS, CLASSES, NOTHING, Reader, read_cells

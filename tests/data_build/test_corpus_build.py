@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,19 @@ from vedere.data.build import documents, garments, words
 from vedere.data.build.blind import turns
 from vedere.data.build.corpus import KINDS, build_corpus
 from vedere.data.build.ledger import ALLOWED_LICENCES, SOURCES, page, require_allowed
+from vedere.data.build.media import encode
 from vedere.data.build.record import SIDE, STAGES, Ask, Item, Kind
-from vedere.data.build.sheet import sheet
+from vedere.data.build.sheet import CELL, LINES, media, sheet
+from vedere.data.mixture import open_meta
 from vedere.errors import ConfigError, PackageError, RecordError
+from vedere.vision.video import probe
 
 ROOT = Path(__file__).parents[2]
 ALL = {kind.name for kind in KINDS}
-DRAWN = ("scenes", "words", "documents", "drawings")
+DRAWN = ("scenes", "words", "documents", "drawings", "charts", "pairs", "clips")
 FETCHED = ("emoji", "easy_vqa")
 SIDES = {"emoji": {160}, "easy_vqa": {64}, "words": {side for size in words.SIZES for side in size}}
+SIDES |= {"boxes": {100}, "nlvr": {400, 100}}
 SIDES["documents"] = {side for size in documents.SIZES for side in size}
 
 
@@ -68,31 +73,93 @@ def test_records_are_in_internvl_form_and_their_pictures_exist(built):
                 ids.add(record["id"])
                 asked = turns(record)
                 assert [turn["from"] for turn in record["conversations"]] == ["human", "gpt"] * len(asked)
-                assert record["conversations"][0]["value"].startswith("<image>\n")
-                assert sum(turn["value"].count("<image>") for turn in record["conversations"]) == 1
+                files, tag = media(record), "<video>" if "video" in record else "<image>"
+                assert len(files) == (2 if kind == "pairs" else 1)
+                assert ("video" in record) == (kind == "clips")
+                assert record["conversations"][0]["value"].startswith(f"{tag}\n" * len(files))
+                assert sum(turn["value"].count(tag) for turn in record["conversations"]) == len(files)
                 assert all(question and answer == answer.strip() and answer for question, answer, _ in asked)
                 assert record["kind"] == kind
                 assert record["licence"] in ALLOWED_LICENCES
                 if record["licence"].startswith("CC-BY"):
                     assert record["attribution"]
-                with Image.open(built.out / record["image"]) as image:
-                    assert set(image.size) <= SIDES.get(kind, {SIDE})
-                    assert image.mode == "RGB"
-                if stage == "heldout":
-                    assert "/heldout/" in record["image"]
-                    assert len(asked) == 1
-                else:
-                    assert "/train/" in record["image"]
+                for file in files:
+                    assert f"/{'heldout' if stage == 'heldout' else 'train'}/" in file
+                    if kind == "clips":
+                        info = probe(built.out / file)
+                        assert (info.width, info.height) == (SIDE, SIDE)
+                        continue
+                    with Image.open(built.out / file) as image:
+                        assert set(image.size) <= SIDES.get(kind, {SIDE})
+                        assert image.mode == "RGB"
+                assert len(asked) <= (4 if stage == "instruction" else 1)
     assert len(ids) == sum(sum(counts.values()) for counts in built.records.values())
 
 
 def test_heldout_pictures_are_never_seen_in_training(built):
     hashes = {"train": set(), "heldout": set()}
-    for path in (built.out / "images").rglob("*.jpg"):
-        hashes[path.parent.name].add(hashlib.sha256(path.read_bytes()).hexdigest())
+    for path in [*(built.out / "images").rglob("*.jpg"), *(built.out / "videos").rglob("*.mp4")]:
+        if path.parent.parent.name != "pairs":  # a pair is new if one of its pictures is
+            hashes[path.parent.name].add(hashlib.sha256(path.read_bytes()).hexdigest())
     assert hashes["heldout"]
     assert not hashes["train"] & hashes["heldout"]
-    assert len(hashes["heldout"]) == sum(built.pictures["heldout"].values())
+    assert len(hashes["heldout"]) == sum(count for kind, count in built.pictures["heldout"].items() if kind != "pairs")
+    pairs = [
+        b"".join((built.out / name).read_bytes() for name in record["image"])
+        for part in ("instruction", "heldout")
+        for record in lines(built.out / part / "pairs.jsonl")
+    ]
+    assert len(set(pairs)) == len(pairs)
+
+
+def test_a_third_of_the_conversations_has_one_question(built):
+    counts = Counter(len(turns(record)) for record in lines(built.out / "instruction" / "scenes.jsonl"))
+    assert set(counts) == {1, 2, 3, 4}
+    assert 0.2 < counts[1] / counts.total() < 0.47
+
+
+def test_every_record_becomes_a_sample(built):
+    for part in open_meta(built.out / "instruction" / "meta.json"):
+        sample = part.records[0]
+        kinds = ["video"] if part.name == "clips" else ["image"] * (2 if part.name == "pairs" else 1)
+        assert [ref.kind for ref in sample.media] == kinds
+        assert all(Path(ref.path).is_file() for ref in sample.media)
+
+
+def test_workers_do_not_change_the_corpus(tmp_path, sources):
+    for workers in (1, 3):
+        build_corpus(
+            tmp_path / str(workers),
+            sources=sources,
+            size=100,
+            seed=5,
+            kinds=("drawings", "garments", "clips"),
+            heldout=3,
+            workers=workers,
+            progress=False,
+        )
+    assert tree(tmp_path / "1") == tree(tmp_path / "3")
+
+
+def test_shares_replace_those_of_the_kinds(tmp_path):
+    summary = build_corpus(
+        tmp_path / "c",
+        size=100,
+        kinds=("scenes", "drawings"),
+        shares={"scenes": 0.3, "drawings": 0.1},
+        heldout=2,
+        progress=False,
+    )
+    assert summary.records["instruction"] == {"scenes": 75, "drawings": 25}
+    for shares, message in (
+        ({"scene": 0.5}, "a share is given for kind 'scene'; did you mean 'scenes'., which is not built"),
+        ({"scenes": 0.0}, "share 0.0 of kind 'scenes'; expected a number > 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build_corpus(tmp_path / "d", size=100, kinds=("scenes",), shares=shares, progress=False)
+    with pytest.raises(ConfigError, match="workers 0; expected at least 1"):
+        build_corpus(tmp_path / "d", size=100, kinds=("scenes",), workers=0, progress=False)
+    assert not (tmp_path / "d").exists()
 
 
 def test_stages_share_pictures(built):
@@ -104,6 +171,7 @@ def test_stages_share_pictures(built):
 def test_instruction_size_is_as_asked(tmp_path):
     summary = build_corpus(tmp_path / "c", size=400, seed=1, kinds=DRAWN, heldout=5, progress=False)
     assert abs(sum(summary.records["instruction"].values()) - 400) <= len(DRAWN)
+    assert sum(summary.pictures["train"].values()) == sum(summary.records["instruction"].values())
     assert all(count == 5 for count in summary.records["heldout"].values())
 
 
@@ -115,7 +183,10 @@ def test_seed_decides_everything(tmp_path, sources):
 
     first, again, other = build("a", 7), build("b", 7), build("c", 8)
     assert first == again
-    assert sum(first[name] != other.get(name) for name in first) > 0.9 * sum("images/" in name for name in first)
+    shown = sum(name.startswith(("images/", "videos/")) for name in first)
+    assert sum(first[name] != other.get(name) for name in first) > 0.9 * shown
+        "images/" in name or "videos/" in name for name in first
+    )
 
 
 def test_summary_is_written_last_and_complete(built):
@@ -139,8 +210,10 @@ def test_photographs_under_other_licences_are_left_out(built):
 
 
 def test_contact_sheet_shows_pictures(built):
-    page_image = sheet(built.out, "scenes", columns=3, rows=2)
-    assert page_image.size == (510, 340)
+    for kind in ("pairs", "clips", "scenes"):
+        page_image = sheet(built.out, kind, columns=3, rows=2)
+        assert len(page_image.getcolors(maxcolors=10**6)) > 10
+    assert page_image.size == (3 * CELL, 2 * (CELL + 12 * LINES))
     assert len(page_image.getcolors(maxcolors=10**6)) > 10
 
 
@@ -240,7 +313,7 @@ def test_heldout_garments_are_not_augmented(built, sources):
         with Image.open(built.out / record["image"]) as image:
             seen = image.convert("RGB").tobytes()
         plain = [
-            corpus_module.encode(garments.photo_crop(sources / "clothing-cc0" / file, None))
+            encode(garments.photo_view(sources / "clothing-cc0" / file, None))
             for file, _ in garments._rows("heldout", sources / "clothing-cc0")
         ]
         assert (built.out / record["image"]).read_bytes() in plain

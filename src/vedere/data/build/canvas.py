@@ -90,7 +90,9 @@ def new_ground(name: str, rng: random.Random, plain: float = 0.6) -> tuple[Image
     image, pen = new_canvas(colour)
     if rng.random() < plain:
         return image, pen
-    other = tuple(min(255, max(0, value + rng.choice((-1, 1)) * rng.randint(10, 22))) for value in colour)
+    sign = rng.choice((-1, 1))  # of all channels: lighter or darker, hardly another tint
+    steps = [rng.randint(10, 20)] * 3 if name in ("black", "grey", "white") else [rng.randint(8, 16) for _ in range(3)]
+    other = tuple(min(255, max(0, value + sign * step)) for value, step in zip(colour, steps, strict=True))
     style = rng.choice(("gradient", "gradient", "stripes", "dots", "cloud"))
     if style == "gradient":
         mask = Image.linear_gradient("L").rotate(rng.choice((0, 90, 180, 270))).resize(image.size)
@@ -180,6 +182,11 @@ def _outlines() -> dict[str, list[Point]]:
 
 _OUTLINES = _outlines()
 SHAPES = tuple(_OUTLINES)
+
+
+def fill_outline(pen: ImageDraw.ImageDraw, polygon: Sequence[Point], fill: Colour | int) -> None:
+    """Fill the polygon of a shape; its edges are drawn as well, which closes the seam of a ring."""
+    pen.polygon(list(polygon), fill=fill, outline=fill)
 
 
 def outline(name: str, centre: Point, radius: float, angle: float) -> list[Point]:

@@ -196,7 +196,7 @@ def pie_questions(pie: Pie, rng: random.Random) -> Options:
                 question=f"Is there a slice in {told}?",
                 answer=_yes(truth),
                 question_type="slice",
-                facts=(f"colour:{told}", "order") if truth else (f"colour:{told}",),
+                facts=(f"colour:{told}", "order"),
             ),
         )
     )

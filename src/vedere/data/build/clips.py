@@ -18,7 +18,18 @@ from typing import Literal, get_args
 
 from PIL import Image, ImageDraw
 
-from vedere.data.build.canvas import COLOURS, LARGE, SHAPES, apart, finish, ground_for, new_ground, outline, shade
+from vedere.data.build.canvas import (
+    COLOURS,
+    LARGE,
+    SHAPES,
+    apart,
+    fill_outline,
+    finish,
+    ground_for,
+    new_ground,
+    outline,
+    shade,
+)
 from vedere.data.build.record import CLIP_PROMPTS, Ask, Clip, Item, Kind, Split, article, stream, weighted_order
 from vedere.data.build.scenes import Shape
 
@@ -158,7 +169,8 @@ def _paste(frame: Image.Image, shape: Shape, tint: tuple[int, int, int], factor:
     scale = round(1 / factor)
     mask = Image.new("L", (2 * half * scale, 2 * half * scale), 0)
     centre = ((shape.x * frame.width - left) * scale, (shape.y * frame.width - top) * scale)
-    ImageDraw.Draw(mask).polygon(outline(shape.name, centre, shape.radius * frame.width * scale, shape.angle), fill=255)
+    polygon = outline(shape.name, centre, shape.radius * frame.width * scale, shape.angle)
+    fill_outline(ImageDraw.Draw(mask), polygon, 255)
     frame.paste(tint, (left, top), mask.reduce(scale))
 
 
@@ -198,9 +210,8 @@ def questions(film: Film, rng: random.Random) -> tuple[Ask, ...]:
             )
         )
     for moment, colour in (("start", actor.colour), ("end", film.becomes)):
-        # What is not there has no colour; where nothing changes the colour, one of the two is the other.
+        # What is not there has no colour. Whether it changes, an earlier turn about the colour must not tell.
         if (film.action, moment) not in (("appears", "start"), ("disappears", "end")):
-            told = (moment,) if film.action == "changes" else ("start", "end")
             options.append(
                 (
                     1.3 if film.action == "changes" else 0.35,
@@ -208,7 +219,7 @@ def questions(film: Film, rng: random.Random) -> tuple[Ask, ...]:
                         question=f"What {word} is the {noun} at the {moment}?",
                         answer=colour,
                         question_type=f"colour_{moment}",
-                        facts=told,
+                        facts=(moment,),
                         given=named,
                     ),
                 )

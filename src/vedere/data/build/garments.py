@@ -118,7 +118,7 @@ def make(split: Split, count: int, seed: int, folder: Path) -> Iterator[Item]:
         either = [phrase(one) for one in (name, other)]
         rng.shuffle(either)
         choose = Ask(
-            question=f"Is this {either[0]} or {either[1]}?", answer=name, question_type="choose", facts=("name",)
+            question=f"Which is it, {either[0]} or {either[1]}?", answer=name, question_type="choose", facts=("name",)
         )
         caption = f"a photo of {phrase(name)}"
         seen = Ask(question=rng.choice(CAPTION_PROMPTS), answer=caption, question_type="describe", facts=("name",))

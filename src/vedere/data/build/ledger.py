@@ -45,9 +45,9 @@ SOURCES: tuple[Source, ...] = (
     Source(
         name="vedere",
         title="Pictures drawn by this repository",
-        origin="src/vedere/data/build (scenes, words, documents, drawings)",
+        origin="src/vedere/data/build (scenes, words, documents, drawings, charts, pairs, clips)",
         licence="CC0-1.0",
-        used_for="scenes, words, documents, drawings",
+        used_for="scenes, words, documents, drawings, charts, pairs, clips",
         used="everything the programs draw; beside the typefaces of the next entry DejaVu, STIX and Computer Modern as "
         "matplotlib carries them and Pillow's default font, all free to use for rendering",
         attribution="none needed",
@@ -83,7 +83,7 @@ SOURCES: tuple[Source, ...] = (
         used_for="garments",
         used="3,068 photographs of the train split for training, 341 of the validation split held out",
         attribution="none needed; Alexey Grigorev and the contributors of the dataset",
-        changes="cropped, mirrored, brightness, resized",
+        changes="cropped, mirrored, turned, brightness, contrast and hue changed, resized",
     ),
     Source(
         name="nlvr",
@@ -93,7 +93,7 @@ SOURCES: tuple[Source, ...] = (
         used_for="boxes, nlvr",
         used="dev and hidden for training, test held out: pictures, statements, structured representations",
         attribution="Alane Suhr, Mike Lewis, James Yeh, Yoav Artzi",
-        changes="cut into boxes, resized; questions generated from the structured representations",
+        changes="cut into boxes; questions generated from the structured representations",
     ),
     Source(
         name="omniglot-small",
@@ -113,7 +113,8 @@ SOURCES: tuple[Source, ...] = (
         used_for="captions",
         used="119 photographs, five sixths for training; the licence stands in every record",
         attribution="the photographers on Flickr; the address of each photograph stands in its record",
-        changes="cropped, mirrored, brightness, resized; adaptations of CC-BY-SA pictures stay CC-BY-SA",
+        changes="cropped, mirrored, turned, brightness, contrast and hue changed, resized; adaptations of CC-BY-SA pictures "
+        "stay CC-BY-SA",
     ),
     Source(
         name="coco-captions",

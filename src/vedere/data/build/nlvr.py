@@ -85,7 +85,7 @@ def box_questions(box: Box, rng: random.Random) -> tuple[Ask, ...]:
                 question=f"Is there {article(f'{asked[0]} {asked[1]}')}?",
                 answer="yes" if asked in looks else "no",
                 question_type="exists",
-                facts=(f"exists:{asked}", *(f"{one}:0" for one in ("colour", "shape") if asked in looks)),
+                facts=(f"exists:{asked}", *(("colour:0", "shape:0") if len(box) == 1 else ())),
             ),
         ),
         (
@@ -98,7 +98,7 @@ def box_questions(box: Box, rng: random.Random) -> tuple[Ask, ...]:
                 question=f"How many {colour} objects are there?",
                 answer=NUMBERS[sum(c == colour for c, _ in looks)],
                 question_type="count_colour",
-                facts=(f"count:{colour}", *(["colour:0"] if colour in {c for c, _ in looks} else [])),
+                facts=(f"count:{colour}", *(("colour:0",) if len(box) == 1 else ())),
             ),
         ),
         (

@@ -83,9 +83,9 @@ def _character(text: str, rng: random.Random) -> Shown:
 
 def draw_pair(rng: random.Random) -> tuple[Shown, Shown, bool]:
     """Sample two pictures and say whether they are the same."""
-    sort, same = rng.choices(("scenes", "drawings", "characters"), weights=(70, 20, 10))[0], rng.random() < 0.25
+    sort, same = rng.choices(("scenes", "drawings", "characters"), weights=(70, 20, 10))[0], rng.random() < 0.2
     if sort == "scenes":
-        counts = rng.choice(((1.0,), (1.0, 1.0, 1.0, 1.0)))
+        counts = rng.choice(((1.0,), (1.0, 1.0, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0)))
         scene = draw_scene(rng, counts)
         first = _scene(scene, rng)
         if not same:
@@ -125,7 +125,7 @@ def questions(first: Shown, second: Shown, same: bool, rng: random.Random) -> tu
                     question=f"What is in {_PLACES[place]} picture?",
                     answer=one.text,
                     question_type="what_in",
-                    facts=(f"shown:{place}", "which", "more", *(("same",) if same else ())),
+                    facts=(f"shown:{place}", "which", "more", "same"),
                 ),
             )
         )
@@ -162,7 +162,7 @@ def questions(first: Shown, second: Shown, same: bool, rng: random.Random) -> tu
         fits = (first.number > second.number) == (word == "more")
         options.append(
             (
-                1.8,
+                3.2,
                 Ask(
                     question=f"Which picture has {word} shapes, the first or the second?",
                     answer=_PLACES[0 if fits else 1],

@@ -70,20 +70,22 @@ def _exists(scene: Scene, rng: random.Random) -> Ask:
     if not truth:
         near = [(there.name, colour) for colour in COLOURS] + [(name, there.colour) for name in SHAPES]
         asked = rng.choice([look for look in near if look not in looks])
-    told = [fact for shape in scene.having(*asked) for fact in (*_name(scene, shape), *_colour(scene, shape))]
+    # The same facts for yes and for no: which turns it goes with must not tell the answer.
+    near_it = (*scene.having(name=asked[0]), *scene.having(colour=asked[1]))
+    told = [fact for shape in near_it for fact in (*_name(scene, shape), *_colour(scene, shape))]
     return Ask(
         question=f"Is there {article(f'{asked[1]} {asked[0]}')}?",
         answer=_yes(truth),
         question_type="exists",
-        facts=tuple(told) or (f"count:{asked[1]} {asked[0]}",),
+        facts=tuple(dict.fromkeys(told)),
     )
 
 
 def _count(scene: Scene, name: str, colour: str) -> Ask:
     found = scene.having(name, colour)
     told = [f"count:{colour or name}" if not (name and colour) else f"count:{colour} {name}"]
-    if len(found) == len(scene.shapes) or len(scene.shapes) <= 2:
-        for shape in found:
+    if len(scene.shapes) <= 2:
+        for shape in scene.shapes:
             told += (*(_name(scene, shape) if name else ()), *(_colour(scene, shape) if colour else ()))
     noun = plural(" ".join(filter(None, (colour, name or "shape"))))
     return Ask(

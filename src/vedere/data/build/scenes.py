@@ -19,7 +19,18 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from vedere.data.build.canvas import COLOURS, LARGE, SHAPES, apart, finish, ground_for, new_ground, outline, shade
+from vedere.data.build.canvas import (
+    COLOURS,
+    LARGE,
+    SHAPES,
+    apart,
+    fill_outline,
+    finish,
+    ground_for,
+    new_ground,
+    outline,
+    shade,
+)
 from vedere.data.build.record import Split, article, stream
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five")
@@ -153,7 +164,7 @@ def draw_scene(rng: random.Random, counts: tuple[float, ...] = (28, 20, 18, 17, 
 def paint(pen: ImageDraw.ImageDraw, shape: Shape, rng: random.Random) -> None:
     """Paint a shape on a large picture."""
     polygon = outline(shape.name, (shape.x * LARGE, shape.y * LARGE), shape.radius * LARGE, shape.angle)
-    pen.polygon(polygon, fill=shade(shape.colour, rng))
+    fill_outline(pen, polygon, shade(shape.colour, rng))
 
 
 def render_scene(scene: Scene, rng: random.Random) -> Image.Image:

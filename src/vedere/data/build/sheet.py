@@ -22,7 +22,7 @@ _LETTERS = 30  # that fit under a picture
 
 def media(record: dict[str, Any]) -> list[str]:
     """Return the files of a record, relative to the corpus' folder."""
-    files = record.get("video") or record["image"]
+    files = record["video"] if "video" in record else record["image"]
     return list(files) if isinstance(files, list) else [files]
 
 

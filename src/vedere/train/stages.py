@@ -46,7 +46,7 @@ class OptimConfig:
         warmup: Warm-up steps; below 1, a share of all steps.
         schedule: After warm-up: ``constant`` or ``cosine`` down to ``final``.
         final: Last learning rate as a share of ``lr`` under ``cosine``.
-        weight_decay: On matrices only; norms, biases and tables are exempt.
+        weight_decay: On matrices, embedding and head included; norms, biases and tables of positions are exempt.
         beta1: First moment.
         beta2: Second moment.
         eps: Adam's epsilon.

@@ -361,3 +361,20 @@ def test_damaged_videos_give_frames_or_a_media_error(films: dict[str, Path]) -> 
             continue
         assert len(video.frames) == 4
         assert {frame.size for frame in video.frames} == {(video.info.width, video.info.height)}
+
+
+def test_a_damaged_video_gives_the_same_frames_each_time(films: dict[str, Path]) -> None:
+    rng, decoded = random.Random(4), 0
+    for name in ("raw.h264", "b-frames.mp4", "mpeg2.ts", "vp9.webm"):
+        if name not in films:
+            continue
+        content = bytearray(films[name].read_bytes())
+        for _ in range(12):
+            content[rng.randrange(len(content) // 4, len(content))] ^= 1 << rng.randrange(8)
+        try:
+            first, *others = ([frame.tobytes() for frame in read_frames(bytes(content), 60).frames] for _ in range(6))
+        except MediaError:
+            continue
+        decoded += 1
+        assert all(other == first for other in others), name
+    assert decoded >= 2

@@ -7,8 +7,7 @@ with. That conversion drops alpha without blending; `open_image` blends only whe
 
 The number of pixels is read from the header and compared with a limit before anything is decoded, and only formats with
 a signature are tried, so that neither decompression bombs nor formats that start other programs (EPS) get through.
-Fax pictures in TIFF are read by FFmpeg first: libtiff takes a strip that breaks off as whole, and what was in memory as its
-rest. That costs fax pictures twice the time.
+Fax pictures in TIFF are checked first (`vedere.vision.fax`).
 
 Statistics are those of ImageNet (InternVL 1.5, arXiv 2404.16821, and successors), of CLIP (XComposer2-4KHD, 2404.06512),
 and of CLIP as InternVL's code spells them: a digit short, 2e-5 off, which parity needs. Tiles stay 8-bit until
@@ -19,10 +18,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import random
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -33,6 +31,7 @@ from PIL import Image, UnidentifiedImageError
 from vedere.errors import ConfigError, MediaError
 from vedere.plan import HDPolicy, MediaPlan, SquarePolicy
 from vedere.vision import tiling
+from vedere.vision.fax import check_fax
 
 if TYPE_CHECKING:
     import torch
@@ -62,9 +61,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
-_COMPRESSION, _OFFSETS, _SIZES = 259, 273, 279  # tags of TIFF
-_FAX = (2, 3, 4)  # compressions: CCITT run lengths, Group 3, Group 4
-_FAX_TAGS = (256, 257, _COMPRESSION, 262, 266, 278, 292, 293)  # sides, polarity, bit order, rows a strip, options
 
 
 @dataclass(frozen=True)
@@ -262,48 +258,6 @@ def _to_rgb(image: Image.Image, name: str, background: tuple[int, int, int] | No
     return image.convert("RGB")
 
 
-def _fax_alone(tags: Mapping[int, Any], data: bytes) -> bytes:
-    """The lines of a fax picture as a TIFF of their own: FFmpeg, when strict, refuses any tag that it does not use."""
-    strips = [data[start : start + size] for start, size in zip(tags[_OFFSETS], tags[_SIZES], strict=True)]
-    starts = [8, *itertools.accumulate(map(len, strips), initial=8)][1:-1]
-    fields: dict[int, tuple[int, ...]] = {tag: (int(tags[tag]),) for tag in _FAX_TAGS if tag in tags}
-    fields |= {_OFFSETS: tuple(starts), _SIZES: tuple(map(len, strips))}
-    body, entries = b"".join(strips), b""
-    for tag, values in sorted(fields.items()):
-        packed = struct.pack(f"<{len(values)}I", *values)
-        if len(values) > 1:
-            packed, body = struct.pack("<I", 8 + len(body)), body + packed
-        entries += struct.pack("<HHI", tag, 4, len(values)) + packed
-    return struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + struct.pack("<H", len(fields)) + entries + bytes(4)
-
-
-def _check_fax(image: Image.Image, name: str) -> None:
-    """Refuses a fax picture (TIFF) that is not whole; FFmpeg, unlike libtiff, stops at the first wrong code or missing line."""
-    stream, tags = getattr(image, "fp", None), getattr(image, "tag_v2", {})
-    if image.format != "TIFF" or stream is None or tags.get(_COMPRESSION) not in _FAX:
-        return
-    import av
-
-    position = stream.tell()
-    stream.seek(0)
-    data = stream.read()
-    stream.seek(position)
-    decoder = av.CodecContext.create("tiff", "r")
-    most = (image.width + 64) * (image.height + 64)  # with what FFmpeg adds to align rows, either way up
-    decoder.options = {"err_detect": "explode", "max_pixels": str(most)}
-    decoder.thread_count = 1
-    try:
-        frame = decoder.decode(av.Packet(_fax_alone(tags, data)))[0]
-        whole = sorted((frame.width, frame.height)) == sorted(image.size)  # Pillow has turned them
-    except (av.error.FFmpegError, LookupError, ValueError, TypeError, struct.error):
-        whole = False
-    if not whole:
-        raise MediaError(
-            f"{name} is a fax picture whose lines are not whole; it is damaged, or of an unusual kind: fetch it again, or "
-            "write it as PNG"
-        )
-
-
 def open_image(
     source: ImageSource, *, max_pixels: int = MAX_PIXELS, background: tuple[int, int, int] | None = None
 ) -> Image.Image:
@@ -324,7 +278,7 @@ def open_image(
     with _opened(source, max_pixels) as opened:
         image = opened.image
         try:
-            _check_fax(image, opened.name)
+            check_fax(image, opened.name)
             image.load()
             image = _to_rgb(image, opened.name, background)
             if opened.turn is not None:

@@ -190,6 +190,7 @@ def _video_stream(container: Any, name: str) -> Any:
         if not stream.disposition & av.stream.Disposition.attached_pic:  # cover art of music
             if stream.codec_context is None:
                 raise MediaError(f"{name} has a video stream of an unknown codec; convert it, for example to H.264")
+            stream.codec_context.thread_count = 1  # decoders with threads of their own (AV1) ask only for this
             stream.thread_type = "NONE"  # frame threads conceal damage by what the other thread has finished just then
             return stream
     what = "only audio" if container.streams.audio else "no video stream"

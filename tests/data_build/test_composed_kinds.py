@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_kinds import nearest_colour
+from test_kinds import nearest_colour, nearest_colours
 
 from vedere.data.build import charts, clips, pairs
 from vedere.data.build.record import SIDE, stream
@@ -66,7 +66,7 @@ def test_pie_answers_follow_from_the_slices(seed):
     rng = random.Random(seed)
     pie = charts.draw_pie(rng)
     pixels = np.asarray(charts.render_pie(pie, rng)).reshape(-1, 3)
-    area = Counter(nearest_colour(pixel) for pixel in pixels[::3])
+    area = Counter(nearest_colours(pixels[::3]).tolist())
     for share, colour in zip(pie.shares, pie.colours, strict=True):
         assert area[colour] > 0.25 * share * len(pixels[::3])
     size = dict(zip(pie.colours, pie.shares, strict=True))
@@ -127,8 +127,7 @@ def test_pairs_are_balanced():
 
 
 def mask(frame, colour):
-    pixels = np.asarray(frame).astype(int)
-    return np.array([[nearest_colour(pixel) == colour for pixel in row[::2]] for row in pixels[::2]])
+    return nearest_colours(np.asarray(frame)[::2, ::2]) == colour
 
 
 @settings(derandomize=True, max_examples=25, deadline=None)

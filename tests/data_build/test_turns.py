@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vedere.data.build import charts, clips, drawings, pairs, scene_questions, words
+from vedere.data.build import charts, clips, drawings, pairs, scene_questions
 from vedere.data.build.record import Ask
 from vedere.data.build.turns import CAPTIONS, MAX_TURNS, choose_turns, together
 
@@ -50,26 +50,16 @@ def test_no_turn_tells_the_answer_of_another(asks, seed, single):
                 assert turn.answer not in other.question
 
 
-@pytest.mark.parametrize("kind", [scene_questions, charts, pairs, clips, drawings, words])
-def test_kinds_fill_conversations_without_telling_answers(kind):
-    lengths, shown = Counter(), Counter()
-    for index, item in enumerate(kind.make("train", 120, 3, Path())):
+@pytest.mark.parametrize("kind", [scene_questions, charts, pairs, clips, drawings])
+def test_kinds_fill_conversations(kind):
+    lengths, asked = Counter(), Counter()
+    for index, item in enumerate(kind.make("train", 100, 3, Path())):
+        assert all(ask.facts for ask in item.asks), "a question without facts shares no conversation safely"
         turns, _ = choose_turns(item.asks, random.Random(index), single=False)
         lengths[len(turns)] += 1
-        shown.update(turn.question_type for turn in turns)
-        for number, turn in enumerate(turns):
-            for other in turns[:number]:
-                if (
-                    turn.answer not in ("yes", "no")
-                    and turn.question_type not in CAPTIONS
-                    and not turn.answer.isdigit()
-                ):
-                    assert f" {turn.answer}?" not in other.question or turn.question_type.startswith("colour"), (
-                        other.question,
-                        turn,
-                    )
-    assert sum(lengths[number] for number in (2, 3, 4)) > 40
-    assert len(shown) >= 3
+        asked.update(turn.question_type for turn in turns)
+    assert sum(lengths[number] for number in (2, 3, 4)) > 35
+    assert len(asked) >= 3
 
 
 def test_a_check_and_a_name_are_never_in_one_conversation():

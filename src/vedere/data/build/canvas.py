@@ -185,8 +185,9 @@ SHAPES = tuple(_OUTLINES)
 
 
 def fill_outline(pen: ImageDraw.ImageDraw, polygon: Sequence[Point], fill: Colour | int) -> None:
-    """Fill the polygon of a shape; its edges are drawn as well, which closes the seam of a ring."""
+    """Fill the polygon of a shape and close its seam: a ring's hole is cut in along the edge from last to first corner."""
     pen.polygon(list(polygon), fill=fill, outline=fill)
+    pen.line([polygon[-1], polygon[0]], fill=fill, width=3)
 
 
 def outline(name: str, centre: Point, radius: float, angle: float) -> list[Point]:

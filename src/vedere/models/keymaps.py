@@ -244,9 +244,6 @@ def check_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape], wher
     )
 
 
-# --- language models ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExpertNames:
     """Names inside a layer of one set of projections; ``qkv`` has one name when fused, three when separate."""
@@ -402,9 +399,6 @@ def language_rules(config: DecoderConfig, names: LanguageNames, prefix: str = ""
     return rules
 
 
-# --- vision ------------------------------------------------------------------------------------------------------------
-
-
 def patch_rules(width: int, patch: int, patches: int) -> list[Rule]:
     """Patch convolution, class vector and position table; the file keeps leading axes of length one."""
     own, foreign = "vision", "vision_model.embeddings"
@@ -459,9 +453,6 @@ def projector_rules(width: int, hidden: int, cells: int) -> list[Rule]:
         *_linear("projector.fc1", "mlp1.1", hidden, wide, True),
         *_linear("projector.fc2", "mlp1.3", hidden, hidden, True),
     ]
-
-
-# --- families ----------------------------------------------------------------------------------------------------------
 
 
 def mono_internvl(config: MonoInternVLConfig) -> KeyMap:

@@ -193,8 +193,6 @@ class KeyMap:
         }
 
 
-# --- the complete set of keys ------------------------------------------------------------------------------------------
-
 _SHOWN = 8  # groups of names in a message; a layer's tensors count once
 
 

@@ -44,7 +44,7 @@ def test_build_writes_a_corpus_that_check_finds_whole(
     whole = build.build_corpus
     monkeypatch.setattr(build, "build_corpus", lambda out, **given: whole(out, **given, heldout=5))
     out_dir = tmp_path / "mini"
-    status, out, err = run(capsys, "build", "mini", "--out", str(out_dir), "--size", "40", "--seed", "3", "--json")
+    status, out, err = run(capsys, "build", "mini", "--out", str(out_dir), "--size", "120", "--seed", "3", "--json")
     assert status == 0
     summary = json.loads(out)
     assert summary["seed"] == 3
@@ -55,7 +55,7 @@ def test_build_writes_a_corpus_that_check_finds_whole(
     assert status == 0
     assert "0 bad" in out
     assert "CC0-1.0" in out
-    status, out, _ = run(capsys, "build", "mini", "--out", str(tmp_path / "again"), "--size", "40", "--seed", "3")
+    status, out, _ = run(capsys, "build", "mini", "--out", str(tmp_path / "again"), "--size", "120", "--seed", "3")
     assert status == 0
     assert out.splitlines()[0].split() == ["kind", *summary["records"], "pictures", "blind", "accuracy"]
     assert (tmp_path / "again" / "concept" / "words.jsonl").read_bytes() == (

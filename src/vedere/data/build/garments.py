@@ -75,7 +75,7 @@ def photo_view(path: Path, rng: random.Random | None) -> Image.Image:
     width, height = (min(1.0, common * rng.uniform(0.9, 1.1) * margin) * side for side in image.size)
     left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
     box = (left, top, left + width, top + height)
-    large = round(SIDE * margin)
+    large = SIDE if angle == 0 else math.ceil(SIDE * margin) + 2
     image = image.resize((large, large), Image.Resampling.BICUBIC, box=box)
     if angle:
         inset = (large - SIDE) // 2

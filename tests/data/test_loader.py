@@ -170,8 +170,23 @@ def test_a_worker_that_dies_while_it_is_waited_for():
         list(Loader(config(workers=1, epochs=1), parts(30), prepare_or_die))
 
 
+@pytest.mark.timeout(120)
+def test_signals_to_the_whole_group_are_the_main_process_s_to_handle():
+    """Clusters and terminals send them to every process of a job; the main one wants to finish its step."""
+    alone = take(Loader(config(), parts(30), prepare), 8)
+    loader = Loader(config(workers=1), parts(30), prepare)
+    iterator = iter(loader)
+    found = [content(next(iterator).pack)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(loader.pids[0], number)
+    found += [content(next(iterator).pack) for _ in range(7)]
+    iterator.close()
+    assert found == [pack for pack, _ in alone]
+    assert loader.pids == ()
+
+
 ABANDON = """
-import os, signal
+import os, signal, sys
 from loader_samples import Numbered, prepare
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import Part
@@ -181,22 +196,24 @@ if __name__ == "__main__":
     iterator = iter(loader)
     next(iterator)
     print(*loader.pids, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="waiting for a process that is no child needs Linux")
-def test_workers_end_when_the_main_process_is_killed(tmp_path):
+@pytest.mark.parametrize("end", ["killed", "left"])
+def test_workers_end_when_the_main_process_is_killed_or_ends_without_closing(tmp_path, end):
     (tmp_path / "abandon.py").write_text(ABANDON)
     paths = [str(Path(__file__).parent), str(Path(vedere.data.loader.__file__).parents[2])]
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "abandon.py")],
+        [sys.executable, str(tmp_path / "abandon.py"), end],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         check=False,
     )
-    assert done.returncode == -signal.SIGKILL
+    assert done.returncode == (-signal.SIGKILL if end == "killed" else 0)
     pids = [int(pid) for pid in done.stdout.split()]
     assert len(pids) == 2
     for pid in pids:

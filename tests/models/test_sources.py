@@ -391,7 +391,7 @@ def test_a_silent_server_counts_as_unreachable_and_an_error_page_as_reachable(mo
 
 def test_a_hub_folder_on_disk_is_converted_once(cache, small, tmp_path, monkeypatch):
     llama_folder(tmp_path / "mine")
-    with pytest.raises(CheckpointError, match=r"no tokenizer\.json in .*mine"):
+    with pytest.raises(CheckpointError, match=r"no tokenizer in .*mine"):
         sources.language_model(tmp_path / "mine", lambda line: None)
     Tokenizer.from_gguf(small.gguf).save(tmp_path / "mine")
     folder = sources.language_model(tmp_path / "mine", lambda line: None)
@@ -412,6 +412,7 @@ def test_a_saved_bare_model_is_a_language_model_too(cache, tmp_path, small):
     folder = sources.language_model(small.gguf, lambda line: None)
     model = load_model(folder)
     save_model(model, tmp_path / "again")
+    assert sources.language_model(tmp_path / "again") == tmp_path / "again", "it loads in place"
     again = load_model(tmp_path / "again")
     assert again.config == model.config
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in model.state_dict().items())

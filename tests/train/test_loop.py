@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,19 @@ def test_ctrl_c_finishes_the_step_saves_and_continues_exactly(
     assert [line["loss"] for line in small_runs.numbers(tmp_path) if "loss" in line] == [
         line["loss"] for line in small_runs.numbers(uninterrupted) if "loss" in line
     ]
+
+
+def test_a_resumed_run_lets_go_of_the_checkpoint_that_it_read(ground: Path, tmp_path: Path) -> None:
+    """Its files are mapped, and would keep their disk space after newer checkpoints replaced them."""
+    config = small_runs.one_stage(small_runs.recipe(ground, held_out=""), steps=1)
+    Trainer(config, tmp_path, say=silent).train()
+    trainer = Trainer(small_runs.one_stage(config, steps=2), tmp_path, resume=True, say=silent)
+    kept = [weakref.ref(tensor) for tensors in (trainer.saved or ())[:2] for tensor in tensors.values()]
+    alive: list[int] = []
+    trainer.progress = lambda values: alive.append(sum(tensor() is not None for tensor in kept))
+    trainer.train()
+    assert len(kept) > 20
+    assert alive == [0]
 
 
 def test_a_second_ctrl_c_stops_at_once(ground: Path, tmp_path: Path) -> None:
@@ -351,7 +365,10 @@ def test_a_sample_without_a_trained_token_is_refused_by_name(ground: Path, tmp_p
     config = small_runs.recipe(ground, data=str(tmp_path / "data"), held_out="")
     with pytest.raises(VedereError, match=r"colours.jsonl:3: sample 'colours#2': "):
         Trainer(config, tmp_path / "run", say=silent).train()
-    Trainer(replace(config, on_error="skip"), tmp_path / "skipping", say=silent).train()
+    skipping = replace(config, on_error="skip", held_out="heldout.json")  # the same file: measuring skips it too
+    Trainer(skipping, tmp_path / "skipping", say=silent).train()
+    measured = [line["held_out"]["colours"] for line in small_runs.numbers(tmp_path / "skipping") if "held_out" in line]
+    assert {each["samples"] for each in measured} == {config.eval_samples - 1}
 
 
 def test_a_pack_without_any_target_is_refused(ground: Path, tmp_path: Path) -> None:

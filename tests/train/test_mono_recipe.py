@@ -18,12 +18,19 @@ from torch import Tensor
 import small_internlm2
 import small_runs
 from vedere.cli import main, train
+from vedere.cli.plan import in_bytes, in_millions
 from vedere.infer.session import load
 from vedere.models.checkpoints import load_model, read_config
+from vedere.models.decoder import DecoderConfig
+from vedere.models.footprint import MONO_INTERNVL_2B
+from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
+from vedere.models.patches import PatchConfig
+from vedere.models.published import parse_config
 from vedere.models.shards import read_tensors
 from vedere.recipes import get_recipe
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.loop import Interrupted, Trainer
+from vedere.train.provenance import plan
 from vedere.train.run import RunConfig, build_model
 from vedere.train.state import MODEL, OPTIMIZER, checkpoint_steps
 
@@ -138,7 +145,7 @@ def test_what_a_run_says_of_itself(run: Path) -> None:
         stage.name for stage in get_recipe("mono").stages for _ in range(STEPS)
     ]
     assert all(line["visual_share"] > 0 for line in lines if "loss" in line)
-    facts = json.loads((run / "run.json").read_text())
+    (facts,) = json.loads((run / "run.json").read_text())["starts"]
     assert facts["dtype"] == "bfloat16"
     assert facts["language_model"]["variant"] == "path"
     assert facts["language_model"]["source"].endswith("lm")
@@ -270,4 +277,48 @@ def test_a_release_is_a_start_for_the_next_run(original: Path, root: Path, tmp_p
     after = load_file(tmp_path / "checkpoints" / "step-00000001" / MODEL)
     start = load_model(original).state_dict()
     assert {name for name in after if not torch.equal(after[name], start[name])} == after.keys() - UNUSED - DECAYED
-    assert json.loads((tmp_path / "run.json").read_text())["language_model"] == {}
+    assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["language_model"] == {}
+
+
+# --- the size of the paper ---------------------------------------------------------------------------------------------
+
+
+def published_base() -> dict[str, Any]:
+    """config.json of internlm2-chat-1_8b (spec, section 2)."""
+    shape = small_internlm2.shape(
+        hidden_size=2048,
+        ffn_size=8192,
+        layers=24,
+        heads=16,
+        kv_heads=8,
+        head_dim=128,
+        vocab_size=92544,
+        max_positions=32768,
+    )
+    return small_internlm2.config_of(shape)
+
+
+def test_the_recipe_makes_the_published_model() -> None:
+    """From the base model's config to the shape that `vedere plan` knows by name."""
+    base = parse_config(published_base()).model
+    source = get_recipe("mono").model
+    assert isinstance(base, DecoderConfig)
+    rows = base.vocab_size + len(small_internlm2.NEW)
+    decoder = replace(base, vocab_size=rows, visual_ffn=True, visual_attention=source.visual_attention)
+    vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile)
+    assert MonoInternVLConfig(vision=vision, decoder=decoder) == MONO_INTERNVL_2B
+
+
+def test_the_memory_that_the_page_names_is_what_a_run_estimates() -> None:
+    with torch.device("meta"):
+        model = MonoInternVL(MONO_INTERNVL_2B)
+    stages = plan(model, get_recipe("mono"), torch.bfloat16)
+    keys = ("weights_bytes", "optimizer_bytes", "activations_bytes", "total_bytes")
+    rows = {
+        name.split("-")[0]: [in_millions(stage["learning"]), *(in_bytes(stage[key]) for key in keys)]
+        for name, stage in stages.items()
+    }
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    for names in (("S1.1", "S1.2"), ("S1.3",), ("S2",)):
+        for name in names:
+            assert f"| {', '.join(names)} | {' | '.join(rows[name])} |" in page, rows[name]

@@ -10,7 +10,7 @@ from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.train.batch import Batch
 from vedere.train.loop import backward
-from vedere.train.prefix import SharedPrefix
+from vedere.train.prefix import KEPT, SharedPrefix
 from vedere.train.stages import VISUAL_PARTS, set_trainable
 
 
@@ -93,6 +93,21 @@ def test_nothing_is_stripped_where_it_would_be_wrong(model: MonoInternVL, change
     stripped, cache = SharedPrefix(model.decoder).strip(batch)
     assert cache is None, why
     assert stripped is batch
+
+
+def test_few_beginnings_are_remembered(model: MonoInternVL) -> None:
+    """A pack of one document is a beginning of its own: a run sees thousands, and each holds keys of all layers."""
+    prefix = SharedPrefix(model.decoder)
+    common = packed([12, 14], [5, 6, 7, 8])
+    first, kept = prefix.strip(common)[1], 0
+    for number in range(3 * KEPT):
+        prefix.strip(packed([12], [10 + number, 6, 7, 8]))
+        kept = max(kept, len(prefix.known))
+        again = prefix.strip(common)[1]
+        assert first is not None
+        assert again is not None
+        assert again.keys is first.keys, "what is used all the time stays"
+    assert kept == KEPT
 
 
 def test_skewed_packs_are_left_alone(model: MonoInternVL) -> None:

@@ -15,6 +15,7 @@ bins. A resume prepares at most ``open_bins`` packs' worth of samples again.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -362,6 +363,8 @@ class _Workers:
                 there.close()  # only the worker holds this end: when it dies, reading ends
             self.processes.append(process)
             self.connections.append(here)
+        # At its end the interpreter asks daemons by SIGTERM, which they ignore, and waits for them: this comes before that.
+        atexit.register(self.close)
 
     def steps(self, number: int) -> Iterator[_Step]:
         """Steps of one worker."""
@@ -407,6 +410,7 @@ class _Workers:
         )
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         for process in self.processes:
             process.kill()  # they hold nothing that needs an orderly end
         for process, connection in zip(self.processes, self.connections, strict=True):
@@ -425,7 +429,11 @@ def _work(
     state: State | None,
 ) -> None:
     """Body of a worker process: packs into a bounded box, a thread sends them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    for number_of_signal in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # sent to the whole group, and the main process's to handle
+        signal.signal(number_of_signal, signal.SIG_IGN)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # workers share the cores already
     box: queue.Queue[tuple[Any, ...] | None] = queue.Queue(maxsize=config.prefetch)

@@ -167,13 +167,14 @@ def _from_path(path: Path, say: Say) -> Path:
     if path.is_dir() and (path / "config.json").is_file():
         from vedere.models.published import read_config
 
-        kind = read_config(path).layout
+        read = read_config(path)
+        kind = read.layout
         if kind in ("internlm2", "llama"):
             target = cache_directory() / f"{path.name}-{_folder_mark(path)}"
             if not _is_ready(target, say):
                 _from_hub_folder(path, target, {"variant": "path", "source": str(path)}, say)
             return target
-        if kind == "decoder":
+        if read.family == "decoder":  # as `save_model` or an earlier vedere wrote it
             return path
         raise CheckpointError(f"{path} holds a whole model ({kind} layout); expected a bare language model")
     raise CheckpointError(

@@ -6,6 +6,9 @@ what learns, sample counts, token limits per picture (1280, 1792, 3328, 6400 tok
 published: peak rates, batch sizes and warm-up; ours are marked. The fine-tune rate 4e-5, decay 0.01, warm-up 0.03 and
 cosine of S2 are the released fine-tuning script's.
 
+The language model's vocabulary gains nine tokens (`vedere.train.vocabulary`). S1.1 to S1.3 freeze every text parameter but
+attention, embedding and head included, as the released code does: the new rows of ``<img>`` and ``</img>`` learn in S2 only.
+
 The small scale differs in numbers only, except that the shared attention stays frozen for good: S1.3 and S2 open visual
 attention experts instead (Mono-InternVL-1.5, 2507.12566), so the language model's own answers never change.
 """

@@ -11,6 +11,7 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -40,7 +41,12 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(
-    model: VisionLanguageModel, parts: Sequence[Part], prepare: Prepare, stage: StageConfig, limit: int | None = None
+    model: VisionLanguageModel,
+    parts: Sequence[Part],
+    prepare: Prepare,
+    stage: StageConfig,
+    limit: int | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> dict[str, HeldOut]:
     """Measures every data set.
 
@@ -50,6 +56,7 @@ def held_out(
         prepare: As in training.
         stage: Pack sizes and positions.
         limit: Most samples of a data set (its first ones); None: all.
+        on_error: What to do with a bad sample; a skipped one is missing in the count.
 
     Returns:
         Results by data set.
@@ -59,7 +66,7 @@ def held_out(
         size = len(part.records)
         share = min(1.0, (limit or size) / size)
         limits = PackLimits(tokens=stage.pack_tokens, tiles=stage.pack_tiles)
-        config = LoaderConfig(shuffle=False, epochs=1, limits=limits)
+        config = LoaderConfig(shuffle=False, epochs=1, limits=limits, on_error=on_error)
         subset = Part(name=part.name, records=part.records, repeat=share)
         loss, tokens, exact, samples = 0.0, 0, 0, 0
         for loaded in Loader(config, [subset], prepare):

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -102,6 +102,7 @@ class Trainer:
             raise TrainingError(f"recipe '{config.recipe}' has no stages; nothing would be trained")
         self.config, self.directory, self.say = config, Path(directory), say
         self.progress, self.on_evaluation = progress, on_evaluation
+        self.on_error: Literal["raise", "skip"] = "skip" if config.on_error == "skip" else "raise"
         if config.threads:
             torch.set_num_threads(config.threads)
         self.resume = resume
@@ -155,10 +156,12 @@ class Trainer:
             TrainingError: a non-finite loss or gradient (names step and samples; the last checkpoint is kept).
             Interrupted: after Ctrl-C or ``minutes``, when everything is saved.
         """
-        optimizer_state: dict[str, Tensor] = {}
+        self.optimizer_state: dict[str, Tensor] = {}
         if self.saved is not None:
-            tensors, optimizer_state, self.done = self.saved
+            tensors, self.optimizer_state, self.done = self.saved
             self.restore(tensors)
+            self.saved = None  # mapped files: they would hold the disk space of a checkpoint that is removed later
+            del tensors
             self.say(f"resuming after step {self.done['step']} in stage {self.config.stages[self.done['stage']].name}")
         self.metrics = Metrics(self.directory, self.done["step"])
         shape = self.model.decoder.config
@@ -166,8 +169,7 @@ class Trainer:
         try:
             with _catch_interrupt(self):
                 for index in range(self.done["stage"], len(self.config.stages)):
-                    self.run_stage(index, optimizer_state)
-                    optimizer_state = {}
+                    self.run_stage(index)
                     last = index + 1 == len(self.config.stages)
                     if not last:
                         self.done |= {"stage": index + 1, "step_in_stage": 0, "loader": None}
@@ -202,7 +204,7 @@ class Trainer:
         for name, tensor in tensors.items():
             own[name].data.copy_(tensor)
 
-    def run_stage(self, index: int, optimizer_state: dict[str, Tensor]) -> None:
+    def run_stage(self, index: int) -> None:
         """One stage, from wherever the state stands."""
         stage = self.config.stages[index]
         learning = set_trainable(self.model, stage.trains)
@@ -213,8 +215,9 @@ class Trainer:
         frozen_text = self.device.type == "cpu" and all(_is_visual(name) for name in learning)
         self.prefix = SharedPrefix(self.model.decoder) if frozen_text else None
         optimizer = Optimizer(self.model, stage.optim, stage.steps)
-        if optimizer_state:
-            optimizer.load_state(optimizer_state)
+        if self.optimizer_state:
+            optimizer.load_state(self.optimizer_state)
+            self.optimizer_state = {}
         with contextlib.closing(self.packs(stage)) as packs:
             self.run_steps(stage, optimizer, packs)
 
@@ -241,7 +244,7 @@ class Trainer:
             seed=seed_of(self.config.seed, stage.name),
             limits=limits,
             workers=self.config.workers,
-            on_error="skip" if self.config.on_error == "skip" else "raise",
+            on_error=self.on_error,
         )
         loader = Loader(config, open_data(self.config, stage.data), preparer(self.config, stage, self.tokenizer))
         if self.done["loader"]:
@@ -314,7 +317,7 @@ class Trainer:
         self.model.eval()
         parts = open_data(self.config, self.config.held_out)
         prepare = preparer(self.config, stage, self.tokenizer)
-        results = held_out(self.model, parts, prepare, stage, self.config.eval_samples)
+        results = held_out(self.model, parts, prepare, stage, self.config.eval_samples, self.on_error)
         table = {name: {"loss": r.loss, "exact": r.exact, "samples": r.samples} for name, r in results.items()}
         self.metrics.write({"step": self.done["step"], "tokens": self.done["tokens"], "held_out": table})
         shown = "  ".join(f"{name} {result.exact:.0%}" for name, result in results.items())

@@ -23,6 +23,7 @@ from torch import Tensor
 from vedere.models.decoder import Decoder
 from vedere.train.batch import Batch
 
+KEPT = 8  # prefixes remembered; a pack of one text-only document is a prefix of its own, and there are many such
 LENGTH_SKEW = 1.6  # longest document over the mean one, above which padding costs more than the prefix saves
 
 
@@ -85,9 +86,10 @@ class SharedPrefix:
         if size == 0 or max(lengths) > LENGTH_SKEW * sum(lengths) / len(lengths):
             return batch, None
         ids = tuple(batch.ids[:size].tolist())
-        if ids not in self.known:
-            self.known[ids] = self._compute(batch.ids[:size], batch.positions[:size])
-        constant = self.known[ids]
+        constant = self.known.pop(ids, None) or self._compute(batch.ids[:size], batch.positions[:size])
+        self.known[ids] = constant  # the one used last stands last
+        if len(self.known) > KEPT:
+            del self.known[next(iter(self.known))]
         keep = torch.ones(len(batch.ids), dtype=torch.bool, device=batch.ids.device)
         keep[(starts[:, None] + torch.arange(size, device=starts.device)).flatten()] = False
         document = torch.bucketize(batch.rows, torch.tensor(batch.borders, device=starts.device), right=True)

@@ -105,8 +105,8 @@ def _write_video(path: Path) -> None:
 def test_a_prompt_that_does_not_fit_is_said_with_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = run(capsys, "640x480x600", "--text-tokens", "40", "--new-tokens", "60")
     assert status == 1
-    assert "9600 media + 40 text = 9640 tokens, 60 for the answer: 9700 of 8192 positions  DOES NOT FIT" in out
-    assert "9700 tokens do not fit the 8192 positions of the model by 1508; lower --max-tiles, --frames" in err
+    assert "15000 media + 40 text = 15040 tokens, 60 for the answer: 15100 of 8192 positions  DOES NOT FIT" in out
+    assert "15100 tokens do not fit the 8192 positions of the model by 6908; lower --max-tiles, --frames" in err
     status, data = as_json(capsys, "640x480x600")
     assert status == 1
     assert not data["context"]["fits"]

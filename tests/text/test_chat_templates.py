@@ -198,8 +198,10 @@ def test_templates_are_complete_and_frozen():
             value = getattr(template, field.name)
             assert isinstance(value, (str, bool, tuple)) or value is None, field.name
             if isinstance(value, tuple):
-                assert value
+                assert value or field.name == "new_tokens"
                 assert all(isinstance(text, str) for text in value)
+        # SmolLM2 has spare rows for media, and the models of XComposer bring theirs.
+        assert bool(template.new_tokens) == (name not in ("ixc2", "ixc1", "smollm2"))
         assert template.image_context
         assert template.grain in ("turn", "prompt", "part")
     with pytest.raises(dataclasses.FrozenInstanceError):

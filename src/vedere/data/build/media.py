@@ -1,7 +1,7 @@
 """Pictures and films of the corpus as bytes: JPEG in full colour resolution, H.264 in MP4.
 
-Both are functions of the pixels alone (one encoding thread, no dates, reproducible routines of x264), so that a corpus is the same
-whenever it is built with the same libraries.
+Both are functions of the pixels alone (one encoding thread, no dates, reproducible routines of x264), so that a corpus is the
+same whenever it is built with the same libraries.
 
 Cost: 1 ms a picture of 160 px; about 15 ms a film of twelve such frames.
 """

@@ -66,6 +66,18 @@ def test_build_writes_a_corpus_that_check_finds_whole(
     assert "is not an empty folder" in err
 
 
+def test_build_takes_kinds_shares_and_workers(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    argv = ["build", "mini", "--size", "40", "--kinds", "scenes", "drawings", "--json"]
+    shares = ["--share", "scenes=3", "drawings=1", "--workers", "2"]
+    status, out, _ = run(capsys, *argv, "--out", str(tmp_path / "c"), *shares)
+    assert status == 0
+    assert json.loads(out)["records"]["instruction"] == {"scenes": 30, "drawings": 10}
+    for wrong in (["scenes"], ["scenes=many"], ["scenes=1", "scenes=2"]):
+        status, _, err = run(capsys, *argv, "--out", str(tmp_path / "d"), "--share", *wrong)
+        assert status == 2
+        assert f"--share '{wrong[-1]}'; expected KIND=NUMBER, each kind once" in err
+
+
 def test_show_counts_what_training_would_see(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     argv = ("show", str(place / "data"), "--language-model", str(place / "lm"))
     status, out, _ = run(capsys, *argv, "--json")

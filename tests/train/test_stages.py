@@ -14,8 +14,9 @@ import small_runs
 from tiny_models import tiny_model
 from vedere.errors import ConfigError, TrainingError
 from vedere.recipes import RECIPES, get_recipe
+from vedere.text.tokenizer import Tokenizer
 from vedere.train.loop import Trainer
-from vedere.train.run import RunConfig
+from vedere.train.run import RunConfig, preparer
 from vedere.train.stages import set_trainable
 
 UNUSED = {"vision.cls"}  # in both checkpoint formats, read by nothing in a monolithic model
@@ -117,3 +118,13 @@ def test_a_recipe_without_stages_or_with_equal_names_is_refused(ground: Path, tm
         replace(small, stages=(small.stages[0], small.stages[0]))
     with pytest.raises(ConfigError, match="on_error 'ignore'; expected raise or skip"):
         replace(small, on_error="ignore")
+
+
+def test_a_stage_says_how_many_frames_of_a_video_training_sees(ground: Path) -> None:
+    small = small_runs.recipe(ground)
+    tokenizer = Tokenizer.load(Path(small.model.language_model))
+    stage = replace(small.stages[0], frames=(4, 8))
+    assert preparer(small, stage, tokenizer).frames == (4, 8)
+    with pytest.raises(ConfigError, match=r"frames \(8, 4\); expected \(least, most\)"):
+        preparer(small, replace(stage, frames=(8, 4)), tokenizer)
+    assert all(stage.frames == (4, 8) for stage in get_recipe("mono-mini").stages)

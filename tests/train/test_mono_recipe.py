@@ -19,6 +19,7 @@ import small_internlm2
 import small_runs
 from vedere.cli import main, train
 from vedere.cli.plan import in_bytes, in_millions
+from vedere.errors import ConfigError
 from vedere.infer.session import load
 from vedere.models.checkpoints import load_model, read_config
 from vedere.models.decoder import DecoderConfig
@@ -278,6 +279,16 @@ def test_a_release_is_a_start_for_the_next_run(original: Path, root: Path, tmp_p
     start = load_model(original).state_dict()
     assert {name for name in after if not torch.equal(after[name], start[name])} == after.keys() - UNUSED - DECAYED
     assert json.loads((tmp_path / "run.json").read_text())["starts"][0]["language_model"] == {}
+
+
+def test_a_start_without_fractional_positions_cannot_train_them(original: Path, root: Path, tmp_path: Path) -> None:
+    """The config alone cannot know what the start is."""
+    config = config_of(root, "--model.language-model", "", "--model.start", str(original))
+    last = replace(config.stages[3], position_mode="v2pe_rnd")
+    with pytest.raises(
+        ConfigError, match=r"stage 'S2-instruction' has fractional positions, but the model of .*original is"
+    ):
+        Trainer(replace(config, stages=(*config.stages[:3], last)), tmp_path / "run", say=silent)
 
 
 # --- the size of the paper ---------------------------------------------------------------------------------------------

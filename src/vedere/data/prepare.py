@@ -70,13 +70,17 @@ class SamplePreparer:
             MediaError: a picture or video cannot be read.
             PromptError: placeholders, media and template do not fit together.
             RecordError: no token would be trained.
+            ConfigError: the data set's own template writes markers that the vocabulary splits.
         """
         plans, tiles = [], []
         for ref in sample.media:
             plan, pixels = self._read(ref, sample, rng)
             plans.append(plan)
             tiles.append(pixels)
-        template = get_template(sample.template) if sample.template else self.template
+        template = self.template
+        if sample.template:
+            template = get_template(sample.template)
+            template.check_markers(self.tokenizer)  # the recipe's own was checked when the model was made
         rendered = render(sample.conversation, plans, template, self.tokenizer, train=True)
         labels = rendered.labels
         if labels is None or not np.any(labels[1:] != IGNORED):

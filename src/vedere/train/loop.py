@@ -29,7 +29,7 @@ from vedere.atomic import write_together
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import seed_of
 from vedere.data.packing import PackLimits
-from vedere.errors import TrainingError
+from vedere.errors import ConfigError, TrainingError
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.shards import json_writer
 from vedere.text.tokenizer import Tokenizer
@@ -128,8 +128,13 @@ class Trainer:
         self.tokenizer, self.language_model = words.tokenizer, words.language_model
         self.model = model.to(self.device, self.dtype)
         self.model.decoder.checkpoint_layers = config.checkpoint_layers
-        for stage in config.stages:  # a pattern of the last stage that matches nothing is found now, not after hours
+        for stage in config.stages:  # what does not fit in the last stage is found now, not after hours
             set_trainable(self.model, stage.trains)
+            if stage.position_mode != "default" and not model.config.decoder.v2pe:
+                raise ConfigError(
+                    f"stage '{stage.name}' has fractional positions, but the model of {config.model.start} is made without "
+                    "them; start from one that has them, or set the stage's position_mode to default"
+                )
         patterns = {pattern for stage in config.stages for pattern in stage.trains}
         self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
         self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}

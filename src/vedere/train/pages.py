@@ -67,12 +67,14 @@ class SamplePages:
         rows: list[Shown | None] = []
         requests: list[Request] = []
         about: list[tuple[int, Sample, str]] = []
-        for sample in spread(open_data(config, config.held_out), self.samples):
+        for part, index in spread(open_data(config, config.held_out), self.samples):
             try:
+                sample = part.records[index]
                 request, expected = question(sample, prepare, stage, tokenizer, sampling)
                 engine.check(request)
             except VedereError as error:
-                rows.append(Shown(image=None, prompt=sample.name, answer="", note=f"cannot be shown: {error}"))
+                name = f"{part.name}, record {index + 1}"
+                rows.append(Shown(image=None, prompt=name, answer="", note=f"cannot be shown: {error}"))
                 continue
             requests.append(request)
             about.append((len(rows), sample, expected))
@@ -97,13 +99,13 @@ class SamplePages:
         sample_page([row for row in rows if row is not None], folder / f"step-{step:06d}.html", title)
 
 
-def spread(parts: Sequence[Part], count: int) -> list[Sample]:
-    """``count`` samples, evenly over the data sets and within each of them; always the same ones."""
+def spread(parts: Sequence[Part], count: int) -> list[tuple[Part, int]]:
+    """Data set and index of ``count`` records, evenly over the data sets and within each; always the same ones."""
     chosen = []
     for number, part in enumerate(parts):
         size = len(part.records)
         share = min(size, count // len(parts) + (number < count % len(parts)))
-        chosen += [part.records[index * size // share] for index in range(share)]
+        chosen += [(part, index * size // share) for index in range(share)]
     return chosen
 
 

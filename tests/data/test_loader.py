@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loader_samples import (
@@ -35,13 +36,14 @@ import vedere.data.loader
 from vedere.data.formats import DatasetInfo, JsonlRecords
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import Part
-from vedere.data.packing import PackLimits
+from vedere.data.packing import PackLimits, collate
 from vedere.data.prepare import SamplePreparer
 from vedere.data.shards import ShardWriter, TarRecords
 from vedere.errors import ConfigError, RecordError, TrainingError, VedereError
-from vedere.plan import HDPolicy, SpanKind, SquarePolicy, TilingPolicy
+from vedere.plan import HDPolicy, SpanKind, SquarePolicy, TilingPolicy, plan_media
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
+from vedere.vision import global_view, hd_canvas, normalise, open_image, tower_inputs
 
 LIMITS = PackLimits(tokens=40, tiles=5, open_bins=3)
 
@@ -60,7 +62,7 @@ def config(**keywords):
 def content(pack):
     """All of a pack as something that compares."""
     arrays = (pack.ids, pack.labels, pack.segments, pack.span_types, pack.tiles, pack.weights)
-    return [(str(a.dtype), a.shape, a.tobytes()) for a in arrays] + [pack.spans, pack.names]
+    return [(str(a.dtype), a.shape, a.tobytes()) for a in arrays] + [pack.spans, pack.names, pack.grids]
 
 
 def take(loader, count=None):
@@ -412,6 +414,49 @@ def test_samples_become_documents(tokenizer, records):
         assert tokenizer.decode(document.ids[document.labels != -100], skip_special=False) == "Yes.<|im_end|>"
 
 
+def test_hd_pictures_become_documents_and_packs(tokenizer, records):
+    """8-bit tiles of the grid travel; packs count, and models get, the global views as well."""
+    policy = HDPolicy(tile=56, limit=3)
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=policy, augment="never")
+    documents = [preparer(records[k], random.Random(0)) for k in range(3)]
+    assert [document.grids for document in documents] == [((2, 1),), ((2, 1), (1, 3)), ()]
+    assert [len(document.tiles) for document in documents] == [2, 2 + 3, 0]
+    assert [document.tile_count for document in documents] == [3, 3 + 4, 0]
+    for document, sizes in zip(documents, ([(120, 60)], [(120, 60), (60, 180)], []), strict=True):
+        plans = [plan_media(*size, policy) for size in sizes]
+        kinds = Counter(document.span_types.tolist())
+        del kinds[SpanKind.TEXT]
+        assert kinds == Counter(kind for plan in plans for kind, length in plan.spans for _ in range(length))
+        assert tokenizer.decode(document.ids[document.labels != -100], skip_special=False) == "Yes.<|im_end|>"
+    pack = collate(documents)
+    inputs = iter(tower_inputs(torch.from_numpy(pack.tiles), pack.grids, "clip"))
+    for file in ("wide.jpg", "wide.jpg", "tall.jpg"):
+        image = open_image(records.root / file)
+        canvas = normalise(torch.from_numpy(hd_canvas(image, plan_media(*image.size, policy))), "clip")
+        assert torch.equal(next(inputs), global_view(canvas, 56))
+        for local in canvas.unflatten(2, (-1, 56)).unflatten(1, (-1, 56)).permute(1, 3, 0, 2, 4).flatten(0, 1):
+            assert torch.equal(next(inputs), local)
+    assert next(inputs, None) is None
+    records.info = DatasetInfo(name="mixed", max_tiles=1)
+    assert preparer(records[1], random.Random(0)).grids == ((1, 1), (1, 1))
+
+
+def test_packs_of_hd_pictures_keep_their_limit_and_resume(tokenizer, records):
+    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=HDPolicy(tile=56, limit=3))
+    data = [Part(name=str(k), records=Only(records, k)) for k in range(3)]
+
+    def loader(tiles):
+        return Loader(LoaderConfig(limits=PackLimits(tokens=2000, tiles=tiles, open_bins=2)), data, preparer)
+
+    whole = take(loader(10), 8)
+    for pack, _ in itertools.islice(loader(10), 8):
+        assert 0 < len(pack.tiles) + len(pack.grids) <= 10
+    for cut in (0, 4):
+        assert take(loader(10).resume(whole[cut][1]), 7 - cut) == whole[cut + 1 :]
+    with pytest.raises(RecordError, match="has 7 tiles, a pack holds 6"):
+        take(loader(6), 8)
+
+
 def test_preparation_depends_on_the_random_numbers_only(tokenizer, records):
     preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
     sent = pickle.loads(pickle.dumps(preparer))
@@ -472,5 +517,3 @@ def test_impossible_preparers(tokenizer):
     template = get_template(TEMPLATE)
     with pytest.raises(ConfigError, match="1 <= least <= most"):
         SamplePreparer(tokenizer=tokenizer, template=template, policy=POLICY, frames=(4, 2))
-    with pytest.raises(ConfigError, match="an HDPolicy has no 8-bit tiles"):
-        SamplePreparer(tokenizer=tokenizer, template=template, policy=HDPolicy())

@@ -1,15 +1,11 @@
 """Laws of the loader: resumed equals uninterrupted, order whatever the timing, and no failure that hangs or is lost."""
 
 import errno
-import io
 import itertools
 import json
 import logging
 import multiprocessing
 import os
-import pickle
-import random
-import re
 import select
 import signal
 import subprocess
@@ -17,7 +13,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,19 +24,12 @@ from loader_samples import (
     prepare_or_die,
     prepare_with_a_bug,
 )
-from PIL import Image
 
 import vedere.data.loader
-from vedere.data.formats import DatasetInfo, JsonlRecords
 from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import Part
 from vedere.data.packing import PackLimits
-from vedere.data.prepare import SamplePreparer
-from vedere.data.shards import ShardWriter, TarRecords
 from vedere.errors import ConfigError, RecordError, TrainingError, VedereError
-from vedere.plan import HDPolicy, SpanKind, SquarePolicy, TilingPolicy
-from vedere.text.chat import get_template
-from vedere.text.tokenizer import Tokenizer
 
 LIMITS = PackLimits(tokens=40, tiles=5, open_bins=3)
 
@@ -60,7 +48,7 @@ def config(**keywords):
 def content(pack):
     """All of a pack as something that compares."""
     arrays = (pack.ids, pack.labels, pack.segments, pack.span_types, pack.tiles, pack.weights)
-    return [(str(a.dtype), a.shape, a.tobytes()) for a in arrays] + [pack.spans, pack.names]
+    return [(str(a.dtype), a.shape, a.tobytes()) for a in arrays] + [pack.spans, pack.names, pack.grids]
 
 
 def take(loader, count=None):
@@ -320,165 +308,3 @@ def test_states_of_other_streams_are_refused():
 def test_impossible_settings(settings, message):
     with pytest.raises(ConfigError, match=message):
         LoaderConfig(**settings)
-
-
-# ------------------------------------------------------------------------------------------------------------ preparing
-
-TEMPLATE = "internvl2_5"
-POLICY = TilingPolicy(tile=56, patch=14, downsample=2, max_tiles=6)  # 4 tokens a tile
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    """Bytes as tokens, plus the template's special strings."""
-    from tokenizers import AddedToken, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as Inner
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    inner = Inner(models.BPE(vocab={letter: k for k, letter in enumerate(alphabet)}, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = ["<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>"]
-    inner.add_special_tokens([AddedToken(text, special=True) for text in special])
-    folder = tmp_path_factory.mktemp("tokenizer")
-    inner.save(str(folder / "tokenizer.json"))
-    return Tokenizer.load(folder)
-
-
-def picture(width=120, height=60, seed=0, form="JPEG"):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, form)
-    return buffer.getvalue()
-
-
-def clip(path, frames=12):
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(frames):
-            image = Image.new("RGB", (64, 48), (number * 20, 0, 0))
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
-        container.mux(stream.encode())
-
-
-@pytest.fixture
-def records(tmp_path):
-    (tmp_path / "wide.jpg").write_bytes(picture())
-    (tmp_path / "tall.jpg").write_bytes(picture(60, 180, 1))
-    clip(tmp_path / "clip.mp4")
-
-    def line(identity, question, answer="Yes.", **media):
-        turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-        return json.dumps({"id": identity, **media, "conversations": turns})
-
-    lines = [
-        line("one", "Wide?", image="wide.jpg"),
-        line("two", "Compare <image> and <image>", image=["wide.jpg", "tall.jpg"]),
-        line("text", "Hello?"),
-        line("clip", "Moving?", video="clip.mp4", clip=[0, 2]),
-        line("gone", "Where?", image="gone.jpg"),
-        line("mute", "Why?", answer=" "),
-    ]
-    path = tmp_path / "mixed.jsonl"
-    path.write_text("\n".join(lines))
-    return JsonlRecords(path, root=tmp_path, info=DatasetInfo(name="mixed", augment=True))
-
-
-class Only:
-    """One record of others."""
-
-    def __init__(self, records, index):
-        self.records, self.index = records, index
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, _):
-        return self.records[self.index]
-
-
-def test_samples_become_documents(tokenizer, records):
-    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY, frames=(3, 5))
-    one, two, text, video = (preparer(records[k], random.Random(0)) for k in range(4))
-    assert len(one.tiles) == 3  # 2 x 1 and the thumbnail
-    assert len(two.tiles) == 3 + 4  # the limit of 6 is shared: 2 x 1 and 1 x 3, and their thumbnails
-    assert text.tiles.shape == (0, 3, 56, 56)
-    assert 3 <= len(video.tiles) <= 5
-    for document in (one, two, text, video):
-        assert np.count_nonzero(document.span_types == SpanKind.VISUAL) == 4 * len(document.tiles)
-        assert tokenizer.decode(document.ids[document.labels != -100], skip_special=False) == "Yes.<|im_end|>"
-
-
-def test_preparation_depends_on_the_random_numbers_only(tokenizer, records):
-    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
-    sent = pickle.loads(pickle.dumps(preparer))
-    for index in (0, 3):
-        first, second = (p(records[index], random.Random(5)) for p in (preparer, sent))
-        np.testing.assert_array_equal(first.ids, second.ids)
-        np.testing.assert_array_equal(first.tiles, second.tiles)
-    pixels = {preparer(records[0], random.Random(seed)).tiles.tobytes() for seed in range(3)}
-    assert len(pixels) > 1  # the data set asks for augmentation
-    plain = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY, augment="never")
-    assert len({plain(records[0], random.Random(seed)).tiles.tobytes() for seed in range(3)}) == 1
-
-
-def test_a_data_set_has_its_own_template_and_tile_limit(tokenizer, records):
-    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
-    texts = []
-    for template in ("internvl2_5", "internlm2-chat"):
-        records.info = DatasetInfo(name="mixed", max_tiles=1, template=template)
-        document = preparer(records[0], random.Random(0))
-        assert len(document.tiles) == 1
-        texts.append(tokenizer.decode(document.ids, skip_special=False))
-    assert ["<|im_end|>\n<|im_start|>" in text for text in texts] == [True, False]
-    square = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=SquarePolicy(tile=56))
-    assert len(square(records[1], random.Random(0)).tiles) == 2
-    records.info = DatasetInfo(name="mixed", template="phi3-chat")
-    with pytest.raises(
-        ConfigError, match=r"'phi3-chat' writes <\|system\|>, <\|user\|>, .* which this vocabulary of \d+ "
-    ):
-        preparer(records[0], random.Random(0))
-
-
-def test_bad_samples_are_named_with_their_place(tokenizer, records, tmp_path):
-    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
-    (tmp_path / "tall.jpg").write_bytes(picture(60, 180)[:300])
-    found = {}
-    for index in range(len(records)):
-        limits = PackLimits(tokens=2000, tiles=40)
-        loader = Loader(LoaderConfig(epochs=1, limits=limits), [Part(name="x", records=Only(records, index))], preparer)
-        try:
-            assert len(list(loader)) == 1
-        except RecordError as error:
-            found[index] = str(error)
-    assert sorted(found) == [1, 4, 5]
-    for index, words in (
-        (1, "tall.jpg.*truncated|tall.jpg.*damaged"),
-        (4, "gone.jpg.*does not exist"),
-        (5, "no answer text"),
-    ):
-        identity = json.loads(records.path.read_text().splitlines()[index])["id"]
-        assert found[index].startswith(f"{records.path}:{index + 1}: sample 'mixed#{identity}': ")
-        assert re.search(words, found[index])
-
-
-def test_pictures_inside_shards(tokenizer, tmp_path):
-    with ShardWriter(tmp_path / "tars") as writer:
-        writer.write("good", {"png": picture(form="PNG"), "txt": "noise"})
-        writer.write("bad", {"png": picture(form="PNG")[:100], "txt": "noise"})
-    records = TarRecords(writer.paths)
-    preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
-    assert len(preparer(records[0], random.Random(0)).tiles) == 3
-    with pytest.raises(VedereError, match=r"shard-000000.tar:bad.png: "):
-        preparer(records[1], random.Random(0))
-
-
-def test_impossible_preparers(tokenizer):
-    template = get_template(TEMPLATE)
-    with pytest.raises(ConfigError, match="1 <= least <= most"):
-        SamplePreparer(tokenizer=tokenizer, template=template, policy=POLICY, frames=(4, 2))
-    with pytest.raises(ConfigError, match="an HDPolicy has no 8-bit tiles"):
-        SamplePreparer(tokenizer=tokenizer, template=template, policy=HDPolicy())

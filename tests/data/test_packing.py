@@ -122,10 +122,10 @@ def test_limits_that_nothing_meets_are_refused():
 PER_TILE = 4
 
 
-def document(name="a", text=3, tiles=(1,), side=8, fill=1):
-    """A document of pictures with the given tiles, ``text`` tokens around each."""
+def document(name="a", text=3, tiles=(1,), side=8, fill=1, hd=False):
+    """A document of pictures with the given tiles (or as many in a grid, and a global view), ``text`` tokens around each."""
     types, spans = [0] * text, []
-    for media, count in enumerate(tiles):
+    for media, count in enumerate([count + hd for count in tiles]):
         spans.append(Span(media, 0, len(types), PER_TILE * count, SpanKind.VISUAL))
         types += [1] * PER_TILE * count + [0] * text
     ids = np.arange(len(types)) + 100 * fill
@@ -136,15 +136,21 @@ def document(name="a", text=3, tiles=(1,), side=8, fill=1):
         span_types=np.array(types, np.uint8),
         spans=tuple(spans),
         tiles=np.full((sum(tiles), 3, side, side), fill, np.uint8),
+        grids=tuple((count, 1) for count in tiles) if hd else (),
         weight=fill / 2,
     )
 
 
 @settings(max_examples=30, deadline=None)
-@given(shapes=st.lists(st.tuples(st.integers(1, 5), st.lists(st.integers(1, 3), max_size=3)), min_size=1, max_size=6))
-def test_a_pack_is_its_documents_one_after_the_other(shapes):
-    documents = [document(f"d{k}", text, tuple(tiles), fill=k + 1) for k, (text, tiles) in enumerate(shapes)]
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 5), st.lists(st.integers(1, 3), max_size=3)), min_size=1, max_size=6),
+    hd=st.booleans(),
+)
+def test_a_pack_is_its_documents_one_after_the_other(shapes, hd):
+    documents = [document(f"d{k}", text, tuple(tiles), fill=k + 1, hd=hd) for k, (text, tiles) in enumerate(shapes)]
     pack = collate(documents)
+    assert pack.grids == tuple((count, 1) for _, tiles in shapes for count in tiles if hd)
+    assert len(pack.tiles) + len(pack.grids) == sum(item.tile_count for item in documents)
     assert pack.segments.dtype == np.int32
     assert pack.names == tuple(item.name for item in documents)
     np.testing.assert_array_equal(pack.weights, [item.weight for item in documents])
@@ -177,6 +183,7 @@ def change(item, **changes):
         ({"tiles": np.zeros((3, 3, 8, 8), np.uint8)}, "sample 'a' has 3 tiles but 4 visual tokens"),
         ({"tiles": np.zeros((0, 3, 8, 8), np.uint8)}, "sample 'a' has 0 tiles but 4 visual tokens"),
         ({"tiles": np.zeros((1, 3, 8, 8), np.float32)}, r"expected uint8 \[N, 3, S, S\]"),
+        ({"grids": ((1, 2),)}, "sample 'a' has 1 tiles for grids of 2; plan and pixels"),
         ({"spans": ()}, "sample 'a' has 4 visual tokens but spans for 0"),
         ({"labels": np.zeros(2, np.int64)}, "sample 'a' has 10 ids, 2 labels, 10 span types"),
     ],
@@ -196,6 +203,8 @@ def test_a_known_number_of_tokens_per_tile_is_checked():
     check_document(document(tiles=(2,)), PER_TILE)
     with pytest.raises(RecordError, match="1 tiles of 16 tokens but 4 visual tokens"):
         check_document(document(), 16)
+    with pytest.raises(RecordError, match="2 tiles of 4 tokens but 4 visual tokens"):
+        check_document(change(document(), grids=((1, 1),)), PER_TILE)
 
 
 def test_documents_of_two_policies_do_not_mix():
@@ -204,6 +213,17 @@ def test_documents_of_two_policies_do_not_mix():
     other = change(document("b", tiles=(2,)), tiles=np.zeros((1, 3, 8, 8), np.uint8))  # 8 tokens a tile
     with pytest.raises(RecordError, match=r"sample 'b' has 8 visual tokens for 1 tiles.*have 4 a tile"):
         collate([document("a"), other])
+
+
+def test_tiles_with_and_without_global_views_do_not_mix():
+    hd, plain = document("h", hd=True), document("p", tiles=(2,))
+    for first, second, words in (
+        (hd, plain, r"for 2 tiles of \(3, 8, 8\); .* with global views: all data sets"),
+        (plain, hd, r"for 2 tiles of \(3, 8, 8\) with global views; .*\): all data sets"),
+    ):
+        with pytest.raises(RecordError, match=words):
+            collate([first, document("t", tiles=()), second])
+    assert collate([document("t", tiles=()), hd]).grids == ((1, 1),)
 
 
 def test_text_only_packs_have_no_tiles():

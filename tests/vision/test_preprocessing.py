@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from vedere.errors import ConfigError, MediaError
 from vedere.plan import HDPolicy, Policy, SquarePolicy, TilingPolicy, plan_media
-from vedere.vision import global_view, hd_canvas, hd_views, media_tiles, normalise, open_image
+from vedere.vision import global_view, hd_canvas, hd_tiles, media_tiles, normalise, open_image, tower_inputs
 from vedere.vision.hd import hd_image
 from vedere.vision.pixels import mean_colour
 from vedere.vision.tiling import jpeg_augment
@@ -66,7 +66,13 @@ def test_hd_canvases_equal_the_recorded_ones(file: str, recorded: dict[str, torc
     canvas = hd_canvas(image, plan)
     assert np.array_equal(canvas, np.asarray(expected).transpose(2, 0, 1))
     every_12th = normalise(torch.from_numpy(canvas), "clip")[:, ::12, ::12]
-    torch.testing.assert_close(every_12th, recorded[f"{Path(file).stem}.normalised_every_12th"], rtol=0, atol=1e-6)
+    expected_12th = recorded[f"{Path(file).stem}.normalised_every_12th"]
+    torch.testing.assert_close(every_12th, expected_12th, rtol=0, atol=1e-6)
+    (columns, rows), side = plan.grid, plan.tile_size
+    inputs = tower_inputs(torch.from_numpy(hd_tiles(image, plan)), [plan.grid], "clip")
+    assert torch.equal(inputs[0], global_view(normalise(torch.from_numpy(canvas), "clip"), side))
+    again = torch.cat([torch.cat(list(row), 2) for row in inputs[1:].unflatten(0, (rows, columns))], 1)
+    torch.testing.assert_close(again[:, ::12, ::12], expected_12th, rtol=0, atol=1e-6)
 
 
 def test_an_image_of_the_plans_size_is_cut_without_change() -> None:
@@ -94,9 +100,10 @@ def test_every_plan_gets_a_tile_for_each_of_its_tiles(width: int, height: int, l
         assert media_tiles(image, plan).shape == (len(plan.tiles), 3, 28, 28)
     for hd in (HDPolicy(tile=28, limit=limit), HDPolicy(tile=28, limit=limit, mode="identity", padding="end")):
         plan = plan_media(width, height, hd)
-        canvas = hd_canvas(image, plan)
-        assert canvas.shape == (3, plan.grid[1] * 28, plan.grid[0] * 28)
-        assert hd_views(normalise(torch.from_numpy(canvas), "clip"), plan).shape == (len(plan.tiles), 3, 28, 28)
+        assert hd_canvas(image, plan).shape == (3, plan.grid[1] * 28, plan.grid[0] * 28)
+        tiles = hd_tiles(image, plan)
+        assert tiles.dtype == np.uint8
+        assert tower_inputs(torch.from_numpy(tiles), [plan.grid], "clip").shape == (len(plan.tiles), 3, 28, 28)
 
 
 @settings(max_examples=20, deadline=None)
@@ -124,14 +131,25 @@ def test_hd_padding_is_white_and_nothing_else_is() -> None:
     assert not canvas[:, top:-bottom].any()
 
 
-def test_hd_views_are_the_global_view_and_the_canvas_row_by_row() -> None:
-    plan = plan_media(60, 25, HDPolicy(tile=28, limit=8))
-    canvas = torch.randn(3, plan.grid[1] * 28, plan.grid[0] * 28)
-    views = hd_views(canvas, plan)
-    assert torch.equal(views[0], global_view(canvas, 28))
-    for tile, view in zip(plan.tiles[1:], views[1:], strict=True):
-        left, top, right, bottom = tile.box
-        assert torch.equal(view, canvas[:, top:bottom, left:right])
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=3), st.integers(1, 8))
+def test_tower_inputs_are_global_views_and_canvases_row_by_row(sizes: list[tuple[int, int]], limit: int) -> None:
+    plans = [plan_media(*size, HDPolicy(tile=28, limit=limit)) for size in sizes]
+    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    tiles = [hd_tiles(image, plan) for image, plan in zip(images, plans, strict=True)]
+    inputs = iter(tower_inputs(torch.from_numpy(np.concatenate(tiles)), [plan.grid for plan in plans], "clip"))
+    for image, plan in zip(images, plans, strict=True):
+        canvas = normalise(torch.from_numpy(hd_canvas(image, plan)), "clip")
+        assert torch.equal(next(inputs), global_view(canvas, 28))
+        for tile in plan.tiles[1:]:
+            left, top, right, bottom = tile.box
+            assert torch.equal(next(inputs), canvas[:, top:bottom, left:right])
+    assert next(inputs, None) is None
+
+
+def test_without_grids_tower_inputs_are_the_normalised_tiles() -> None:
+    tiles = torch.from_numpy(media_tiles(picture(60, 25), plan_media(60, 25, TilingPolicy(tile=28))))
+    assert torch.equal(tower_inputs(tiles, (), "imagenet"), normalise(tiles, "imagenet"))
 
 
 def bicubic_weights(size: int, side: int) -> np.ndarray:
@@ -186,6 +204,18 @@ def test_augmented_tiles_are_jpegs_of_the_drawn_quality() -> None:
         assert np.array_equal(np.asarray(Image.open(buffer)).transpose(2, 0, 1), after)
 
 
+def test_augmented_hd_tiles_are_jpegs_too_and_the_global_view_shows_them() -> None:
+    image = picture(56, 28)
+    plan = plan_media(56, 28, HDPolicy(tile=28, limit=2))
+    assert plan.grid == (2, 1)
+    augmented = hd_tiles(image, plan, augment=random.Random(3))
+    same = media_tiles(image, plan_media(56, 28, TilingPolicy(tile=28, thumbnail=False)), augment=random.Random(3))
+    assert np.array_equal(augmented, same)
+    inputs = tower_inputs(torch.from_numpy(augmented), [plan.grid], "clip")
+    canvas = normalise(torch.from_numpy(np.concatenate(augmented, axis=2)), "clip")
+    assert torch.equal(inputs[0], global_view(canvas, 28))
+
+
 def test_jpeg_qualities_cover_75_to_100() -> None:
     class Recorder(random.Random):
         def randint(self, a: int, b: int) -> int:
@@ -221,12 +251,13 @@ def test_pictures_that_do_not_fit_the_plan_are_refused() -> None:
 
 def test_hd_and_other_plans_are_not_mixed_up() -> None:
     hd, tiled = plan_media(40, 30, HDPolicy(tile=28)), plan_media(40, 30, TilingPolicy(tile=28))
-    with pytest.raises(ConfigError, match=r"use hd_canvas\(image, plan\), normalise, hd_views"):
+    with pytest.raises(ConfigError, match=r"use hd_tiles\(image, plan\) and tower_inputs"):
         media_tiles(picture(40, 30), hd)
-    with pytest.raises(ConfigError, match="a plan of a TilingPolicy has no HD views"):
-        hd_canvas(picture(40, 30), tiled)
-    with pytest.raises(ConfigError, match=r"torch.uint8 \[3, 1, 1\]; expected a normalised \[3, 112, 140\]"):
-        hd_views(torch.zeros(3, 1, 1, dtype=torch.uint8), hd)
+    for cut in (hd_canvas, hd_tiles):
+        with pytest.raises(ConfigError, match="a plan of a TilingPolicy has no HD tiles"):
+            cut(picture(40, 30), tiled)
+    with pytest.raises(ConfigError, match="5 tiles for grids of 6; give the tiles of exactly these pictures"):
+        tower_inputs(torch.zeros(5, 3, 28, 28, dtype=torch.uint8), [(1, 2), (2, 2)], "clip")
 
 
 def test_normalise_refuses_what_is_not_pixels() -> None:

@@ -235,7 +235,7 @@ def _sizes(
         documents = [
             prepare(part.records[number * len(part.records) // count], random.Random(number)) for number in range(count)
         ]
-        sizes[part.name] = [(len(document.ids), len(document.tiles)) for document in documents]
+        sizes[part.name] = [(len(document.ids), document.tile_count) for document in documents]
     return sizes
 
 

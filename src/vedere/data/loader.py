@@ -112,7 +112,7 @@ def _read(mixture: Mixture, draw: Draw, prepare: Prepare, limits: PackLimits) ->
     try:
         document = prepare(sample, mixture.rng(draw))
         check_document(document)
-        limits.check(sample.name, len(document.ids), len(document.tiles))
+        limits.check(sample.name, len(document.ids), document.tile_count)
     except (RecordError, MediaError, PromptError) as error:
         raise RecordError(f"{sample.source}: sample '{sample.name}': {error}") from error
     except VedereError:
@@ -131,10 +131,10 @@ def _restore(state: State, mixture: Mixture, prepare: Prepare, packer: BinPacker
         for *place, tokens, tiles in content:
             draw = Draw(*place)
             document = _read(mixture, draw, prepare, packer.limits)
-            if (len(document.ids), len(document.tiles)) != (tokens, tiles):
+            if (len(document.ids), document.tile_count) != (tokens, tiles):
                 raise TrainingError(
                     f"sample '{document.name}' had {tokens} tokens and {tiles} tiles when the state was saved, now "
-                    f"{len(document.ids)} and {len(document.tiles)}; resume with the same data, template and policy"
+                    f"{len(document.ids)} and {document.tile_count}; resume with the same data, template and policy"
                 )
             held.append((tokens, tiles, (draw, document)))
         bins.append(held)
@@ -186,7 +186,7 @@ def packs_of_shard(
             skipped.append(str(error))
             continue
         in_a_row = 0
-        leaving = packer.add(len(document.ids), len(document.tiles), (draw, document), document.name)
+        leaving = packer.add(len(document.ids), document.tile_count, (draw, document), document.name)
         if leaving is not None:
             yield step(leaving)
     while (leaving := packer.flush()) is not None:

@@ -46,6 +46,7 @@ class Document:
         span_types: `SpanKind` values, uint8 ``[T]``.
         spans: Media runs, starts within the document.
         tiles: Pixels in token order, uint8 ``[N, 3, S, S]``.
+        grids: (columns, rows) of each picture of an `HDPolicy`, whose global view is not among ``tiles``.
         weight: Factor on the loss of this document.
     """
 
@@ -55,7 +56,13 @@ class Document:
     span_types: npt.NDArray[np.uint8]
     spans: tuple[Span, ...] = ()
     tiles: npt.NDArray[np.uint8]
+    grids: tuple[tuple[int, int], ...] = ()
     weight: float = 1.0
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles that the model encodes, global views included: what packs are limited by."""
+        return len(self.tiles) + len(self.grids)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +76,7 @@ class Pack:
         segments: Borders, int32 ``[D + 1]``: document d is ``segments[d]:segments[d + 1]``.
         span_types: uint8 ``[T]``.
         tiles: uint8 ``[N, 3, S, S]``.
+        grids: Of all documents; `vedere.vision.tower_inputs` makes what the model encodes of both.
         spans: Media runs; starts within the pack, media counted through the pack.
         names: Samples, ``D`` of them.
         weights: Loss factor of each document, float32 ``[D]``.
@@ -79,6 +87,7 @@ class Pack:
     segments: npt.NDArray[np.int32]
     span_types: npt.NDArray[np.uint8]
     tiles: npt.NDArray[np.uint8]
+    grids: tuple[tuple[int, int], ...]
     spans: tuple[Span, ...]
     names: tuple[str, ...]
     weights: npt.NDArray[np.float32]
@@ -286,7 +295,13 @@ def check_document(document: Document, tokens_per_tile: int | None = None) -> No
             f"sample '{name}' has tiles of shape {document.tiles.shape} and type {document.tiles.dtype}; "
             "expected uint8 [N, 3, S, S]"
         )
-    tiles = len(document.tiles)
+    places = sum(columns * rows for columns, rows in document.grids)
+    if document.grids and places != len(document.tiles):
+        raise RecordError(
+            f"sample '{name}' has {len(document.tiles)} tiles for grids of {places}; plan and pixels must be of the same "
+            "pictures"
+        )
+    tiles = document.tile_count
     visual = int(np.count_nonzero(document.span_types == SpanKind.VISUAL))
     placed = sum(span.length for span in document.spans if span.kind == SpanKind.VISUAL)
     if placed != visual:
@@ -313,19 +328,21 @@ def collate(documents: Sequence[Document], tokens_per_tile: int | None = None) -
     if not documents:
         raise RecordError("a pack of no documents; give at least one")
     side: tuple[int, ...] | None = None
+    viewed: bool | None = None
     each = tokens_per_tile
     for document in documents:
         check_document(document, tokens_per_tile)
         if not len(document.tiles):
             continue
         visual = int(np.count_nonzero(document.span_types == SpanKind.VISUAL))
-        each = each or visual // len(document.tiles)
+        each = each or visual // document.tile_count
         side = side or document.tiles.shape[1:]
-        if visual != each * len(document.tiles) or document.tiles.shape[1:] != side:
+        viewed = bool(document.grids) if viewed is None else viewed
+        if visual != each * document.tile_count or document.tiles.shape[1:] != side or viewed != bool(document.grids):
             raise RecordError(
-                f"sample '{document.name}' has {visual} visual tokens for {len(document.tiles)} tiles of "
-                f"{document.tiles.shape[1:]}; the samples before it in the pack have {each} a tile of {side}: "
-                "all data sets of a mixture need one policy"
+                f"sample '{document.name}' has {visual} visual tokens for {document.tile_count} tiles of "
+                f"{document.tiles.shape[1:]}{' with global views' * bool(document.grids)}; the samples before it in the "
+                f"pack have {each} a tile of {side}{' with global views' * viewed}: all data sets of a mixture need one policy"
             )
     lengths = [len(document.ids) for document in documents]
     segments = np.zeros(len(documents) + 1, np.int32)
@@ -353,6 +370,7 @@ def collate(documents: Sequence[Document], tokens_per_tile: int | None = None) -
         segments=segments,
         span_types=np.concatenate([document.span_types for document in documents]),
         tiles=np.concatenate(with_tiles) if with_tiles else documents[0].tiles,
+        grids=tuple(grid for document in documents for grid in document.grids),
         spans=tuple(spans),
         names=tuple(document.name for document in documents),
         weights=np.array([document.weight for document in documents], np.float32),

@@ -23,6 +23,7 @@ from vedere.plan import HDPolicy, MediaPlan, Policy, TilingPolicy, plan_media
 from vedere.text.chat import Template, get_template
 from vedere.text.render import render
 from vedere.text.tokenizer import Tokenizer
+from vedere.vision.hd import hd_tiles
 from vedere.vision.pixels import MAX_PIXELS, media_tiles, open_image
 from vedere.vision.video import read_frames
 
@@ -34,8 +35,8 @@ class SamplePreparer:
     Attributes:
         tokenizer: The model's.
         template: Chat template of data sets that name none.
-        policy: How pixels become tiles. A data set's ``max_tiles`` replaces that of a `TilingPolicy`; the pictures of
-            one sample share the limit.
+        policy: How pixels become tiles. A data set's ``max_tiles`` replaces that of a `TilingPolicy`, whose limit the
+            pictures of one sample share, and the ``limit`` of an `HDPolicy`, which every picture has for itself.
         augment: JPEG re-encoding of tiles: as each data set says, or ``always``, or ``never``.
         frames: Least and most frames of a video, drawn uniformly.
         max_pixels: Limit on the size of pictures and frames.
@@ -52,12 +53,10 @@ class SamplePreparer:
         """Checks the settings.
 
         Raises:
-            ConfigError: an impossible range of frames, or a policy whose tiles are not 8-bit.
+            ConfigError: an impossible range of frames.
         """
         if not 1 <= self.frames[0] <= self.frames[1]:
             raise ConfigError(f"frames {self.frames}; expected (least, most) with 1 <= least <= most")
-        if isinstance(self.policy, HDPolicy):
-            raise ConfigError("an HDPolicy has no 8-bit tiles to pack; expected a TilingPolicy or a SquarePolicy")
 
     def __call__(self, sample: Sample, rng: random.Random) -> Document:
         """The document of a sample.
@@ -93,14 +92,17 @@ class SamplePreparer:
             span_types=rendered.span_types,
             spans=rendered.spans,
             tiles=np.concatenate(tiles) if tiles else np.zeros((0, 3, side, side), np.uint8),
+            grids=tuple(plan.grid for plan in plans) if isinstance(self.policy, HDPolicy) else (),
             weight=sample.weight,
         )
 
     def _policy(self, sample: Sample) -> Policy:
         """The policy of one picture of a sample."""
-        if not isinstance(self.policy, TilingPolicy):
-            return self.policy
         policy = self.policy
+        if isinstance(policy, HDPolicy) and sample.max_tiles is not None:
+            return replace(policy, limit=sample.max_tiles)
+        if not isinstance(policy, TilingPolicy):
+            return policy
         if sample.max_tiles is not None:
             policy = replace(policy, max_tiles=sample.max_tiles, min_tiles=min(policy.min_tiles, sample.max_tiles))
         return policy.for_images(sum(ref.kind == "image" for ref in sample.media))
@@ -124,6 +126,7 @@ class SamplePreparer:
             image = open_image(source, max_pixels=self.max_pixels)
             plan = plan_media(*image.size, self._policy(sample))
             augment = sample.augment if self.augment == "dataset" else self.augment == "always"
-            return plan, media_tiles(image, plan, augment=rng if augment else None)
+            cut = hd_tiles if isinstance(self.policy, HDPolicy) else media_tiles
+            return plan, cut(image, plan, augment=rng if augment else None)
         except MediaError as error:
             raise MediaError(f"{ref.place}: {error}" if ref.member else str(error)) from error

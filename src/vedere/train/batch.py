@@ -18,7 +18,7 @@ from vedere.errors import TrainingError
 from vedere.models.positions import document_positions, v2pe_deltas
 from vedere.train.losses import loss_weights, next_token_targets
 from vedere.train.stages import StageConfig
-from vedere.vision.pixels import normalise
+from vedere.vision.hd import tower_inputs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,7 +30,7 @@ class Batch:
         positions: ``[T]``, fractional under V2PE.
         borders: Cumulative document borders, host integers.
         span_types: ``[T]``.
-        pixels: Normalised tiles ``[N, 3, S, S]``.
+        pixels: What the model encodes: normalised tiles and global views, ``[N, 3, S, S]``.
         rows: Rows that predict a target, ``[M]``.
         targets: ``[M]``.
         weights: float32 ``[M]``.
@@ -96,7 +96,7 @@ def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torc
         positions=pack_positions(pack, stage, rng).to(device),
         borders=borders,
         span_types=torch.from_numpy(pack.span_types).to(device),
-        pixels=normalise(tiles, "imagenet").to(dtype),
+        pixels=tower_inputs(tiles, pack.grids, "imagenet").to(dtype),
         rows=rows.to(device),
         targets=targets.to(device),
         weights=weights.to(device),

@@ -113,7 +113,7 @@ def draw_lines(use: Use, rng: random.Random) -> list[str]:
     def word() -> str:
         return in_some_case(draw_word(use, rng, 2, 10), rng)
 
-    if use == "heldout":
+    if use == "heldout":  # words are unseen; any number may come up in training
         return [in_some_case(draw_word(use, rng, 4, 9), rng) if rng.random() < 0.75 else draw_number(rng)]
     group = rng.random()
     if group < 0.45:

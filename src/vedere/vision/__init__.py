@@ -5,7 +5,7 @@ models. PyAV and torch are imported by the functions that need them.
 """
 
 from vedere.vision.frames import FrameRule, frame_indices
-from vedere.vision.hd import global_view, hd_canvas, hd_views
+from vedere.vision.hd import global_view, hd_canvas, hd_tiles, tower_inputs
 from vedere.vision.pixels import (
     MAX_PIXELS,
     ImageSource,
@@ -28,11 +28,12 @@ __all__ = [
     "frame_indices",
     "global_view",
     "hd_canvas",
-    "hd_views",
+    "hd_tiles",
     "image_size",
     "media_tiles",
     "normalise",
     "open_image",
     "probe",
     "read_frames",
+    "tower_inputs",
 ]

@@ -1,20 +1,24 @@
 """XComposer2-4KHD's views of a picture: one global view and a grid of local ones.
 
 arXiv 2404.06512, sec. 3.2, and the variant of XComposer-2.5 (2407.03320); both are described by the plan alone. The
-picture is resized with Pillow's antialiased bilinear filter and padded with white: the canvas. After normalisation the
-canvas is cut into local views, row by row, and interpolated to the global view: bicubic *without* antialias on the
-normalised, padded tensor. That global view exists only in floating point, so HD plans have no 8-bit tiles as tiling
-plans have: keep `hd_canvas` (8 bits, lossless), normalise it, and let `hd_views` make the tower's inputs.
+picture is resized with Pillow's antialiased bilinear filter and padded with white: the canvas. The local views are cut
+out of it, row by row, 8-bit tiles like any others. The global view is interpolated from the normalised canvas, bicubic
+*without* antialias, and exists only in floating point: so `hd_tiles` leaves it out, and `tower_inputs`, which runs where
+the model runs, lays tiles and grid together to the canvas again and puts the global view in front. What is stored, packed
+and sent stays 8-bit, lossless, and a tile less than what the model encodes.
 
 A portrait picture is transposed, resized and transposed back, as in the original: Pillow filters rows first and rounds
 in between, so resizing it directly would differ in the last bit.
 Cost: one resize; the canvas of HD-55 has 6.2 million pixels (18 MB as 8 bits, 74 MB as float32).
 
-Axes: C channels (3), H W height and width in pixels, N views (1 + rows * columns), S side of a view.
+Axes: C channels (3), H W height and width of the canvas in pixels, N tiles, G pictures, S side of a tile.
 """
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +26,8 @@ from PIL import Image, ImageOps
 
 from vedere.errors import ConfigError
 from vedere.plan import HDPolicy, MediaPlan
-from vedere.vision.pixels import check_plan, to_chw
+from vedere.vision.pixels import Statistics, check_plan, normalise, to_chw
+from vedere.vision.tiling import jpeg_augment
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +37,7 @@ _WHITE = (255, 255, 255)
 
 def _need_hd(plan: MediaPlan) -> None:
     if not isinstance(plan.policy, HDPolicy):
-        raise ConfigError(f"a plan of a {type(plan.policy).__name__} has no HD views; use media_tiles, or an HDPolicy")
+        raise ConfigError(f"a plan of a {type(plan.policy).__name__} has no HD tiles; use media_tiles, or an HDPolicy")
 
 
 def hd_image(image: Image.Image, plan: MediaPlan) -> Image.Image:
@@ -70,6 +75,26 @@ def hd_canvas(image: Image.Image, plan: MediaPlan) -> np.ndarray[Any, Any]:
     return to_chw(hd_image(image, plan))
 
 
+def hd_tiles(image: Image.Image, plan: MediaPlan, augment: random.Random | None = None) -> np.ndarray[Any, Any]:
+    """The local views of an HD plan; `tower_inputs` adds the global one.
+
+    Args:
+        image: RGB picture of the plan's size.
+        plan: A plan of an `HDPolicy`.
+        augment: Random source of the JPEG augmentation, applied to each tile; the global view is then that of these tiles.
+
+    Returns:
+        uint8 [N, C, S, S] with N = rows * columns, row by row, not normalised.
+
+    Raises:
+        ConfigError: a plan of another policy.
+        MediaError: a plan made for another size.
+    """
+    canvas = hd_image(image, plan)
+    tiles = [canvas.crop(tile.box) for tile in plan.tiles if tile.role == "tile"]
+    return np.stack([to_chw(tile if augment is None else jpeg_augment(tile, augment)) for tile in tiles])
+
+
 def global_view(canvas_CHW: torch.Tensor, side: int) -> torch.Tensor:
     """The whole normalised canvas, squashed to a square: bicubic in float32, no antialias, in the canvas's dtype.
 
@@ -84,27 +109,33 @@ def global_view(canvas_CHW: torch.Tensor, side: int) -> torch.Tensor:
     return view[0].to(canvas_CHW.dtype)
 
 
-def hd_views(canvas_CHW: torch.Tensor, plan: MediaPlan) -> torch.Tensor:
-    """The tower's inputs of one picture: the global view, then the local views row by row.
+def tower_inputs(tiles_NCSS: torch.Tensor, grids: Sequence[tuple[int, int]], statistics: Statistics) -> torch.Tensor:
+    """What the model encodes: normalised tiles, and before those of each grid their global view.
 
     Args:
-        canvas_CHW: Normalised canvas [C, H, W] of `hd_canvas`.
-        plan: The plan that the canvas was made with.
+        tiles_NCSS: uint8 tiles [N, C, S, S] of all pictures.
+        grids: (columns, rows) of each picture of an HD plan, G of them, in order; empty under any other policy.
+        statistics: As for `normalise`.
 
     Returns:
-        [N, C, S, S] with N = len(plan.tiles), in the canvas's dtype.
+        float32 [N + G, C, S, S], on the same device.
 
     Raises:
-        ConfigError: a plan of another policy, a canvas that is not floating point, or one of another shape.
+        ConfigError: more or fewer tiles than the grids have places, or what `normalise` refuses.
     """
     import torch
 
-    _need_hd(plan)
-    (columns, rows), side = plan.grid, plan.tile_size
-    if not canvas_CHW.is_floating_point() or canvas_CHW.shape != (3, rows * side, columns * side):
-        raise ConfigError(
-            f"canvas given as {canvas_CHW.dtype} {list(canvas_CHW.shape)}; expected a normalised "
-            f"[3, {rows * side}, {columns * side}]: normalise(hd_canvas(image, plan))"
+    local = normalise(tiles_NCSS, statistics)
+    if not grids:
+        return local
+    sizes = [columns * rows for columns, rows in grids]
+    if len(local) != sum(sizes):
+        raise ConfigError(f"{len(local)} tiles for grids of {sum(sizes)}; give the tiles of exactly these pictures")
+    side, views = local.shape[-1], []
+    for (columns, rows), end in zip(grids, itertools.accumulate(sizes), strict=True):
+        own = local[end - columns * rows : end]
+        canvas = (
+            own.reshape(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
         )
-    local = canvas_CHW.reshape(3, rows, side, columns, side).permute(1, 3, 0, 2, 4).reshape(-1, 3, side, side)
-    return torch.cat([global_view(canvas_CHW, side)[None], local])
+        views += [global_view(canvas, side)[None], own]
+    return torch.cat(views)

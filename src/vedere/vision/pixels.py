@@ -344,12 +344,12 @@ def media_tiles(
 
     Raises:
         MediaError: pictures whose number or size is not the plan's.
-        ConfigError: an HD plan: its global view exists only after normalisation (`hd.hd_canvas`, `hd.hd_views`).
+        ConfigError: an HD plan: its global view exists only after normalisation (`hd.hd_tiles`, `hd.tower_inputs`).
     """
     if isinstance(plan.policy, HDPolicy):
         raise ConfigError(
             "an HD plan has no 8-bit tiles, its global view is computed from normalised pixels; "
-            "use hd_canvas(image, plan), normalise, hd_views(canvas, plan)"
+            "use hd_tiles(image, plan) and tower_inputs(tiles, [plan.grid], statistics)"
         )
     if plan.is_video and isinstance(image, Image.Image):
         image = [image]

@@ -178,13 +178,21 @@ def test_preparation_depends_on_the_random_numbers_only(tokenizer, records):
 
 
 def test_a_data_set_has_its_own_template_and_tile_limit(tokenizer, records):
-    records.info = DatasetInfo(name="mixed", max_tiles=1, template="phi3-chat")
     preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=POLICY)
-    document = preparer(records[0], random.Random(0))
-    assert len(document.tiles) == 1
-    assert "<|user|>" in tokenizer.decode(document.ids)
+    texts = []
+    for template in ("internvl2_5", "internlm2-chat"):
+        records.info = DatasetInfo(name="mixed", max_tiles=1, template=template)
+        document = preparer(records[0], random.Random(0))
+        assert len(document.tiles) == 1
+        texts.append(tokenizer.decode(document.ids, skip_special=False))
+    assert ["<|im_end|>\n<|im_start|>" in text for text in texts] == [True, False]
     square = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=SquarePolicy(tile=56))
     assert len(square(records[1], random.Random(0)).tiles) == 2
+    records.info = DatasetInfo(name="mixed", template="phi3-chat")
+    with pytest.raises(
+        ConfigError, match=r"'phi3-chat' writes <\|system\|>, <\|user\|>, .* which this vocabulary of \d+ "
+    ):
+        preparer(records[0], random.Random(0))
 
 
 def test_bad_samples_are_named_with_their_place(tokenizer, records, tmp_path):

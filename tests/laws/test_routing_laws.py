@@ -130,3 +130,25 @@ def test_the_router_sorts_stably_and_back(mask) -> None:
 def test_span_types_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"span types of shape \(3,\) for 5 tokens; expected \[5\]"):
         SpanRouter(torch.zeros(3, dtype=torch.uint8), 5)
+
+
+@pytest.mark.parametrize("visual_attention", [False, True])
+@settings(max_examples=15, deadline=None)
+@given(
+    mask=st.lists(st.booleans(), min_size=TOKENS, max_size=TOKENS),
+    rows=st.lists(st.integers(0, TOKENS - 1), min_size=1, unique=True),
+)
+def test_chosen_rows_are_those_of_the_whole_pass(make_mono, visual_attention, mask, rows) -> None:
+    """In the order in which they are asked for, and with the same gradients."""
+    decoder = make_mono(visual_attention=visual_attention).decoder
+    types = torch.tensor(mask, dtype=torch.uint8)
+    weights = torch.randn(len(rows), decoder.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    found = []
+    for chosen in (None, torch.tensor(rows)):
+        embedded = decoder.embed(ids_of()).detach().requires_grad_()
+        hidden = decoder(embedded, torch.arange(TOKENS), [0, 10, TOKENS], types, rows_M=chosen)
+        kept = hidden[torch.tensor(rows)] if chosen is None else hidden
+        (kept * weights).sum().backward()
+        found.append((kept.detach(), embedded.grad))
+    for whole, chosen in zip(*found, strict=True):
+        torch.testing.assert_close(chosen, whole, rtol=1e-4, atol=2e-5)

@@ -26,8 +26,9 @@ from vedere.data.mixture import open_meta
 from vedere.data.packing import Document, PackLimits, collate
 from vedere.errors import CheckpointError, RecordError, TrainingError, VedereError
 from vedere.train import precision, state
-from vedere.train.batch import Batch, make_batch, pack_positions
+from vedere.train.batch import Batch, make_batch, pack_positions, without_tails
 from vedere.train.loop import Interrupted, Trainer, backward
+from vedere.train.losses import chunked_cross_entropy
 from vedere.train.prefix import SharedPrefix
 from vedere.train.run import preparer
 from vedere.train.stages import EVERYTHING, TEXT_ATTENTION, VISUAL_PARTS, StageConfig, set_trainable
@@ -192,6 +193,27 @@ def test_recomputed_layers_give_the_same_gradients(ground: Path, tmp_path: Path)
     found = gradients(trainer.model)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_stands_behind_the_last_target_changes_nothing(ground: Path, tmp_path: Path) -> None:
+    """Neither loss nor gradients, against a pass over all tokens; a tail with a picture stays."""
+    trainer = Trainer(small_runs.recipe(ground), tmp_path, say=silent)
+    set_trainable(trainer.model, EVERYTHING)
+    model, documents = trainer.model, documents_of(trainer)
+    batch = batch_of(trainer.config, documents, model, trainer.config.stages[0])
+    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)[batch.rows]
+    plain = chunked_cross_entropy(hidden, model.decoder.head_weight, batch.targets, batch.weights)
+    plain.backward()
+    expected = {name: gradient for name, gradient in gradients(model).items() if gradient.any()}
+    trimmed = without_tails(batch)
+    assert len(batch.ids) - len(trimmed.ids) >= len(documents)
+    assert torch.equal(trimmed.ids[trimmed.rows], batch.ids[batch.rows])
+    assert {border - 1 for border in trimmed.borders[1:]} <= set(trimmed.rows.tolist())
+    assert backward(model, batch) == pytest.approx(float(plain.detach()), rel=1e-5)
+    agree(expected, gradients(model))
+    pictured = batch.span_types.clone()
+    pictured[-1] = 1
+    assert without_tails(replace(batch, span_types=pictured)).borders[-1] > trimmed.borders[-1]
 
 
 def test_a_shared_prefix_changes_neither_loss_nor_gradients(ground: Path, tmp_path: Path) -> None:

@@ -19,7 +19,12 @@ from vedere.train.loop import Trainer
 from vedere.train.run import RunConfig, preparer
 from vedere.train.stages import set_trainable
 
-UNUSED = {"vision.cls"}  # in both checkpoint formats, read by nothing in a monolithic model
+# In both checkpoint formats and read by nothing in a monolithic model: the class token, and what the visual expert of the last
+# layer would make of rows that predict nothing.
+UNUSED = {
+    "vision.cls",
+    *(f"decoder.layers.1.{name}.weight" for name in ("attention.visual.out", "ffn.visual.gate_up", "ffn.visual.down")),
+}
 
 
 def kind(name: str) -> str:

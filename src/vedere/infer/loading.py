@@ -109,6 +109,7 @@ def open_model(
     from vedere.models.checkpoints import load_model, read_config
     from vedere.models.decoder import Decoder
     from vedere.models.devices import choose_device
+    from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.plan import TilingPolicy
 
@@ -133,6 +134,8 @@ def open_model(
             f"the tokenizer in {words} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
             "they do not belong together"
         )
+    if isinstance(model, MonoInternVL):
+        model.cut_with(tokenizer.pieces)
     policy = None
     if not isinstance(model, Decoder):
         patches = model.patches

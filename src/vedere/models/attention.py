@@ -433,11 +433,15 @@ class Attention(Experts):
     def attend(
         self, x_TD: Tensor, router: SpanRouter, table: tuple[Tensor, Tensor], step: AttentionPass, layer: int
     ) -> Tensor:
-        """Attention output for rows in routed order, ``[T, D]``."""
+        """What rows in routed order attend, ``[T, H d]``, before the output map (`project`)."""
         from vedere.models.positions import rotate
 
         qkv = self.route(x_TD, router, "qkv").view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
         turned = rotate(qkv[:, : self.heads + self.kv_heads], *table)
         q, k = turned.split([self.heads, self.kv_heads], dim=1)
         out = step.attend(layer, q, k, qkv[:, self.heads + self.kv_heads :])
-        return self.route(out.reshape(len(x_TD), -1), router, "out")
+        return out.reshape(len(x_TD), -1)
+
+    def project(self, attended: Tensor, router: SpanRouter) -> Tensor:
+        """The output map of each row's expert, ``[M, H d]`` to ``[M, D]``."""
+        return self.route(attended, router, "out")

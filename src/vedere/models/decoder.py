@@ -113,9 +113,28 @@ class DecoderLayer(nn.Module):
         )
         self.ffn = Experts(feed_forward(), feed_forward() if config.visual_ffn else None)
 
-    def forward(self, x_TD: Tensor, router: SpanRouter, table: tuple[Tensor, Tensor], step: AttentionPass) -> Tensor:
-        """One layer over rows in routed order, ``[T, D]`` to ``[T, D]``."""
-        x_TD = x_TD + self.attention.attend(self.attention_norm(x_TD), router, table, step, self.index)
+    def forward(
+        self,
+        x_TD: Tensor,
+        router: SpanRouter,
+        table: tuple[Tensor, Tensor],
+        step: AttentionPass,
+        selected: tuple[Tensor, SpanRouter] | None = None,
+    ) -> Tensor:
+        """One layer over rows in routed order, ``[T, D]`` to ``[T, D]``.
+
+        Args:
+            x_TD: Rows.
+            router: Their order.
+            table: Cosine and sine.
+            step: How they attend.
+            selected: `SpanRouter.select` of the rows that are wanted, of which ``[M, D]`` is returned; None: all.
+        """
+        attended = self.attention.attend(self.attention_norm(x_TD), router, table, step, self.index)
+        if selected is not None:
+            places, router = selected
+            x_TD, attended = x_TD[places], attended[places]
+        x_TD = x_TD + self.attention.project(attended, router)
         out: Tensor = x_TD + self.ffn(self.ffn_norm(x_TD), router)
         return out
 
@@ -176,6 +195,7 @@ class Decoder(nn.Module):
         span_types_T: Tensor | None = None,
         cache: KeyValueCache | None = None,
         record: list[Tensor] | None = None,
+        rows_M: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the final norm.
 
@@ -186,9 +206,10 @@ class Decoder(nn.Module):
             span_types_T: `SpanKind` a token; None means text only.
             cache: Key-value cache with one slot a document, or None.
             record: Receives the input of every layer and the result, in reading order (for verification).
+            rows_M: The rows that are wanted, each once: the last layer computes no others. None: all.
 
         Returns:
-            ``[T, D]``.
+            ``[T, D]``, or ``[M, D]`` in the order of ``rows_M``.
 
         Raises:
             ValueError: borders or span types that do not fit the tokens.
@@ -200,13 +221,17 @@ class Decoder(nn.Module):
         if router.order is not None:
             table = (table[0][router.order], table[1][router.order])
         x_TD = router.sort(embeds_TD)
+        last, selected = self.layers[-1], None if rows_M is None else router.select(rows_M)
         for layer in self.layers:
             if record is not None:
                 record.append(router.unsort(x_TD))
+            call = (x_TD, router, table, step, selected if layer is last else None)
             if self.checkpoint_layers and torch.is_grad_enabled():
-                x_TD = torch.utils.checkpoint.checkpoint(layer, x_TD, router, table, step, use_reentrant=False)
+                x_TD = torch.utils.checkpoint.checkpoint(layer, *call, use_reentrant=False)
             else:
-                x_TD = layer(x_TD, router, table, step)
+                x_TD = layer(*call)
+        if selected is not None:
+            router = selected[1]
         hidden: Tensor = router.unsort(self.norm(x_TD))
         if record is not None:
             record.append(hidden)

@@ -91,6 +91,19 @@ class SpanRouter:
             return x
         return select_rows(x, self.inverse, self.order)
 
+    def select(self, rows_M: Tensor) -> tuple[Tensor, SpanRouter]:
+        """Some rows of the pass as a pass of their own.
+
+        Args:
+            rows_M: Rows in reading order, each once.
+
+        Returns:
+            (their places in routed order, in the order of the new router; a router whose `unsort` restores ``rows_M``).
+        """
+        places = rows_M if self.inverse is None else self.inverse[rows_M]
+        router = SpanRouter((places >= self.text).to(torch.uint8) if self.visual else None, len(rows_M))
+        return router.sort(places), router
+
 
 class Experts(nn.Module):
     """One map per span type behind one call; without a visual expert every token takes the text expert.

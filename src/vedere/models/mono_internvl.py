@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vedere.errors import ConfigError
 from vedere.models.attention import Attention, Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
-from vedere.models.stem import Stem
+from vedere.models.stem import Stem, stem_channels
+from vedere.models.transcript import Cut, Transcriber
 from vedere.models.vision_language import VisionLanguageModel
 
 
@@ -48,20 +50,39 @@ class MonoInternVL(VisionLanguageModel):
             self.stem = Stem(config.vision.stem)
         self.projector = Projector(config.vision.width * config.vision.downsample**2, config.decoder.hidden_size)
 
-    def patch_states(self, pixels: Tensor) -> Tensor:
-        """Patches plus positions, before unshuffling: ``[N, h, w, C]``."""
+        self._transcriber: Transcriber | None = None
+
+    def cut_with(self, cut: Cut) -> None:
+        """Gives the tokenizer's `vedere.text.tokenizer.Tokenizer.pieces`, which a model with a transcript reads by."""
+        if self.config.vision.transcript:
+            self._transcriber = Transcriber(cut, self.config.vision.grid // self.config.vision.downsample)
+
+    def patch_states(self, pixels: Tensor, features: Tensor | None = None) -> Tensor:
+        """Patches plus positions, before unshuffling: ``[N, h, w, C]``; ``features`` as the stem sees them."""
         h, w = pixels.shape[-2] // self.config.vision.patch, pixels.shape[-1] // self.config.vision.patch
-        features = self.stem(pixels) if self.config.vision.stem else None
         states: Tensor = self.vision(pixels, with_class=False, features=features).unflatten(1, (h, w))
         return states
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``."""
+        """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``.
+
+        Raises:
+            ConfigError: the model reads a transcript and was given no tokenizer (`cut_with`).
+        """
         vision = self.config.vision
-        features: Tensor = self.projector(
-            pixel_unshuffle(self.patch_states(pixels), vision.downsample, vision.unshuffle)
-        )
-        return features
+        seen = self.stem(pixels) if vision.stem else None
+        states = pixel_unshuffle(self.patch_states(pixels, seen), vision.downsample, vision.unshuffle)
+        features: Tensor = self.projector(states)
+        if seen is None or not vision.transcript:
+            return features
+        if self._transcriber is None:
+            raise ConfigError(
+                "this model puts pieces of the text that it reads into its visual tokens and has no tokenizer for it; load it "
+                "with vedere.load, or call model.cut_with(tokenizer.pieces)"
+            )
+        rows, tokens = self._transcriber(seen.split(stem_channels(vision.stem), dim=-1)[vision.stem.index("reader")])
+        pieces = self.decoder.embed(tokens.to(features.device)).to(features.dtype)
+        return features.flatten(0, 1).index_add(0, rows.to(features.device), pieces).view_as(features)
 
     def copy_experts(self) -> None:
         """Starts every visual expert as a copy of its text expert (sec. 3.2), which makes routing invisible."""

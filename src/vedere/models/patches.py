@@ -31,6 +31,7 @@ class PatchConfig:
         downsample: Pixel-unshuffle factor a side.
         unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
+        transcript: The text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
     """
 
     width: int
@@ -39,12 +40,13 @@ class PatchConfig:
     downsample: int = 2
     unshuffle: Literal["v1", "v2"] = "v2"
     stem: tuple[str, ...] = ()
+    transcript: bool = False
 
     def __post_init__(self) -> None:
         """Checks the sizes.
 
         Raises:
-            ConfigError: a size below 1, or a tile that is no whole number of unshuffled patches.
+            ConfigError: a size below 1, a tile that is no whole number of unshuffled patches, or a transcript without reader.
         """
         if min(self.width, self.patch, self.tile, self.downsample) < 1:
             raise ConfigError(
@@ -52,6 +54,8 @@ class PatchConfig:
             )
         if self.tile % (self.patch * self.downsample):
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
+        if self.transcript and "reader" not in self.stem:
+            raise ConfigError(f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to the stem")
         if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):
             raise ConfigError(
                 f"a stem has features every {STRIDE} px of tiles of whole {2 * STRIDE} px: patch {self.patch}, tile "

@@ -23,7 +23,6 @@ CELL = 8
 CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'&-:$%/"
 NOTHING = 0
 CLASSES = 1 + len(CHARACTERS)
-MIDDLE_THRESHOLD = 0.5
 
 
 class _Block(nn.Module):
@@ -76,30 +75,10 @@ class Reader(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities at stride 16: ``[N, 3, S, S]`` to ``[N, 4 (K + 1), S / 16, S / 16]``."""
-        logits = self.logits(pixels).float()
-        chances = torch.cat([logits[:, :CLASSES].softmax(1), logits[:, CLASSES:].sigmoid()], dim=1)
-        return F.pixel_unshuffle(chances, CELL // 4).to(pixels.dtype)
+        return F.pixel_unshuffle(self.chances(self.logits(pixels)), CELL // 4).to(pixels.dtype)
 
-
-def read_cells(logits: Tensor) -> str:
-    """What stands in a picture, by taking the likeliest character at every middle column.
-
-    Args:
-        logits: ``[K + 1, h, w]`` of `Reader.logits`.
-
-    Returns:
-        The row of cells with most characters, from left to right; for measuring single words.
-    """
-    middle = logits[CLASSES].float().sigmoid()
-    classes = logits[1:CLASSES].argmax(0)
-    left, right = F.pad(middle, (1, 0))[:, :-1], F.pad(middle, (0, 1))[:, 1:]
-    other_left, other_right = F.pad(classes, (1, 0), value=-1)[:, :-1], F.pad(classes, (0, 1), value=-1)[:, 1:]
-    peak = (middle > MIDDLE_THRESHOLD) & ((middle >= left) | (classes != other_left))
-    peak &= (middle > right) | (classes != other_right)  # one character may answer in two cells, two never in one
-    best, most = "", 0.0
-    for row in range(len(middle)):
-        columns = peak[row].nonzero().flatten().tolist()
-        score = float(middle[row][peak[row]].sum())
-        if score > most:
-            best, most = "".join(CHARACTERS[int(classes[row, column])] for column in columns), score
-    return best
+    @staticmethod
+    def chances(logits: Tensor) -> Tensor:
+        """Probabilities of the classes and of a middle column, float32 ``[N, K + 1, h, w]``, from `logits`."""
+        logits = logits.float()
+        return torch.cat([logits[:, :CLASSES].softmax(1), logits[:, CLASSES:].sigmoid()], dim=1)

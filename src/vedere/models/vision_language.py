@@ -89,9 +89,10 @@ class VisionLanguageModel(nn.Module, abc.ABC):
         span_types_T: Tensor | None = None,
         pixels: Tensor | None = None,
         cache: KeyValueCache | None = None,
+        rows_M: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states ``[T, D]`` of packed documents; arguments as in `embed` and `Decoder.forward`."""
+        """Hidden states ``[T, D]`` (or ``[M, D]``) of packed documents; arguments as in `embed` and `Decoder.forward`."""
         hidden: Tensor = self.decoder(
-            self.embed(ids_T, span_types_T, pixels), positions_T, segments, span_types_T, cache=cache
+            self.embed(ids_T, span_types_T, pixels), positions_T, segments, span_types_T, cache=cache, rows_M=rows_M
         )
         return hidden

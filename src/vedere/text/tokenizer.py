@@ -129,6 +129,10 @@ class Tokenizer:
         """Ids of ``text``: special strings are recognised, nothing is added."""
         return self._vocabulary.encode(text)
 
+    def pieces(self, text: str) -> list[tuple[int, str]]:
+        """Ids of ``text`` with the text of each; only for text whose tokens do not cut a character."""
+        return [(index, self._bytes(index).decode("utf-8", "replace")) for index in self.encode(text)]
+
     def _encode_array(self, text: str) -> np.ndarray:
         ids = np.array(self._vocabulary.encode(text), dtype=np.int64)
         ids.setflags(write=False)  # shared between callers

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -101,4 +101,35 @@ def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torc
         targets=targets.to(device),
         weights=weights.to(device),
         names=pack.names,
+    )
+
+
+def without_tails(batch: Batch) -> Batch:
+    """The batch without what stands behind the last predicting row of each document.
+
+    Attention is causal, so those tokens (at least the last one of every document) change no loss and no gradient. A document
+    without targets, or with a picture in its tail, is left whole.
+    """
+    rows, visual = batch.rows.cpu(), (batch.span_types != 0).cpu()
+    borders = torch.tensor(batch.borders)
+    ends = borders[1:].clone()
+    owner = torch.bucketize(rows, borders, right=True) - 1
+    last = torch.zeros_like(ends).scatter_reduce(0, owner, rows + 1, "amax", include_self=False)
+    for document in owner.unique().tolist():
+        end = int(last[document])
+        if not visual[end : batch.borders[document + 1]].any():
+            ends[document] = end
+    cut = borders[1:] - ends
+    if not cut.any():
+        return batch
+    keep = torch.cat([torch.arange(start, end) for start, end in zip(batch.borders, ends.tolist(), strict=False)])
+    before = torch.cat([cut.new_zeros(1), cut.cumsum(0)])  # tokens that are cut before each document
+    index = keep.to(batch.ids.device)
+    return replace(
+        batch,
+        ids=batch.ids[index],
+        positions=batch.positions[index],
+        borders=(borders - before).tolist(),
+        span_types=batch.span_types[index],
+        rows=(rows - before[owner]).to(batch.rows.device),
     )

@@ -33,7 +33,7 @@ from vedere.errors import ConfigError, TrainingError
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.shards import json_writer
 from vedere.text.tokenizer import Tokenizer
-from vedere.train.batch import Batch, make_batch
+from vedere.train.batch import Batch, make_batch, without_tails
 from vedere.train.evaluate import held_out
 from vedere.train.flops import training_flops
 from vedere.train.losses import chunked_cross_entropy
@@ -64,11 +64,11 @@ def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = No
     Raises:
         TrainingError: the loss is not finite.
     """
-    cache = None
+    batch, cache = without_tails(batch), None
     if prefix is not None:
         batch, cache = prefix.strip(batch)
-    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels, cache)
-    total = chunked_cross_entropy(hidden[batch.rows], model.decoder.head_weight, batch.targets, batch.weights)
+    hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels, cache, batch.rows)
+    total = chunked_cross_entropy(hidden, model.decoder.head_weight, batch.targets, batch.weights)
     value = float(total.detach())
     if not math.isfinite(value):
         raise TrainingError(f"loss {value} in a pack of samples {', '.join(batch.names[:8])}")

@@ -33,7 +33,8 @@ from vedere.data.build.lettering import Look, draw_look, draw_text
 from vedere.data.build.scene_questions import make as make_scenes
 from vedere.data.build.typefaces import Use, typefaces
 from vedere.data.build.vocabulary import draw_letters, draw_number, draw_word, in_some_case
-from vedere.models.reader import CELL, CHARACTERS, CLASSES, NOTHING, Reader, read_cells
+from vedere.models.reader import CELL, CHARACTERS, CLASSES, NOTHING, Reader
+from vedere.models.transcript import read_lines
 from vedere.vision.pixels import normalise
 
 Box = tuple[float, float, float, float]
@@ -210,7 +211,7 @@ def measure(reader: Reader, config: ReadingConfig, pictures: int = 400) -> dict[
             cells += int(under.sum())
             if text and all(character in CHARACTERS for character in text):
                 lines += 1
-                exact += read_cells(found) == text
+                exact += " ".join(line.text for line in read_lines(Reader.chances(found[None])[0])) == text
     return {"cells": right / max(1, cells), "exact": exact / max(1, lines), "lines": lines}
 
 

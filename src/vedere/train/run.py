@@ -41,6 +41,7 @@ class ModelSource:
         patch: Side of a patch in pixels.
         tile: Side of a tile in pixels.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); empty: bare patches, as in the paper.
+        transcript: Text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions; what stages with a ``position_mode`` other than ``default`` need.
     """
@@ -52,6 +53,7 @@ class ModelSource:
     patch: int = 14
     tile: int = 112
     stem: tuple[str, ...] = ()
+    transcript: bool = False
     visual_attention: bool = True
     v2pe: bool = False
 
@@ -188,6 +190,7 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
         raise CheckpointError(
             f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"
         )
+    model.cut_with(words.tokenizer.pieces)
     return model, words
 
 
@@ -220,7 +223,9 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> MonoInternVL
         shape, state = grow_vocabulary(shape, state, rows, len(words.new), seed)
     torch.manual_seed(seed)
     decoder = replace(shape, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
-    vision = PatchConfig(width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem)
+    vision = PatchConfig(
+        width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem, transcript=source.transcript
+    )
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
     _, surplus = model.load_state_dict({f"decoder.{name}": tensor for name, tensor in state.items()}, strict=False)
     if surplus:

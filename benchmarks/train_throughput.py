@@ -5,7 +5,8 @@ the same weights and documents; their losses and gradients are compared before a
 
 * ``padded``    a plain loop: documents padded to ``[B, L, D]``, both experts on every token and blended by the mask (as the
                 original does), logits of every position;
-* ``packed``    vedere with the ``sdpa`` backend: packed ``[T, D]`` rows, routed experts, head on target rows only;
+* ``packed``    vedere with the ``sdpa`` backend: packed ``[T, D]`` rows, routed experts, last layer and head on target rows
+                only, nothing behind the last target of a document;
 * ``explicit``  the same with explicit attention;
 * ``prefix``    the same with the documents' common beginning computed once (what `vedere train` runs on a CPU);
 * ``flex``      FlexAttention over the whole pack (what it runs on CUDA; only there).
@@ -139,7 +140,9 @@ def compare(model: MonoInternVL, batch: Batch, rounds: int) -> dict[str, Any]:
     for name, call in contenders.items():
         model.zero_grad()
         losses[name] = call()
-        gradients[name] = torch.cat([p.grad.flatten().float() for p in learning if p.grad is not None])
+        gradients[name] = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in learning]
+        )
     tolerance = 1e-3 if dtype == torch.float32 else 3e-2
     scale = gradients["padded"].norm()
     for name in contenders:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vedere.models.decoder import Decoder
-from vedere.models.experts import Experts, SpanRouter
+from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import SwiGLU
 
 # A routed map is two matmuls of fewer rows instead of one: the sums may be ordered otherwise, nothing more.
@@ -88,7 +88,7 @@ def test_every_media_kind_takes_the_visual_expert(make_mono) -> None:
 def test_gathered_experts_equal_the_dense_blend(mask, seed) -> None:
     """The original evaluates both experts on every token and blends them with a 0/1 mask."""
     torch.manual_seed(seed)
-    experts = Experts(SwiGLU(16, 24), SwiGLU(16, 24))
+    experts = FeedForward(SwiGLU(16, 24), SwiGLU(16, 24))
     x, visual = torch.randn(len(mask), 16), torch.tensor(mask)
     router = SpanRouter(visual.to(torch.uint8), len(mask))
 
@@ -152,3 +152,30 @@ def test_chosen_rows_are_those_of_the_whole_pass(make_mono, visual_attention, ma
         found.append((kept.detach(), embedded.grad))
     for whole, chosen in zip(*found, strict=True):
         torch.testing.assert_close(chosen, whole, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("learns", ["text", "visual", "both", "neither"])
+def test_routed_maps_have_the_gradients_of_the_composite_form(bias, learns) -> None:
+    """Every row through its own map, joined by autograd itself."""
+    torch.manual_seed(3)
+    experts = FeedForward(SwiGLU(16, 24, bias), SwiGLU(16, 24, bias))
+    for name, parameter in experts.named_parameters():
+        parameter.requires_grad_(learns in (name.split(".")[0], "both"))
+    types = torch.randint(0, 2, (TOKENS,), dtype=torch.uint8)
+    router = SpanRouter(types, TOKENS)
+    weights = torch.randn(TOKENS, 16)
+    found = []
+    for composite in (True, False):
+        x = torch.randn(TOKENS, 16, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        rows = router.sort(x)
+        if composite:
+            out = torch.cat([experts.text(rows[: router.text]), experts.visual(rows[router.text :])])
+        else:
+            out = experts(rows, router)
+        experts.zero_grad()
+        (router.unsort(out) * weights).sum().backward()
+        found.append([out.detach(), x.grad, *(p.grad for p in experts.parameters() if p.requires_grad)])
+    assert len(found[0]) == 2 + sum(p.requires_grad for p in experts.parameters())
+    for expected, given_ in zip(*found, strict=True):
+        torch.testing.assert_close(given_, expected, rtol=1e-5, atol=1e-5)

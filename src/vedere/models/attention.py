@@ -184,9 +184,10 @@ def explicit_attention(q_SLHd: Tensor, k_SKMd: Tensor, v_SKMd: Tensor, bias: Ten
     q = q_SLHd.view(documents, length, kv_heads, group, width).permute(0, 2, 3, 1, 4)
     q = q.reshape(documents * kv_heads, group * length, width)
     k, v = k_SKMd.reshape(documents * kv_heads, -1, width), v_SKMd.reshape(documents * kv_heads, -1, width)
-    scores = torch.bmm(q, k.transpose(1, 2)).view(documents, kv_heads, group, length, -1)
-    scores = scores.float() * width**-0.5 + (bias if bias.dim() == 2 else bias[:, None, None])
-    weights = scores.softmax(-1).to(v.dtype).view(documents * kv_heads, group * length, -1)
+    # 1/sqrt(d) is a power of two for the usual widths, so that nothing is rounded by scaling the queries instead of the scores
+    scores = torch.bmm(q * width**-0.5, k.transpose(1, 2)).view(documents, kv_heads, group, length, -1)
+    scores = scores + (bias if bias.dim() == 2 else bias[:, None, None]).to(scores.dtype)
+    weights = scores.softmax(-1).view(documents * kv_heads, group * length, -1)  # float32 inside, whatever it is given
     out = torch.bmm(weights, v).view(documents, kv_heads, group, length, width)
     return out.permute(0, 3, 1, 2, 4).reshape(documents, length, heads, width)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vedere.errors import ConfigError
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass, Backend, KeyValueCache
-from vedere.models.experts import Experts, SpanRouter
+from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
 from vedere.models.positions import dynamic_base, rotary_table
 
@@ -111,7 +111,7 @@ class DecoderLayer(nn.Module):
             config.kv_heads,
             config.head_dim,
         )
-        self.ffn = Experts(feed_forward(), feed_forward() if config.visual_ffn else None)
+        self.ffn = FeedForward(feed_forward(), feed_forward() if config.visual_ffn else None)
 
     def forward(
         self,

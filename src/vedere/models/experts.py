@@ -6,7 +6,7 @@ and blends with a 0/1 mask, and drops the mask as soon as a key-value cache exis
 packed rows are sorted by type once at the entrance of the decoder, so that each expert reads one contiguous slice in
 every layer; nothing is computed twice, and an absent type touches no parameter of its expert.
 
-Cost: two row permutations a forward pass, one concatenation a routed map.
+Cost: two row permutations a forward pass; without gradients one concatenation a routed map.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vedere.models.layers import SwiGLU
 from vedere.plan import SpanKind
 
 
@@ -47,6 +48,41 @@ def select_rows(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
     """
     rows: Tensor = _Rows.apply(x, index, inverse)  # type: ignore[no-untyped-call]
     return rows
+
+
+class _RoutedLinear(torch.autograd.Function):
+    """``[x[:n] A^T + a; x[n:] B^T + b]``, results and gradients written straight into their places.
+
+    The composite form joins the results by a copy, and the gradient of each slice of ``x`` by filling a whole ``x`` with zeros.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, text: Tensor, text_bias: Tensor | None, visual: Tensor, visual_bias: Tensor | None, n: int
+    ) -> Tensor:
+        out = x.new_empty(len(x), len(text))
+        for part, weight, bias in ((slice(n), text, text_bias), (slice(n, None), visual, visual_bias)):
+            if bias is None:
+                torch.mm(x[part], weight.t(), out=out[part])
+            else:
+                torch.addmm(bias, x[part], weight.t(), out=out[part])
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] or ctx.needs_input_grad[3] else None, text, visual)
+        ctx.split = n
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, text, visual = ctx.saved_tensors
+        parts = slice(ctx.split), slice(ctx.split, None)
+        grad, needs = grads[0].contiguous(), ctx.needs_input_grad
+        of_x = None
+        if needs[0]:
+            of_x = grad.new_empty(len(grad), text.shape[1])
+            for part, weight in zip(parts, (text, visual), strict=True):
+                torch.mm(grad[part], weight, out=of_x[part])
+        weights = [grad[part].t() @ x[part] if needs[at] else None for part, at in zip(parts, (1, 3), strict=True)]
+        biases = [grad[part].sum(0) if needs[at] else None for part, at in zip(parts, (2, 4), strict=True)]
+        return of_x, weights[0], biases[0], weights[1], biases[1], None
 
 
 class SpanRouter:
@@ -106,10 +142,10 @@ class SpanRouter:
 
 
 class Experts(nn.Module):
-    """One map per span type behind one call; without a visual expert every token takes the text expert.
+    """Modules of the same shape, one a span type; without a visual one every token takes the text one.
 
     Args:
-        text: The language model's own map.
+        text: The language model's own.
         visual: Its visual twin, or None.
     """
 
@@ -119,29 +155,31 @@ class Experts(nn.Module):
         if visual is not None:
             self.visual = visual
 
-    def forward(self, x: Tensor, router: SpanRouter) -> Tensor:
-        """Applies the experts to rows in routed order.
+    def route(self, x: Tensor, router: SpanRouter, name: str) -> Tensor:
+        """Applies the linear map ``name`` of each row's expert.
 
         Args:
             x: ``[T, ...]`` in the order of `SpanRouter.sort`.
             router: The pass's router.
+            name: Submodule of the experts.
 
         Returns:
             Rows in the same order.
         """
-        return self.route(x, router, "forward")
-
-    def route(self, x: Tensor, router: SpanRouter, method: str) -> Tensor:
-        """Like `forward`, for experts with several maps (attention's ``qkv`` and ``out``)."""
-        text = _call(self.text, method)
+        text = self.text.get_submodule(name)
         if not hasattr(self, "visual") or router.visual == 0:
             out: Tensor = text(x)
             return out
-        visual = _call(self.visual, method)
+        visual = self.visual.get_submodule(name)
         if router.text == 0:
             seen: Tensor = visual(x)
             return seen
-        return torch.cat([text(x[: router.text]), visual(x[router.text :])])
+        if not torch.is_grad_enabled():
+            return torch.cat([text(x[: router.text]), visual(x[router.text :])])
+        joined: Tensor = _RoutedLinear.apply(  # type: ignore[no-untyped-call]
+            x, text.weight, text.bias, visual.weight, visual.bias, router.text
+        )
+        return joined
 
     def copy_text_to_visual(self) -> None:
         """Initialises the visual expert as a copy of the text expert (Mono-InternVL, sec. 3.2)."""
@@ -149,5 +187,9 @@ class Experts(nn.Module):
             self.visual.load_state_dict(self.text.state_dict())
 
 
-def _call(module: nn.Module, method: str) -> Any:
-    return module if method == "forward" else getattr(module, method)
+class FeedForward(Experts):
+    """`SwiGLU` experts."""
+
+    def forward(self, x: Tensor, router: SpanRouter) -> Tensor:
+        """Maps rows in routed order, ``[T, D]`` to ``[T, D]``."""
+        return self.route(SwiGLU.gate(self.route(x, router, "gate_up")), router, "down")

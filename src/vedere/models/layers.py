@@ -34,9 +34,9 @@ class _RMSNorm(torch.autograd.Function):
         of_weight = None
         if ctx.needs_input_grad[1]:
             of_weight = (grads[0] * normed).flatten(0, -2).sum(0).to(weight.dtype)
-        wide, n = (grads[0] * weight).float(), normed.float()
-        along = torch.linalg.vecdot(wide, n).div_(-n.shape[-1]).unsqueeze(-1)
-        return wide.addcmul_(n, along).mul_(scale).to(normed.dtype), of_weight, None
+        of_x = grads[0] * weight
+        along = torch.linalg.vecdot(of_x, normed).div_(-normed.shape[-1]).unsqueeze(-1)
+        return of_x.addcmul_(normed, along).mul_(scale.to(of_x.dtype)), of_weight, None
 
 
 class RMSNorm(nn.Module):
@@ -108,13 +108,16 @@ class SwiGLU(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """Maps ``[T, D]`` to ``[T, D]``."""
-        gate_up = self.gate_up(x_TD)
+        out: Tensor = self.down(self.gate(self.gate_up(x_TD)))
+        return out
+
+    @staticmethod
+    def gate(gate_up: Tensor) -> Tensor:
+        """``silu(gate) * up`` of a fused ``[T, 2F]``: ``[T, F]``."""
         if torch.is_grad_enabled() and gate_up.requires_grad:
             gated: Tensor = _GatedSiLU.apply(gate_up)  # type: ignore[no-untyped-call]
-        else:
-            gated = self.gated(gate_up)
-        out: Tensor = self.down(gated)
-        return out
+            return gated
+        return SwiGLU.gated(gate_up)
 
     @staticmethod
     def gated(gate_up: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vedere.errors import ConfigError
-from vedere.models.attention import Attention, Backend
+from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
@@ -87,5 +87,5 @@ class MonoInternVL(VisionLanguageModel):
     def copy_experts(self) -> None:
         """Starts every visual expert as a copy of its text expert (sec. 3.2), which makes routing invisible."""
         for module in self.modules():
-            if isinstance(module, (Experts, Attention)):
+            if isinstance(module, Experts):
                 module.copy_text_to_visual()

@@ -15,7 +15,7 @@ from vedere.models.decoder import DecoderConfig
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.reader import CHARACTERS, CLASSES, Reader
-from vedere.models.transcript import place_pieces, read_lines
+from vedere.models.transcript import HINT, place_pieces, read_lines
 
 WORDS = st.lists(st.text(st.sampled_from(CHARACTERS), min_size=1, max_size=4), min_size=1, max_size=2).filter(
     lambda words: sum(map(len, words)) > 2
@@ -89,7 +89,7 @@ def model_of(transcript: bool) -> MonoInternVL:
 
 
 @torch.no_grad()
-def test_the_model_adds_the_embeddings_of_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_take_their_places_and_all_else_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     chances = torch.stack([written([(0, 3, ["abcd"])]), written([(12, 3, ["xyz"])])])
     monkeypatch.setattr(Reader, "forward", lambda self, pixels: torch.nn.functional.pixel_unshuffle(chances, 2))
     pixels = torch.randn(2, 3, 192, 192)
@@ -100,11 +100,13 @@ def test_the_model_adds_the_embeddings_of_the_pieces(monkeypatch: pytest.MonkeyP
     ):
         model.encode(pixels)
     model.cut_with(by_two)
-    added = model.encode(pixels) - plain.encode(pixels)
-    expected = torch.zeros(2, 36, 16)
-    expected[0, 0], expected[0, 1] = model.decoder.embed.weight[0], model.decoder.embed.weight[1]
-    expected[1, 18], expected[1, 19] = model.decoder.embed.weight[0], model.decoder.embed.weight[1]
-    torch.testing.assert_close(added, expected, atol=1e-5, rtol=1e-5)
+    seen, found = plain.encode(pixels), model.encode(pixels)
+    expected = seen.clone()
+    for tile, first in ((0, 0), (1, 18)):
+        for piece in (0, 1):
+            own, hint = model.decoder.embed.weight[piece], seen[tile, first + piece]
+            expected[tile, first + piece] = own + HINT * own.norm() * hint / hint.norm()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_transcript_needs_a_reader() -> None:

@@ -17,7 +17,7 @@ from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
 from vedere.models.stem import Stem, stem_channels
-from vedere.models.transcript import Cut, Transcriber
+from vedere.models.transcript import Cut, Transcriber, with_pieces
 from vedere.models.vision_language import VisionLanguageModel
 
 
@@ -81,8 +81,7 @@ class MonoInternVL(VisionLanguageModel):
                 "with vedere.load, or call model.cut_with(tokenizer.pieces)"
             )
         rows, tokens = self._transcriber(seen.split(stem_channels(vision.stem), dim=-1)[vision.stem.index("reader")])
-        pieces = self.decoder.embed(tokens.to(features.device)).to(features.dtype)
-        return features.flatten(0, 1).index_add(0, rows.to(features.device), pieces).view_as(features)
+        return with_pieces(features, rows.to(features.device), self.decoder.embed(tokens.to(features.device)))
 
     def copy_experts(self) -> None:
         """Starts every visual expert as a copy of its text expert (sec. 3.2), which makes routing invisible."""

@@ -2,10 +2,10 @@
 
 A small frozen language model knows words as pieces of its vocabulary and hardly as letters, so the characters of the stem's
 reader (`vedere.models.reader`) alone teach it to read very slowly. Here they are joined to characters with a place, to lines
-and to words; the text is cut into pieces as any text is, and the embedding of each piece is added to the visual token under
-which the piece stands:
+and to words; the text is cut into pieces as any text is, and each piece takes the visual token that it stands in, of which a
+hint of what was seen remains (x being the token that it would be without):
 
-    x_v[slot(i)] = MLP(...)[slot(i)] + E[piece_i]
+    x_v[slot(i)] = E[piece_i] + HINT |E[piece_i]| x / |x|
 
 Slots follow the reading order: a piece whose place is taken goes to the next one, so that text tokens and visual tokens hold
 the same pieces in the same order and the language model can copy them as it copies text.
@@ -32,6 +32,8 @@ Cut = Callable[[str], Sequence[tuple[int, str]]]
 """Cuts a text into (id, text) of its pieces; the texts together are the text again."""
 Array = np.ndarray[Any, Any]
 
+HINT = 0.25
+"""Length of what was seen in a visual token, beside that of the piece which stands in it."""
 _MIDDLE = 0.45  # a cell is the middle of a character from this probability on
 _OVERLAP = 0.4  # of the lower one's height: so much two neighbours of a line share
 _GAP = 0.35  # of the line's height: a wider empty stretch is a space
@@ -280,3 +282,19 @@ class Transcriber:
                 rows.append(number * self.side**2 + piece.slot)
                 tokens.append(piece.token)
         return torch.tensor(rows, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)
+
+
+def with_pieces(features: Tensor, rows: Tensor, pieces: Tensor) -> Tensor:
+    """Visual tokens in which pieces stand.
+
+    Features grow many times longer than embeddings, beside which a piece would not be seen; so where a piece stands, it is the
+    token, and what was seen there stays as a hint.
+
+    Args:
+        features: ``[N, P, D]``.
+        rows: Rows of ``[N P]`` that get a piece, each once, ``[M]``.
+        pieces: Embeddings, ``[M, D]``.
+    """
+    flat = features.flatten(0, 1)
+    seen = F.normalize(flat[rows].float(), dim=-1) * pieces.float().norm(dim=-1, keepdim=True) * HINT
+    return flat.index_copy(0, rows, (pieces + seen).to(flat.dtype)).view_as(features)

@@ -17,7 +17,8 @@ The embedded prompt, ``T D b``, is there in all of them.
 **Training** (`training_bytes`): what autograd keeps of a layer for a token,
 
 * each norm: its normalised input, ``D b + 4``; its output too where a map behind it learns, ``D b``;
-* attention: queries, keys, values; up to 512 tokens a document the weights ``H L b``, beyond it the output and 4 bytes a head; the input of the output map, ``A b``, if that learns;
+* attention: queries, keys, values; up to 512 tokens a document the weights ``H L b``, beyond it the output and 4 bytes a head;
+  the input of the output map, ``A b``, if that learns;
 * feed-forward: gate, up, activated gate, ``3 F b``; the product, ``F b``, if the down map learns.
 
 Then final norm, features (cut patches, projector), and the gradients of the target rows and, where it learns, of the head

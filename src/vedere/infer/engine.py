@@ -323,16 +323,21 @@ class Engine:
             run.fed += count
             room -= count
         borders = np.cumsum([0, *counts]).tolist()
+        complete = [run for run, _ in zip(feeding, counts, strict=False) if run.fed == len(run.ids)]
+        last = torch.tensor([border - 1 for border in borders[1 : len(complete) + 1]], dtype=torch.long)
         window = cache.window(first, counts)
         hidden = self.decoder(
-            torch.cat(embeds), torch.cat(positions), borders, torch.cat(types) if visual else None, cache=window
+            torch.cat(embeds),
+            torch.cat(positions),
+            borders,
+            torch.cat(types) if visual else None,
+            cache=window,
+            rows_M=last.to(self.device),
         )
         cache.commit(window)
-        complete = [run for run, _ in zip(feeding, counts, strict=False) if run.fed == len(run.ids)]
         if not complete:
             return []
-        last = torch.tensor([border - 1 for border in borders[1 : len(complete) + 1]], device=self.device)
-        logits = self.decoder.logits(hidden[last])
+        logits = self.decoder.logits(hidden)
         ended = time.perf_counter()
         for run in complete:
             run.embeds = run.pixels = None

@@ -5,9 +5,9 @@
 * ``training``     `benchmarks/train_throughput.py`: a micro-batch of vedere-mini's shape, each way against a padded loop;
 * ``packing``      one attention layer over packs of short, mixed and long documents: ``flex`` and ``sdpa`` against
                    ``explicit``, results (and on CUDA gradients) compared before anything is timed;
-* ``first_token``  Mono-InternVL-2B's shape against InternVL2-2B's, random weights in bfloat16: seconds to the first token and
-                   decoding speed at 1,024, 2,048 and 4,096 prompt tokens, 256 of them text and the rest pictures
-                   (Mono-InternVL, arXiv 2410.08202, compares these two in the same way).
+* ``first_token``  `benchmarks/monolithic.py`: Mono-InternVL-2B's shape against InternVL2-2B's, random weights in bfloat16;
+                   seconds to the first token and decoding speed at 1,024, 2,048 and 4,096 prompt tokens, 256 of them text and
+                   the rest pictures.
 
 Each part runs in a process of its own and writes ``OUT/PART.json`` after every measurement. The minutes are shared: a part gets
 what is left divided by the parts left, begins no measurement after that, and is ended a minute later, so a part that fails or
@@ -25,13 +25,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 GRACE = 60.0  # seconds for the measurement in progress when a part's time is over
-TEXT = 256
 
 
 class Report:
@@ -143,91 +141,22 @@ def compare_backends(borders: list[int], qkv: Any, heads: int, kv_heads: int, ro
     return result | {"median_seconds": medians, "ratio_to_explicit": ratios(seconds, "explicit"), "seconds": seconds}
 
 
-def models(device: Any, tiny: bool) -> dict[str, Callable[[], Any]]:
-    """Makers of the two models with random weights in bfloat16, both with the language model of InternLM2-1.8B."""
-    import torch
-
-    from vedere.models.footprint import MONO_INTERNVL_2B
-    from vedere.models.intern_vit import InternViTConfig
-    from vedere.models.internvl import InternVL, InternVLConfig
-    from vedere.models.mono_internvl import MonoInternVL
-    from vedere.models.patches import PatchConfig
-
-    decoder, patches = MONO_INTERNVL_2B.decoder, PatchConfig(width=1024)
-    tower = InternViTConfig(patches=patches)  # InternViT-300M
-    if tiny:
-        small = {"hidden_size": 32, "ffn_size": 48, "layers": 2, "heads": 4, "kv_heads": 2, "head_dim": 8}
-        decoder, patches = replace(decoder, vocab_size=300, **small), PatchConfig(width=16, patch=7, tile=56)
-        tower = InternViTConfig(patches=patches, layers=2, heads=2, ffn_size=32)
-    mono = replace(MONO_INTERNVL_2B, vision=patches, decoder=decoder)
-    modular = InternVLConfig(vision=tower, decoder=replace(decoder, visual_ffn=False))
-
-    def build(cls: Any, config: Any) -> Any:
-        torch.manual_seed(0)
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        try:
-            with torch.device(device):  # weights are drawn where they stay: 6 GB never pass through main memory
-                return cls(config).eval()
-        finally:
-            torch.set_default_dtype(before)
-
-    return {"Mono-InternVL-2B": lambda: build(MonoInternVL, mono), "InternVL2-2B": lambda: build(InternVL, modular)}
-
-
 def first_token(report: Report, device: Any, tiny: bool) -> None:
     """Seconds to the first token and decoding speed, one monolithic and one modular model side by side."""
+    import monolithic
     import torch
 
     from vedere.infer.engine import Engine
 
     whole = 1 << 14  # a prompt in one step
-    built = {name: make() for name, make in models(device, tiny).items()}
+    built = {name: make() for name, make in monolithic.models(device, tiny).items()}
     engines = {name: Engine(model, max_batch=1, chunk=whole) for name, model in built.items()}
-    text = 8 if tiny else TEXT
+    text = 8 if tiny else monolithic.TEXT
     for total in (24, 40) if tiny else (1024, 2048, 4096):
         torch.manual_seed(0)
-        report.measure(f"{total} tokens", lambda n=total: ask(engines, n, text, 4 if tiny else 64, 1 if tiny else 5))
-
-
-def ask(engines: dict[str, Any], total: int, text: int, new: int, rounds: int) -> dict[str, Any]:
-    """One prompt of ``total`` tokens to each model in turn, ``new`` tokens of answer."""
-    import torch
-
-    from vedere.infer.engine import Finished, Request
-    from vedere.infer.sampling import SamplingParams
-
-    patches = next(iter(engines.values())).model.patches
-    tiles, rest = divmod(total - text, patches.tokens_per_tile)
-    assert rest == 0, f"{total - text} visual tokens are no whole tiles of {patches.tokens_per_tile}"
-    types = torch.zeros(total, dtype=torch.uint8)
-    types[text // 2 : text // 2 + total - text] = 1
-    request = Request(
-        ids=torch.randint(20, 290, (total,)),
-        span_types=types,
-        pixels=torch.randint(0, 256, (tiles, 3, patches.tile, patches.tile), dtype=torch.uint8),
-        sampling=SamplingParams(max_new_tokens=new),
-    )
-    runs: dict[str, dict[str, list[float]]] = {n: {"first_token": [], "tokens_per_second": []} for n in engines}
-    for number in range(rounds + 1):
-        for name, engine in engines.items():
-            (done,) = [event for event in engine.generate([request]) if isinstance(event, Finished)]
-            assert len(done.ids) == new, f"{name} stopped after {len(done.ids)} tokens"
-            assert all(map(torch.isfinite, torch.tensor(done.logprobs))), f"{name} gives log-probabilities like NaN"
-            if number:  # the first warms up
-                runs[name]["first_token"].append(done.timings.first_token)
-                runs[name]["tokens_per_second"].append(done.timings.tokens_per_second)
-    medians = {name: {key: statistics.median(values) for key, values in run.items()} for name, run in runs.items()}
-    mono, modular = runs.values()
-    gain = {
-        "first_token": statistics.median(
-            b / a for a, b in zip(mono["first_token"], modular["first_token"], strict=True)
-        ),
-        "decoding": statistics.median(
-            a / b for a, b in zip(mono["tokens_per_second"], modular["tokens_per_second"], strict=True)
-        ),
-    }
-    return {"tiles": tiles, "text": text, "new": new, "medians": medians, "monolithic_is_faster_by": gain, "runs": runs}
+        report.measure(
+            f"{total} tokens", lambda n=total: monolithic.ask(engines, n, text, 4 if tiny else 64, 1 if tiny else 5)
+        )
 
 
 PARTS: dict[str, Callable[[Report, Any, bool], None]] = {

@@ -11,7 +11,8 @@ Python code only:
 * **Llama with** ``legacy: true`` (and files that do not say): the same, where the file asks for a dummy prefix, so each run
   gets one; decoding drops the first.
 * **Llama with** ``legacy: false`` (Phi-3 of InternVL2-4B): one space before the whole text and none before later runs; a text
-  that begins with a control token gets none.
+  that begins with a token which the configuration names (``bos_token``, ``additional_special_tokens``) gets none. Phi-3's role
+  markers are added tokens but not named, so a prompt begins with a lone space.
 
 The originals' InternLM2 decoder also deletes the space before ``. , ! ?`` and ``n't``. That is not done: the answer is what
 the model said, and a stream could not take it back.
@@ -114,6 +115,7 @@ class SentencePieces:
             if token.get("special", False):
                 special.add(index)
         self.special = frozenset(special)
+        self._named = {self.added[text] for text in named_tokens(config) if text in self.added}
         self._name = {index: text.encode("utf-8") for index, text in names.items()}
         self.size = max([model.get_piece_size() - 1, *self.added.values()]) + 1
         parts = map(re.escape, sorted(self.added, key=len, reverse=True))
@@ -146,8 +148,8 @@ class SentencePieces:
                 ids.append(self.added[run])
             elif run:
                 ids.extend(self._encode_run(run))
-        if self._first_only and len(ids) > 1 and ids[0] == self._space and ids[1] in self.special:
-            ids = ids[1:]  # the prefix stands alone before a control token
+        if self._first_only and len(ids) > 1 and ids[0] == self._space and ids[1] in self._named:
+            ids = ids[1:]  # the prefix stands alone before a named token
         return ids
 
     def _trim(self, runs: list[str], place: int) -> None:

@@ -110,7 +110,7 @@ def test_phi3_against_the_slow_class_on_any_text(phi3, text):
 def test_phi3_against_llama_s_class_of_today(phi3, text):
     """It was rewritten on the `tokenizers` library: no prefix before a space that is there, or before any added token."""
     ours, _, peer = phi3
-    text = "a" + text
+    text = "a" + text.translate(dict.fromkeys(range(0x1C, 0x20)))  # white space to Python alone
     assert ours.encode(text) == ids_of(peer, text)
 
 

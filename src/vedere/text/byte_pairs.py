@@ -51,21 +51,24 @@ class BytePairs:
         strips_first_space: Decoding drops one leading space (sentencepiece's dummy prefix).
     """
 
-    def __init__(self, inner: Any, decoder: dict[str, Any], origin: str, config: dict[str, Any]) -> None:
+    def __init__(self, inner: Any, last: int, decoder: dict[str, Any], origin: str, config: dict[str, Any]) -> None:
         """Wraps a library tokenizer.
 
         Args:
             inner: Of the `tokenizers` library.
+            last: The largest id of its vocabulary, added tokens apart (the library would take 0.3 s to say it).
             decoder: Its decoder, as `tokenizer.json` writes it.
             origin: File, for messages.
             config: As `read_side_files` gives it; empty where there are no side files.
         """
-        inner = _with_side_tokens(inner, config, origin)
+        inner = _with_side_tokens(inner, last, config, origin)
         self.inner = inner
+        self._last = last
         self._decoder = decoder
         self._origin = origin
         self._config = config
-        self.size = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        added = inner.get_added_tokens_decoder()
+        self.size = max([last, *added]) + 1
         if self.size > MOST_IDS:  # the library would take memory for each id up to it, and end the process
             raise CheckpointError(
                 f"{origin} gives a token the id {self.size - 1}; expected ids below {MOST_IDS}: the file is damaged, fetch "
@@ -88,7 +91,6 @@ class BytePairs:
                 f"the tokenizer of {origin} has a decoder of kind {sorted(map(str, kinds))}; expected a byte-level one "
                 "(GPT-2, Qwen, SmolLM) or a sentencepiece one (Llama, InternLM, Phi)"
             )
-        added = inner.get_added_tokens_decoder()
         self.added = {token.content: index for index, token in added.items()}
         self.special = frozenset(index for index, token in added.items() if token.special)
         self._added_bytes: dict[int, bytes] = {index: token.content.encode("utf-8") for index, token in added.items()}
@@ -120,7 +122,7 @@ class BytePairs:
 
         inner = Tokenizer.from_str(self.inner.to_str())
         inner.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in texts])
-        return BytePairs(inner, self._decoder, self._origin, self._config)
+        return BytePairs(inner, self._last, self._decoder, self._origin, self._config)
 
     def save(self, directory: Path) -> None:
         """Writes ``tokenizer.json``, and ``tokenizer_config.json`` if there was one."""
@@ -151,7 +153,7 @@ def guarded(build: Callable[[], Any], fail: Callable[[BaseException], Checkpoint
         raise fail(error) from None
 
 
-def _with_side_tokens(inner: Any, config: dict[str, Any], origin: str) -> Any:
+def _with_side_tokens(inner: Any, last: int, config: dict[str, Any], origin: str) -> Any:
     """The tokenizer with the tokens of ``added_tokens_decoder`` at their ids, and its named tokens recognised in text."""
     from tokenizers import AddedToken
 
@@ -176,7 +178,8 @@ def _with_side_tokens(inner: Any, config: dict[str, Any], origin: str) -> Any:
             new.append(AddedToken(text, special=True, normalized=False))
     if not new:
         return inner
-    inner = _with_room(inner, {token.content: wanted[token.content] for token in new if token.content in wanted})
+    last = max([last, *inner.get_added_tokens_decoder()])
+    inner = _with_room(inner, last, {token.content: wanted[token.content] for token in new if token.content in wanted})
     inner.add_tokens(new)
     for text, index in wanted.items():
         if inner.token_to_id(text) != index:
@@ -187,16 +190,15 @@ def _with_side_tokens(inner: Any, config: dict[str, Any], origin: str) -> Any:
     return inner
 
 
-def _with_room(inner: Any, wanted: dict[str, int]) -> Any:
+def _with_room(inner: Any, last: int, wanted: dict[str, int]) -> Any:
     """The tokenizer with entries for tokens that do not follow its last id: the library would move them down to it."""
     from tokenizers import Tokenizer
 
-    free = max(inner.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     apart = {}
     for text, index in sorted(wanted.items(), key=lambda pair: pair[1]):
-        if inner.token_to_id(text) is None and index != free:
+        if inner.token_to_id(text) is None and index != last + 1:
             apart[text] = index
-        free = max(free, index + 1)
+        last = max(last, index)
     if not apart:
         return inner
     data = json.loads(inner.to_str())
@@ -227,7 +229,9 @@ def load_tokenizer_json(directory: Path) -> BytePairs:
                 f"{path} gives the added token {text[:40]!r} the id {index}, where its vocabulary has no such place (it would "
                 f"become {inner.token_to_id(text)}); the file is damaged, fetch it again"
             )
-    return BytePairs(inner, data.get("decoder") or {}, str(path), read_side_files(directory))
+    vocab = data["model"]["vocab"]
+    last = max(vocab.values(), default=-1) if isinstance(vocab, dict) else len(vocab) - 1  # a list: Unigram
+    return BytePairs(inner, last, data.get("decoder") or {}, str(path), read_side_files(directory))
 
 
 def load_gguf(path: Path) -> BytePairs:
@@ -280,4 +284,4 @@ def load_gguf(path: Path) -> BytePairs:
         inner.post_processor = processors.TemplateProcessing(
             single=f"{tokens[bos]} $A", special_tokens=[(tokens[bos], bos)]
         )
-    return BytePairs(inner, {"type": "ByteLevel"}, str(path), {})
+    return BytePairs(inner, len(tokens) - 1, {"type": "ByteLevel"}, str(path), {})

@@ -57,7 +57,7 @@ def load_vocab_and_merges(directory: Path) -> BytePairs:
         )
     else:
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    return BytePairs(inner, {"type": "ByteLevel"}, str(directory / "vocab.json"), config)
+    return BytePairs(inner, max(vocab.values()), {"type": "ByteLevel"}, str(directory / "vocab.json"), config)
 
 
 def _read_vocab(path: Path) -> dict[str, int]:
@@ -86,20 +86,20 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise CheckpointError(f"{path.parent} holds vocab.json without merges.txt; fetch that too")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; fetch it again") from None
+    lines = text.split("\n")  # no other character ends a line: some are parts of tokens
+    header = int(lines[0].startswith("#version"))
     merges = []
-    for number, line in enumerate(lines, 1):
-        line = line.rstrip("\r")
-        if not line or (number == 1 and line.startswith("#version")):
-            continue
-        left, _, right = line.partition(" ")
-        if not left or not right or " " in right:
+    for number, line in enumerate(lines[header:], 1 + header):
+        pair = line.split(" ")
+        if len(pair) == 2 and pair[0] and pair[1]:
+            merges.append((pair[0], pair[1]))
+        elif line:
             raise CheckpointError(
                 f"line {number} of {path} is {line[:60]!r}; expected two tokens with a space between: fetch it again"
             )
-        merges.append((left, right))
     return merges
 
 

@@ -1,16 +1,13 @@
 """Ids equal to those of transformers' own classes, live, on small vocabularies in the official file forms and on real ones."""
 
-import base64
 import itertools
-import json
 from pathlib import Path
 
 import pytest
 from corpus import LINES, TEXT
 from hypothesis import given, settings
+from published_vocabularies import mistral_from_wheel, qwen_from_wheel
 
-from vedere.packages import fetch_wheel
-from vedere.text.byte_pairs import BYTE_OF
 from vedere.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.peer
@@ -114,29 +111,6 @@ def test_phi3_against_llama_s_class_of_today(phi3, text):
     assert ours.encode(text) == ids_of(peer, text)
 
 
-def qwen_from_wheel(folder):
-    """Qwen's published vocabulary (dashscope's wheel, Apache-2.0): 151,643 ranked byte strings, in Qwen2's slow form."""
-    sign = {byte: character for character, byte in BYTE_OF.items()}
-    lines = (fetch_wheel("dashscope==2.0.2") / "dashscope" / "resources" / "qwen.tiktoken").read_text().splitlines()
-    ranks = {base64.b64decode(text): int(rank) for text, rank in (line.split() for line in lines)}
-    merges = []
-    for token, rank in ranks.items():
-        parts = [bytes([byte]) for byte in token]
-        while len(parts) > 2:  # merge as far as earlier ranks do: the last two parts are the merge that made this token
-            best, place = min((ranks.get(a + b, rank), i) for i, (a, b) in enumerate(itertools.pairwise(parts)))
-            assert best < rank
-            parts[place : place + 2] = [parts[place] + parts[place + 1]]
-        if len(parts) == 2:
-            merges.append(" ".join("".join(sign[byte] for byte in part) for part in parts))
-    vocab = {"".join(sign[byte] for byte in token): rank for token, rank in ranks.items()}
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
-    added = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-    (folder / "added_tokens.json").write_text(json.dumps({text: 151643 + place for place, text in enumerate(added)}))
-    config = {"tokenizer_class": "Qwen2Tokenizer", "additional_special_tokens": list(added)}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-
-
 def test_the_published_qwen_vocabulary(tmp_path):
     from transformers import Qwen2Tokenizer
 
@@ -150,17 +124,12 @@ def test_the_published_qwen_vocabulary(tmp_path):
 
 
 def test_a_published_sentencepiece_vocabulary(tmp_path):
-    """Mistral's first (mistral-common's wheel, Apache-2.0): 32,000 pieces with a dummy prefix, as Llama's and Phi-3's."""
     # Today's LlamaTokenizer is no peer here: it ranks merges by id, and this vocabulary's runs of spaces rank last.
     from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
-    model = fetch_wheel("mistral-common==1.13.1") / "mistral_common" / "data" / "tokenizer.model.v1"
-    (tmp_path / "tokenizer.model").write_bytes(model.read_bytes())
-    added = {str(i): {"content": t, "special": True} for i, t in enumerate(("<unk>", "<s>", "</s>"))}
-    config = {"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "legacy": True, "added_tokens_decoder": added}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    mistral_from_wheel(tmp_path, legacy=True)
     check_lines(Tokenizer.load(tmp_path), SentencePieceBackend.from_pretrained(tmp_path))
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"legacy": False}))
+    mistral_from_wheel(tmp_path, legacy=False)
     ours, backend = Tokenizer.load(tmp_path), SentencePieceBackend.from_pretrained(tmp_path)
     for line in (*LINES, "".join(LINES)):
         assert ours.encode(line) == llama_ids(backend, line), line

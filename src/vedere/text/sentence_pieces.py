@@ -92,7 +92,8 @@ class SentencePieces:
         model, config, origin = self._model, self._config, self._origin
         pieces = range(model.get_piece_size())
         try:
-            self.added = {model.id_to_piece(i): i for i in pieces if model.is_control(i) or model.is_unknown(i)}
+            unknown = model.unk_id()
+            self.added = {model.id_to_piece(i): i for i in pieces if i == unknown or model.is_control(i)}
             for text in named_tokens(config):
                 index = model.piece_to_id(text)
                 if (

@@ -55,7 +55,7 @@ def named_tokens(config: dict[str, Any]) -> tuple[str, ...]:
         listed = config.get(key)
         entries = listed.values() if isinstance(listed, dict) else listed if isinstance(listed, list) else ()
         found += [text_of(entry) for entry in entries]
-    return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and text))
+    return tuple(dict.fromkeys(str(text) for text in found if _is_whole(text)))
 
 
 def _is_whole(text: object) -> bool:

@@ -18,7 +18,7 @@ from vedere.infer.session import Exchange, Question, Reply, Session, load
 from vedere.models import sources
 from vedere.models.shards import read_tensors
 from vedere.plan import SquarePolicy, TilingPolicy
-from vedere.text.chat import Turn
+from vedere.text.chat import Turn, get_template
 from vedere.text.render import render
 
 SHORT = {"max_new_tokens": 6}
@@ -178,6 +178,33 @@ def test_system_messages(session):
         len(session.prompts.make(Question(text="hi", system=system)).request.ids) for system in (None, "", "Be brief.")
     }
     assert len(texts) == 3
+
+
+def prompt_text(session, system):
+    return session.prompts.tokenizer.decode(
+        session.prompts.make(Question(text="hi", system=system)).request.ids, skip_special=False
+    )
+
+
+def test_the_original_system_message_and_none_are_a_choice(session, folder, tmp_path):
+    """Original releases write theirs by default, native ones none; both can be asked for by name."""
+    original = get_template("internvl2_5").system
+    block = f"<|im_start|>system\n{original}<|im_end|>\n"
+    rest = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    made = {}
+    for name, extras in {
+        "original": {"model_type": "internvl_chat", "template": "internvl2_5"},
+        "native": {"model_type": "internvl"},
+        "own": {"model_type": "internvl_chat", "template": "internvl2_5", "system_message": "Be brief."},
+    }.items():
+        made[name] = load(tiny_directory(tmp_path / name, extras))
+        assert prompt_text(made[name], "original") == block + rest
+        assert prompt_text(made[name], "none") == prompt_text(made[name], "") == rest
+        assert prompt_text(made[name], "Shout.") == f"<|im_start|>system\nShout.<|im_end|>\n{rest}"
+    assert prompt_text(made["original"], None) == block + rest
+    assert prompt_text(made["native"], None) == rest
+    assert prompt_text(made["own"], None) == f"<|im_start|>system\nBe brief.<|im_end|>\n{rest}"
+    assert prompt_text(session, None) == prompt_text(session, "original")
 
 
 def test_answers_are_limited_by_the_context(session, picture):

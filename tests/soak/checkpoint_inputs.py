@@ -86,6 +86,8 @@ def good_checkpoints(root: Path) -> None:
     for index, text in ((400, "<img>"), (401, "<IMG_CONTEXT>")):
         settings["added_tokens_decoder"][str(index)] = {"content": text, "special": True, "lstrip": False}
     (root / "tokenizer pieces" / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    for folder in sorted((Path(__file__).resolve().parent.parent / "text" / "vocabularies").iterdir()):
+        shutil.copytree(folder, root / f"tokenizer {folder.name}")
     for step in (2, 4):
         state = {"stage": 0, "step_in_stage": step, "step": step, "tokens": 9, "loader": {"version": 1}}
         tensors = {"a": torch.full((3, 4), float(step)), "b": torch.ones(2)}

@@ -40,7 +40,7 @@ _MEDIA_SUFFIXES = {
 }
 _HELP = """\
 /image PATH    add a picture to the next question      /video PATH   add a video
-/system TEXT   set the system message (empty: none)    /clear        forget pictures and history
+/system TEXT   system message, or original, or none    /clear        forget pictures and history
 /help          this text                               /exit         leave (also Ctrl-D)"""
 _COMMANDS = ("/image", "/video", "/system", "/clear", "/help", "/exit")
 
@@ -61,7 +61,7 @@ class ChatOptions:
     language_model: Path | None = None
     """What a delta was trained on (folder, .gguf file or wheel), where it is not found by itself."""
     system: str | None = None
-    """System message; an empty one writes none."""
+    """System message, or "original" for the template's own, or "none"; by default what the model's release does."""
     max_new_tokens: int | None = None
     """Most tokens of an answer."""
     temperature: float = 0.0

@@ -145,7 +145,9 @@ def open_model(
                 raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
             policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
     mode, delta = _positions(extras, decoder.config.v2pe, v2pe_delta)
-    chosen = template or extras.get("template")
+    # Native folders name no template. Their chat template is the same without a default system message.
+    native = extras.get("model_type") == "internvl"
+    chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None:
         raise ConfigError(
             f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
@@ -157,6 +159,7 @@ def open_model(
         max_positions=decoder.config.max_positions,
         position_mode=mode,
         delta=delta,
+        system=str(extras.get("system_message") or ("none" if native else "original")),
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
 

@@ -78,7 +78,8 @@ class Question:
         images: Paths, contents of files, PIL images, or arrays ``[H, W, 3]``.
         videos: Paths or contents of video files.
         history: Earlier turns: (question, answer), `Exchange` or an earlier `Reply`.
-        system: System message; None takes the template's, an empty string writes none.
+        system: System message; ``original`` takes the template's, ``none`` or an empty string writes none, None does what the
+            model's release does.
         max_new_tokens: Most tokens of the answer; None: 512, or what the context leaves.
         temperature: 0 is greedy; for this and the following see `SamplingParams`.
         top_k: Keep the k most probable tokens.
@@ -133,6 +134,7 @@ class PromptMaker:
         max_positions: Positions of the model.
         position_mode: ``default`` or ``v2pe_fix``.
         delta: Step of a visual token with ``v2pe_fix``.
+        system: The system message of questions that bring none, as they would write it.
     """
 
     tokenizer: Tokenizer
@@ -142,6 +144,7 @@ class PromptMaker:
     max_positions: int
     position_mode: str = "default"
     delta: Fraction = Fraction(1)
+    system: str = "original"
 
     def make(self, question: Question) -> Prompt:
         """Reads, plans and renders.
@@ -152,7 +155,8 @@ class PromptMaker:
             ContextError: prompt and answer need more positions than the model has.
             ConfigError: a sampling option outside its range, or an unknown frame rule.
         """
-        turns: list[Turn] = [] if question.system is None else [Turn("system", question.system)]
+        system = self.system if question.system is None else question.system
+        turns: list[Turn] = [] if system == "original" else [Turn("system", "" if system == "none" else system)]
         media: list[Medium] = []
         for place, entry in enumerate(question.history):
             earlier = _exchange(entry, place)

@@ -418,7 +418,8 @@ def _weights_sha256(path: Path) -> str:
 def _folder_mark(path: Path) -> str:
     """Tells one hub folder's content from another's: the small files, and the size and headers of the weights."""
     digest = hashlib.sha256()
-    small = ("config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json")
+    beside = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+    small = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", *beside)
     for entry in (path / name for name in small):
         digest.update(repr((entry.name, _sha256(entry) if entry.is_file() else "")).encode())
     for entry in _weight_files(path):

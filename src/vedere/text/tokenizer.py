@@ -20,7 +20,8 @@ import numpy as np
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")  # one of them makes a folder a tokenizer's; the first counts
+# One of them makes a folder a tokenizer's; the first counts.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
 _CACHED_LENGTH = 256  # longer texts hardly repeat
 _CACHED_TEXTS = 4096
 
@@ -70,17 +71,23 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path | str) -> Tokenizer:
-        """Reads the tokenizer of a model directory: `tokenizer.json`, else `tokenizer.model`.
+        """Reads a model directory: `tokenizer.json`, else `vocab.json` and `merges.txt`, else `tokenizer.model`.
+
+        Added tokens and the rules of a family come from the side files (`vedere.text.side_files`).
 
         Raises:
-            CheckpointError: neither file is there, or a file is damaged.
+            CheckpointError: none of these files is there, a file is damaged, or they do not belong together.
             ConfigError: a kind of tokenizer that vedere does not decode.
         """
         directory = Path(directory)
         if (directory / "tokenizer.json").is_file():
             from vedere.text.byte_pairs import load_tokenizer_json
 
-            return cls(load_tokenizer_json(directory / "tokenizer.json"))
+            return cls(load_tokenizer_json(directory))
+        if (directory / "vocab.json").is_file():
+            from vedere.text.vocab_merges import load_vocab_and_merges
+
+            return cls(load_vocab_and_merges(directory))
         if (directory / "tokenizer.model").is_file():
             from vedere.text.sentence_pieces import load_sentence_pieces
 
@@ -89,7 +96,8 @@ class Tokenizer:
             ", ".join(sorted(p.name for p in directory.iterdir())[:12]) if directory.is_dir() else "no such directory"
         )
         raise CheckpointError(
-            f"no tokenizer in {directory} (it holds: {found or 'nothing'}); expected tokenizer.json or tokenizer.model"
+            f"no tokenizer in {directory} (it holds: {found or 'nothing'}); expected tokenizer.json or tokenizer.model, "
+            "or vocab.json with merges.txt"
         )
 
     @classmethod

@@ -11,7 +11,7 @@ A folder in vedere's layout: ``config.json`` with ``"format": "vedere"`` and ``m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
-from vedere.models import keymaps
+from vedere.models import hf_names, keymaps
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
@@ -54,8 +54,24 @@ _PREFIX = "decoder."
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
-def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
-    """The map between the names in files of ``layout`` and vedere's, for one model."""
+def key_map(config: ModelConfig, layout: str = "original", found: Collection[str] = ()) -> KeyMap:
+    """The map between the names in files of ``layout`` and vedere's, for one model.
+
+    Args:
+        config: Shape.
+        layout: Naming.
+        found: Names in the file, where that layout has several generations of them.
+
+    Raises:
+        CheckpointError: the layout has no such model.
+    """
+    if layout == "hf":
+        if not isinstance(config, InternVLConfig):
+            raise CheckpointError(
+                f"the native layout of transformers is for InternVL with a tower; this is a {type(config).__name__}; save it "
+                'with layout="vedere" or "original"'
+            )
+        return hf_names.key_map(config, hf_names.generation(found))
     if isinstance(config, MonoInternVLConfig):
         return keymaps.mono_internvl(config)
     if isinstance(config, InternVLConfig):
@@ -80,7 +96,7 @@ def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[st
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
-    names = key_map(config.model, config.layout)
+    names = key_map(config.model, config.layout, stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)

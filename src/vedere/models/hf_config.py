@@ -155,19 +155,19 @@ def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[st
         CheckpointError: a preprocessor_config.json that is no JSON object.
     """
     source = data.get(SOURCE)
-    original = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and "llm_config" in source else {}
-    original.pop(SOURCE, None)
-    found = {"template": "internvl2_5", "dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1}
-    found |= {"max_dynamic_patch": 12, **original, **_tiling(directory)}
+    if isinstance(source, Mapping) and isinstance(source.get("llm_config"), Mapping):
+        return copy.deepcopy(dict(source)) | _tiling(directory)
+    found: dict[str, Any] = {"template": "internvl2_5", "dynamic_image_size": True, "use_thumbnail": True}
+    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **_tiling(directory)}
     text = data.get("text_config") or {}
     kind = str(text.get("model_type", "qwen2")) if isinstance(text, Mapping) else "qwen2"
-    if "llm_config" not in original and isinstance(text, Mapping):
+    if isinstance(text, Mapping):
         kept = {key: text[key] for key in _TEXT_FIELDS if key in text}
         found["llm_config"] = {"architectures": [_ARCHITECTURES.get(kind, kind)], "model_type": kind} | kept
     vision = data.get("vision_config")
-    if "vision_config" not in original and isinstance(vision, Mapping):
+    if isinstance(vision, Mapping):
         found["vision_config"] = {own: vision[key] for own, key in _VISION_FIELDS.items() if key in vision}
-    return found | {SOURCE: {key: copy.deepcopy(value) for key, value in data.items() if key != SOURCE}}
+    return found | {SOURCE: copy.deepcopy(dict(data))}
 
 
 def _tiling(directory: Path | None) -> dict[str, Any]:
@@ -184,9 +184,9 @@ def _tiling(directory: Path | None) -> dict[str, Any]:
     return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
 
 
-def original_extras(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Extras as an original config.json carries them; a folder that came from one gets back what it had."""
-    return copy.deepcopy(dict(extras))
+def is_native(read: published.CheckpointConfig) -> bool:
+    """Whether a folder is native, or was converted from a native one into vedere's layout."""
+    return read.layout == "hf" or (read.layout == "vedere" and SOURCE in read.extras)
 
 
 def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int | None = None) -> dict[str, Any]:
@@ -209,6 +209,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
         )
     base = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and source.get("model_type") == MODEL_TYPE else {}
     original = {key: value for key, value in extras.items() if key != SOURCE}
+    text = _text_config(model.decoder, original.get("llm_config") or {}, base.get("text_config") or {})
     token = image_token if image_token is not None else base.get("image_token_id", base.get("image_token_index"))
     token = _IMAGE_TOKENS.get(model.decoder.vocab_size) if token is None else token
     if token is None:
@@ -248,10 +249,10 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
         "vision_feature_layer": -1,
         "tie_word_embeddings": model.decoder.tied_head,
         "vision_config": vision,
-        "text_config": _text_config(model.decoder, original.get("llm_config") or {}, base.get("text_config") or {}),
+        "text_config": text,
     }
-    if "llm_config" in original:
-        data[SOURCE] = original
+    if not base and "llm_config" in original:
+        data[SOURCE] = copy.deepcopy(original)
     return data
 
 

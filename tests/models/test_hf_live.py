@@ -55,9 +55,11 @@ def test_transformers_loads_what_is_written_and_agrees(tmp_path, processor_class
     assert request.ids.tolist() == inputs["input_ids"][0].tolist()
     pixels = normalise(torch.as_tensor(request.pixels), request.statistics)
     assert len(pixels) == 3  # two tiles and the thumbnail
-    torch.testing.assert_close(pixels, inputs["pixel_values"], atol=1e-6, rtol=0)
+    # Without torchvision the peer resizes with Pillow as vedere does; its tensor resize is off by one 8-bit level in places.
+    level = 1 / 255 / 0.224 if importlib.util.find_spec("torchvision") else 0
+    torch.testing.assert_close(pixels, inputs["pixel_values"], atol=1e-6 + level, rtol=0)
     with torch.no_grad():
-        expected = peer.eval()(**inputs).logits[0]
+        expected = peer.eval()(**(dict(inputs) | {"pixel_values": pixels})).logits[0]
         ids, positions, types = (torch.as_tensor(row) for row in (request.ids, request.positions, request.span_types))
         hidden = session.model(ids, positions, [0, len(ids)], types, pixels)
         found = session.model.decoder.logits(hidden)

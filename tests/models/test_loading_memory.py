@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "loading.py"
 
 

@@ -93,6 +93,7 @@ def _convert_folder(
     from vedere.infer.prompts import policy_from
     from vedere.models.checkpoints import load_model, model_config, read_config, save_model
     from vedere.models.decoder import DecoderConfig
+    from vedere.models.vision_language import VisionLanguageModel
     from vedere.text.chat import get_template
     from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
@@ -102,7 +103,7 @@ def _convert_folder(
     extras, shape = dict(read_config(source).extras), model_config(model)
     beside = {name: (source / name).read_bytes() for name in _BESIDE if (source / name).is_file()}
     token = None
-    if not isinstance(shape, DecoderConfig):
+    if isinstance(model, VisionLanguageModel) and not isinstance(shape, DecoderConfig):
         patches = model.patches
         if layout == "hf" and any(name in beside for name in TOKENIZER_FILES):
             tokenizer = Tokenizer.load(source)

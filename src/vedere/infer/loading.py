@@ -86,6 +86,10 @@ def find(
 
     path = Path(name_or_path).expanduser()
     name = str(name_or_path)
+    if revision is not None and (path.is_dir() or not hub.looks_like_a_hub_name(name)):
+        raise ConfigError(
+            f"revision '{revision}' was given, but '{name}' is no model of the hub (ORG/NAME); leave it out"
+        )
     if name in SHIPPED:
         folder = shipped_directory(name)
         if not (folder / DELTA).is_file():
@@ -94,10 +98,6 @@ def find(
                 "folder of a model"
             )
         return name, folder
-    if revision is not None and (path.is_dir() or not hub.looks_like_a_hub_name(name)):
-        raise ConfigError(
-            f"revision '{revision}' was given, but '{name}' is no model of the hub (ORG/NAME); leave it out"
-        )
     if path.is_dir():
         return name, path
     if not path.exists() and hub.looks_like_a_hub_name(name):

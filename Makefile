@@ -14,7 +14,7 @@
 PYTHON ?= python3
 WORKERS ?= auto
 SOAK ?=
-BENCHES ?= packing train_throughput first_answer
+BENCHES ?= packing train_throughput first_answer loading
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -194,7 +194,7 @@ def test_the_original_system_message_and_none_are_a_choice(session, folder, tmp_
     made = {}
     for name, extras in {
         "original": {"model_type": "internvl_chat", "template": "internvl2_5"},
-        "native": {"model_type": "internvl"},
+        "native": {"converted_from": {"model_type": "internvl"}},
         "own": {"model_type": "internvl_chat", "template": "internvl2_5", "system_message": "Be brief."},
     }.items():
         made[name] = load(tiny_directory(tmp_path / name, extras))

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vedere.cli.verify import main
 from vedere.errors import CheckpointError
@@ -103,15 +104,21 @@ def test_tables_that_are_laid_out_otherwise_exit_with_2(golden, tmp_path, capsys
 
 
 def test_kinds_that_cannot_be_verified_yet_are_recognised(tmp_path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "internvl"}')
+    save_file({"step0.policy_logits": torch.zeros(1)}, tmp_path / "io.safetensors")
     with pytest.raises(
-        CheckpointError, match="of kind 'native InternVL', which this version cannot verify; it verifies"
+        CheckpointError, match="of kind 'preference loss', which this version cannot verify; it verifies"
     ):
         recognise(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("mono-internvl", "Mono-InternVL"), ("v2pe", "V2PE"), ("preprocessing", "preprocessing")]
+    ("name", "kind"),
+    [
+        ("mono-internvl", "Mono-InternVL"),
+        ("v2pe", "V2PE"),
+        ("preprocessing", "preprocessing"),
+        ("internvl-hf", "native InternVL"),
+    ],
 )
 def test_kinds_are_recognised_by_files_and_keys(golden, name, kind) -> None:
     assert recognise(golden / name).name == kind

@@ -57,7 +57,9 @@ class ChatOptions:
     video: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
     """A video; may be given again."""
     model: str = "mini"
-    """Name of a shipped model, or a folder with config.json, weights and tokenizer."""
+    """Name of a shipped model, a folder with config.json, weights and tokenizer, or ORG/NAME of the hub."""
+    revision: str | None = None
+    """Branch, tag or commit of a model of the hub."""
     language_model: Path | None = None
     """What a delta was trained on (folder, .gguf file or wheel), where it is not found by itself."""
     system: str | None = None
@@ -120,6 +122,7 @@ def main(argv: list[str]) -> int:
         template=options.template,
         max_tiles=options.max_tiles,
         language_model=options.language_model,
+        revision=options.revision,
         say=note,
     )
     loaded = process_seconds()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vedere.cli.output import note, print_json
-from vedere.errors import CheckpointError, ConfigError
+from vedere.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
+
     from vedere.models.delta import DeltaReport
+
+_BESIDE = (  # of a folder's files, what belongs to the tokenizer and to generation; the rest is written anew or is code
+    "added_tokens.json",
+    "generation_config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 
 
 def convert(
@@ -18,22 +31,24 @@ def convert(
     out: Path,
     /,
     *,
-    layout: Literal["delta", "vedere", "original"] = "vedere",
+    layout: Literal["delta", "vedere", "original", "hf"] = "vedere",
     bits: Literal[4, 8] = 4,
-    dtype: Literal["bf16", "fp32"] = "bf16",
+    dtype: Literal["bf16", "fp32", "fp16"] | None = None,
     json: bool = False,
 ) -> int:
     """Writes a model in another form.
 
     ``delta`` keeps only what training added to a frozen language model, quantised; ``vedere`` is the whole model with
-    its tokenizer; ``original`` is the same under the names and config of the released code.
+    its tokenizer; ``original`` is the same under the names and config of the released code; ``hf`` under those of
+    transformers, with all that its processor reads. Tensors are rearranged, never rounded, unless a dtype says so. Old
+    pickled weights become safetensors.
 
     Args:
         source: Directory of a run (its newest checkpoint is taken), or folder of a model.
         out: Target folder.
         layout: Form of the result.
         bits: Of a delta's codes.
-        dtype: Of whole models.
+        dtype: Of whole models; by default bf16 for a run, and as stored for a folder.
         json: Print one JSON object.
 
     Returns:
@@ -41,24 +56,24 @@ def convert(
     """
     import torch
 
-    from vedere.models.checkpoints import load_model, read_config, save_model
-    from vedere.text.tokenizer import Tokenizer
     from vedere.train.export import export_delta, export_model, load_run
 
-    number = {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype]
+    number = {None: None, "bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[dtype]
     report: DeltaReport | None = None
     if (source / "checkpoints").is_dir():
         trained = load_run(source, note)
         if layout == "delta":
             report = export_delta(trained, out, bits)
+        elif layout == "hf":
+            raise ConfigError(
+                f"{source} is a run of Mono-InternVL, which transformers has no class for; use original or vedere"
+            )
         else:
-            export_model(trained, out, number, layout)
+            export_model(trained, out, number or torch.bfloat16, layout)
     elif layout == "delta":
         raise ConfigError(f"{source} is no run directory; a delta is made from a run: vedere convert runs/NAME {out}")
     else:
-        save_model(load_model(source, number), out, layout=layout, extras=read_config(source).extras)
-        with contextlib.suppress(CheckpointError):  # a folder of weights alone stays one
-            Tokenizer.load(source).save(out)
+        _convert_folder(source, out, layout, number)
     facts: dict[str, Any] = {"source": str(source), "out": str(out), "layout": layout}
     if report is not None:
         facts |= {"bytes": report.bytes, "worst_relative_error": round(report.worst, 4)}
@@ -67,6 +82,51 @@ def convert(
     else:
         note(", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
+
+
+def _convert_folder(
+    source: Path, out: Path, layout: Literal["vedere", "original", "hf"], dtype: torch.dtype | None
+) -> None:
+    """One whole model as another; the tokenizer's files go along as they are, the processor's are made for the layout."""
+    from vedere.atomic import write_together
+    from vedere.infer.hf_processor import HF_FILES, hf_files, original_preprocessor
+    from vedere.infer.prompts import policy_from
+    from vedere.models.checkpoints import load_model, model_config, read_config, save_model
+    from vedere.models.decoder import DecoderConfig
+    from vedere.models.vision_language import VisionLanguageModel
+    from vedere.text.chat import get_template
+    from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
+
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ConfigError(f"source and target are the same folder, {source}; choose another target")
+    model = load_model(source, dtype)
+    extras, shape = dict(read_config(source).extras), model_config(model)
+    beside = {name: (source / name).read_bytes() for name in _BESIDE if (source / name).is_file()}
+    token = None
+    if isinstance(model, VisionLanguageModel) and not isinstance(shape, DecoderConfig):
+        patches = model.patches
+        if layout == "hf" and any(name in beside for name in TOKENIZER_FILES):
+            tokenizer = Tokenizer.load(source)
+            template = get_template(str(extras.get("template", "internvl2_5")))
+            policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)
+            written = hf_files(source, tokenizer, template, policy, patches, shape.decoder.max_positions)
+            token = tokenizer.token_id(template.image_context)
+            beside |= {name: text.encode() for name, text in written.items()}
+        elif layout == "original":
+            beside["preprocessor_config.json"] = original_preprocessor(patches).encode()
+    save_model(model, out, layout=layout, extras=extras, image_token=token)
+    for name in set(HF_FILES) - set(beside):
+        (out / name).unlink(missing_ok=True)  # of an earlier conversion into this folder
+    if beside:
+        write_together(out, {name: _bytes_writer(content) for name, content in beside.items()})
+
+
+def _bytes_writer(content: bytes) -> Callable[[Path], None]:
+    return lambda path: _write(path, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def main(argv: list[str]) -> int:

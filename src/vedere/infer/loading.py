@@ -1,6 +1,7 @@
 """From a name or folder to a model with its tokenizer, template and tiling.
 
-A folder holds config.json, weights and tokenizer (`vedere.models.checkpoints`). The name ``mini`` is the model that vedere
+A folder holds config.json, weights and tokenizer (`vedere.models.checkpoints`); ``ORG/NAME`` is a folder of the hub's cache
+(`vedere.infer.hub`). The name ``mini`` is the model that vedere
 ships: a delta (`vedere.models.delta`) to a language model which is fetched once. The first start joins both into a folder in
 the cache, which all later starts map into memory as it is: no byte of it is copied, and pages that an answer does not touch
 are never read. The joined folder is named by a fingerprint of the delta, so a new delta makes a new one.
@@ -13,7 +14,8 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import resources
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 SHIPPED = ("mini",)
+_LARGE, _PATIENCE = 1_000_000_000, 0.5  # bytes and seconds from which a load has a progress bar
 _SAMPLE = 1 << 16  # bytes at both ends of a delta that its fingerprint covers
 
 
@@ -65,15 +68,28 @@ def shipped_directory(name: str) -> Path:
     return Path(str(resources.files("vedere"))) / "weights" / name
 
 
-def find(name_or_path: str | os.PathLike[str]) -> tuple[str, Path]:
-    """(name, folder) of a model.
+def find(
+    name_or_path: str | os.PathLike[str], revision: str | None = None, say: Say = say_on_stderr
+) -> tuple[str, Path]:
+    """(name, folder) of a model: a shipped one, a folder, or a model of the hub, in this order.
+
+    Args:
+        name_or_path: ``mini``, a folder, or ``ORG/NAME``.
+        revision: Branch, tag or commit of a model of the hub.
+        say: Receives a line before a download.
 
     Raises:
-        ConfigError: no such folder and no shipped model of that name; names the nearest.
-        CheckpointError: a shipped model whose weights are not in this installation.
+        ConfigError: none of these (names the nearest), or a revision of something that has none.
+        CheckpointError: a shipped model whose weights are not in this installation, or see `vedere.infer.hub.fetch`.
     """
+    from vedere.infer import hub
+
     path = Path(name_or_path).expanduser()
     name = str(name_or_path)
+    if revision is not None and (path.is_dir() or not hub.looks_like_a_hub_name(name)):
+        raise ConfigError(
+            f"revision '{revision}' was given, but '{name}' is no model of the hub (ORG/NAME); leave it out"
+        )
     if name in SHIPPED:
         folder = shipped_directory(name)
         if not (folder / DELTA).is_file():
@@ -84,10 +100,12 @@ def find(name_or_path: str | os.PathLike[str]) -> tuple[str, Path]:
         return name, folder
     if path.is_dir():
         return name, path
+    if not path.exists() and hub.looks_like_a_hub_name(name):
+        return name, hub.fetch(name, revision, say)
     kind = "is a file" if path.is_file() else "is neither a folder nor a shipped model"
     raise ConfigError(
-        f"model '{name}' {kind}{nearest(name, SHIPPED)} (shipped models: {', '.join(SHIPPED)}); give one of these names or a "
-        "folder with config.json, weights and tokenizer"
+        f"model '{name}' {kind}{nearest(name, SHIPPED)} (shipped models: {', '.join(SHIPPED)}); give one of these names, a "
+        "folder with config.json, weights and tokenizer, or ORG/NAME of the hub"
     )
 
 
@@ -100,6 +118,7 @@ def open_model(
     max_tiles: int | None = None,
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
     say: Say = say_on_stderr,
 ) -> Loaded:
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
@@ -109,11 +128,12 @@ def open_model(
     from vedere.models.checkpoints import load_model, read_config
     from vedere.models.decoder import Decoder
     from vedere.models.devices import choose_device
+    from vedere.models.hf_config import is_native
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.plan import TilingPolicy
 
-    name, folder = find(name_or_path)
+    name, folder = find(name_or_path, revision, say)
     device = choose_device(device)
     if (folder / DELTA).is_file():
         model, words = _with_language_model(name, folder, dtype, device, language_model, say)
@@ -124,9 +144,11 @@ def open_model(
         )
     else:
         _read_ahead(folder)
-        model, words = load_model(folder, dtype, device), folder
+        with _bar(folder.name) as progress:
+            model, words = load_model(folder, dtype, device, progress=progress), folder
     assert isinstance(model, (VisionLanguageModel, Decoder))
-    extras = dict(read_config(folder).extras)
+    read = read_config(folder)
+    extras = dict(read.extras)
     tokenizer = Tokenizer.load(words)
     decoder = model if isinstance(model, Decoder) else model.decoder
     if tokenizer.vocab_size > decoder.config.vocab_size:
@@ -145,8 +167,7 @@ def open_model(
                 raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
             policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
     mode, delta = _positions(extras, decoder.config.v2pe, v2pe_delta)
-    # Native folders name no template. Their chat template is the same without a default system message.
-    native = extras.get("model_type") == "internvl"
+    native = is_native(read)  # such folders name no template; theirs is the same without a default system message
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None:
         raise ConfigError(
@@ -279,6 +300,30 @@ def _fingerprint(folder: Path) -> str:
         file.seek(max(0, size - _SAMPLE))
         digest.update(file.read(_SAMPLE))
     return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """What `load_model` reports to: a bar on standard error where a load of gigabytes takes its time in front of somebody."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with contextlib.ExitStack() as stack:
+        tasks: list[tuple[Progress, Any]] = []
+
+        def report(done: int, total: int) -> None:
+            if not tasks and total >= _LARGE and time.monotonic() - started > _PATIENCE:
+                bar = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
+                tasks.append((bar, bar.add_task(f"loading {name}", total=total)))
+            for bar, task in tasks:
+                bar.update(task, completed=done)
+
+        yield report
 
 
 def _read_ahead(folder: Path) -> None:

@@ -304,6 +304,7 @@ def load(
     max_tiles: int | None = None,
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
     max_batch: int = 8,
     chunk: int = 512,
     say: Say = say_on_stderr,
@@ -311,7 +312,8 @@ def load(
     """Loads a model for questions.
 
     Args:
-        name_or_path: ``mini``, the model that vedere ships, or a folder with config.json, weights and tokenizer.
+        name_or_path: ``mini``, the model that vedere ships, a folder with config.json, weights and tokenizer, or ``ORG/NAME``
+            of the hub, taken from its local cache or downloaded (`vedere.infer.hub`).
         dtype: Of the weights; None takes them as stored, which maps them into memory without copying.
         device: Where they go; None takes a GPU if there is one.
         template: Chat template; None takes the one that config.json names.
@@ -319,6 +321,7 @@ def load(
         v2pe_delta: Step of a visual position (V2PE), in (0, 1]; None takes config.json's.
         language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
             the delta says it was.
+        revision: Branch, tag or commit of a model of the hub.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
@@ -335,6 +338,7 @@ def load(
         max_tiles=max_tiles,
         v2pe_delta=v2pe_delta,
         language_model=language_model,
+        revision=revision,
         say=say,
     )
     return Session(loaded, max_batch=max_batch, chunk=chunk)

@@ -2,8 +2,10 @@
 
 `load_model` reads config.json (`vedere.models.published`), finds the family by fields and tensor names, checks that the
 tensors are exactly those of that model, and hands them to a model built without memory (torch's meta device). Files are
-memory-mapped: vedere's own layout is used in place, the original layout (`vedere.models.keymaps`) is rearranged tensor by
-tensor, so at no time do two copies of the model exist. `save_model` is the inverse in either layout, atomically.
+memory-mapped: what has the right dtype and order of rows is used in place; what is rearranged (`vedere.models.keymaps`),
+converted or sent to a device is taken tensor by tensor, each in a mapping that ends with it, and the largest first, while
+little else is there. So at no time do two copies of the model exist: peak memory is the weights and one small tensor
+(`benchmarks/loading.py`). `save_model` is the inverse in any layout, atomically.
 
 A folder in vedere's layout: ``config.json`` with ``"format": "vedere"`` and ``model.safetensors`` with vedere's names, or
 ``delta.safetensors`` (`vedere.models.delta`) which needs the folder of its language model as well.
@@ -11,7 +13,8 @@ A folder in vedere's layout: ``config.json`` with ``"format": "vedere"`` and ``m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,15 +24,15 @@ from torch.overrides import TorchFunctionMode
 
 from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
-from vedere.models import keymaps
+from vedere.models import hf_config, hf_names, keymaps
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
 from vedere.models.internvl import InternVL, InternVLConfig
-from vedere.models.keymaps import KeyMap, check_shapes
+from vedere.models.keymaps import KeyMap, Rule, Same, check_shapes
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.published import CheckpointConfig, ModelConfig, native_config, original_config, read_config
-from vedere.models.shards import json_writer, read_file, read_tensors, write_tensors
+from vedere.models.shards import Stored, json_writer, open_tensors, read_file, read_tensors, write_tensors
 
 __all__ = [
     "CheckpointConfig",
@@ -50,12 +53,29 @@ __all__ = [
     "write_together",
 ]
 
+Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
-def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
-    """The map between the names in files of ``layout`` and vedere's, for one model."""
+def key_map(config: ModelConfig, layout: str = "original", found: Collection[str] = ()) -> KeyMap:
+    """The map between the names in files of ``layout`` and vedere's, for one model.
+
+    Args:
+        config: Shape.
+        layout: Naming.
+        found: Names in the file, where that layout has several generations of them.
+
+    Raises:
+        CheckpointError: the layout has no such model.
+    """
+    if layout == "hf":
+        if not isinstance(config, InternVLConfig):
+            raise CheckpointError(
+                f"the native layout of transformers is for InternVL with a tower; this is a {type(config).__name__}; save it "
+                'with layout="vedere" or "original"'
+            )
+        return hf_names.key_map(config, hf_names.generation(found))
     if isinstance(config, MonoInternVLConfig):
         return keymaps.mono_internvl(config)
     if isinstance(config, InternVLConfig):
@@ -65,14 +85,22 @@ def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
     return KeyMap("decoder", tuple(keymaps.language_rules(config, keymaps.INTERNLM2)))
 
 
-def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[str, Tensor]]]:
+def read_own(
+    directory: Path | str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> tuple[CheckpointConfig, Iterator[tuple[str, Tensor]]]:
     """Config and tensors of a folder under vedere's names, checked, one tensor at a time, memory-mapped where possible.
+
+    Args:
+        directory: Folder in any layout.
+        dtype: Dtype of the tensors; None takes them as stored.
+        device: Where they go.
 
     Raises:
         CheckpointError: unreadable files; missing, surplus or misshapen tensors; values that are no floating point.
     """
     directory = Path(directory)
-    stored = read_tensors(directory)
+    files = open_tensors(directory)
+    stored = files.tensors
     config = read_config(directory, stored)
     integers = [name for name, tensor in stored.items() if not tensor.is_floating_point()]
     if integers:
@@ -80,11 +108,33 @@ def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[st
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
-    names = key_map(config.model, config.layout)
+    names = key_map(config.model, config.layout, stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
-    return config, iter(stored.items()) if own else names.iter_own(stored, str(directory))
+    rules = [Rule(n, shape, (n,), (shape,), Same()) for n, shape in shapes.items()] if own else list(names.rules)
+    return config, _arranged(files, rules, dtype, torch.device(device))
+
+
+def _arranged(
+    files: Stored, rules: Sequence[Rule], dtype: torch.dtype | None, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    """vedere's tensors, those that are copied first and among them the largest first."""
+
+    def copied(rule: Rule) -> int:
+        sources = [files.tensors[name] for name in rule.foreign]
+        as_it_is = isinstance(rule.layout, Same) and dtype in (None, sources[0].dtype) and device.type == "cpu"
+        return 0 if as_it_is else sum(source.nbytes for source in sources)
+
+    for rule in sorted(rules, key=copied, reverse=True):
+        take = files.alone if copied(rule) else files.tensors.__getitem__
+        yield rule.own, _moved([take(name) for name in rule.foreign], rule, dtype, device)
+
+
+def _moved(parts: list[Tensor], rule: Rule, dtype: torch.dtype | None, device: torch.device) -> Tensor:
+    """One tensor out of its parts; a function of its own, so that nothing holds the parts afterwards."""
+    joined: Tensor = rule.layout.join([part if dtype is None else part.to(dtype) for part in parts], rule.own_shape)
+    return joined.to(device)
 
 
 def load_model(
@@ -94,6 +144,7 @@ def load_model(
     *,
     language_model: Path | str | None = None,
     backend: Backend = "auto",
+    progress: Progress | None = None,
 ) -> nn.Module:
     """Loads a model: `MonoInternVL`, `InternVL`, or a bare `Decoder`.
 
@@ -103,6 +154,7 @@ def load_model(
         device: Where they go.
         language_model: Folder of the language model (`vedere.models.sources.language_model`), for deltas only.
         backend: Attention backend.
+        progress: Receives (bytes in place, bytes in all) after every tensor.
 
     Raises:
         CheckpointError: anything that is not exactly one complete checkpoint, or a dtype that the model cannot run in.
@@ -112,10 +164,17 @@ def load_model(
     if (directory / DELTA).is_file():
         config, tensors = _read_with_delta(directory, language_model)
     else:
-        config, tensors = read_own(directory)
+        config, tensors = read_own(directory, dtype, device)
     _check_dtype(config.model, dtype)
     device = torch.device(device)
-    state = {name: tensor.to(device=device, dtype=dtype or tensor.dtype) for name, tensor in tensors}
+    state: dict[str, Tensor] = {}
+    done, total = 0, 0
+    for name, tensor in tensors:
+        state[name] = tensor.to(device=device, dtype=dtype or tensor.dtype)
+        if progress is not None:
+            total = total or _bytes(config.model, state[name].element_size())
+            done += state[name].nbytes
+            progress(done, total)
     found = {tensor.dtype for tensor in state.values()}
     if len(found) > 1:
         raise CheckpointError(
@@ -132,21 +191,23 @@ def load_model(
 def save_model(
     model: nn.Module,
     directory: Path | str,
-    layout: Literal["vedere", "original"] = "vedere",
+    layout: Literal["vedere", "original", "hf"] = "vedere",
     max_shard_bytes: int = 5_000_000_000,
     extras: Mapping[str, Any] | None = None,
+    image_token: int | None = None,
 ) -> None:
     """Writes config.json and weights; an earlier checkpoint in ``directory`` stays valid until the new one is complete.
 
     Args:
         model: `MonoInternVL`, `InternVL` or `Decoder`.
         directory: Target folder.
-        layout: ``vedere``, or ``original``: names and config of the released InternVL code.
+        layout: ``vedere``; ``original``: names and config of the released InternVL code; ``hf``: those of transformers.
         max_shard_bytes: Largest file; more than one file comes with an index.
         extras: Fields of an original config.json to carry along (``read_config(...).extras``): template, tiling, stop ids.
+        image_token: Id of the token that stands for a picture, which only the native config of transformers holds.
 
     Raises:
-        CheckpointError: the original layout has no such model, or the disk is full; the earlier checkpoint is intact.
+        CheckpointError: the layout has no such model, or the disk is full; the earlier checkpoint is intact.
     """
     config = model_config(model)
     prefix = _PREFIX if isinstance(model, Decoder) else ""
@@ -155,10 +216,16 @@ def save_model(
         data = original_config(config, extras or {})
         data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
         tensors = key_map(config).to_foreign(tensors)
+    elif layout == "hf":
+        names = key_map(config, "hf")
+        assert isinstance(config, InternVLConfig)  # `key_map` refuses the others
+        data = hf_config.hf_config(config, extras or {}, image_token)
+        data["dtype"] = _name(next(iter(tensors.values())).dtype)
+        tensors = names.to_foreign(tensors)
     elif layout == "vedere":
         data = native_config(config, extras or {})
     else:
-        raise CheckpointError(f"unknown layout '{layout}'; expected 'vedere' or 'original'")
+        raise CheckpointError(f"unknown layout '{layout}'; expected 'vedere', 'original' or 'hf'")
     write_tensors(directory, tensors, max_shard_bytes=max_shard_bytes, beside={"config.json": json_writer(data)})
 
 
@@ -230,6 +297,10 @@ def _read_with_delta(
     shapes = key_map(config.model).own_shapes
     check_shapes({n: tuple(t.shape) for n, t in own.items()}, shapes, str(directory), config.family)
     return config, iter(own.items())
+
+
+def _bytes(config: ModelConfig, width: int) -> int:
+    return width * sum(math.prod(shape) for shape in key_map(config).own_shapes.values())
 
 
 def _check_dtype(config: ModelConfig, dtype: torch.dtype | None) -> None:

@@ -3,6 +3,7 @@
 * `original`: the released ``internvl_chat`` folders (InternVL 1.5 to 2.5, Mono-InternVL, V2PE), with ``llm_config`` and
   ``vision_config`` inside. Absent fields take the defaults of the released config *classes*, which are not those of the
   released models: ``bias`` is true, ``ps_version`` is v1, ``rms_norm_eps`` 1e-6, ``rope_theta`` 10000.
+* `hf`: the native layout of transformers (``internvl``); `vedere.models.hf_config` reads and writes it.
 * `vedere`: ``{"format": "vedere", "family": ..., "model": {...}, "extras": {...}}``.
 * `internlm2`, `llama` (Qwen2 too): a bare language model from the hub; `decoder`: the same as vedere caches it, the plain
   `DecoderConfig`.
@@ -30,7 +31,7 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 
-Layout = Literal["vedere", "original", "internlm2", "llama", "decoder"]
+Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "decoder"]
 ModelConfig = MonoInternVLConfig | InternVLConfig | DecoderConfig
 FAMILIES: dict[str, type[Any]] = {
     "mono-internvl": MonoInternVLConfig,
@@ -85,11 +86,20 @@ def read_config(directory: Path | str, names: Collection[str] = ()) -> Checkpoin
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} holds a JSON {type(data).__name__}; expected an object; download it again")
-    return parse_config(data, names, str(path))
+    return parse_config(data, names, str(path), Path(directory))
 
 
-def parse_config(data: Mapping[str, Any], names: Collection[str] = (), where: str = "config.json") -> CheckpointConfig:
-    """Like `read_config`, from the object itself; ``where`` is how messages call it."""
+def parse_config(
+    data: Mapping[str, Any],
+    names: Collection[str] = (),
+    where: str = "config.json",
+    directory: Path | None = None,
+) -> CheckpointConfig:
+    """Like `read_config`, from the object itself; ``where`` is how messages call it, ``directory`` what lies beside it."""
+    if data.get("model_type") == "internvl":  # a dialect with a file of its own, which reads fields as this one does
+        from vedere.models.hf_config import extras_of, parse_hf
+
+        return CheckpointConfig(layout="hf", model=parse_hf(data, names, where), extras=extras_of(data, directory))
     try:
         return _parse(data, names, where)
     except ConfigError as error:  # configs check themselves, but do not know where they came from
@@ -118,7 +128,8 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
     if kind is None and "ffn_size" in data:
         return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(
-        f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'internlm2', 'llama' or "
+        f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'internvl' (its native form), "
+        "'internlm2', 'llama' or "
         '\'qwen2\' (a bare language model) or a directory written by vedere ("format": "vedere")'
     )
 

@@ -1,9 +1,10 @@
 """A folder of named tensors: one safetensors file, or several with an index.
 
 Reading maps the files into memory: nothing is copied until a tensor is used, and writing to a tensor does not write to
-the file. Writing is atomic (`vedere.atomic`): all files are complete on the disk before the first is renamed, new
-shards never take the name of an old one, and the index, renamed last, decides. Pickled ``.bin`` files are read with
-``weights_only=True``, here and nowhere else, and never written.
+the file. A tensor that is only read to be rearranged or converted is taken `Stored.alone`: its mapping ends with it, and the
+pages that it touched no longer count, so a checkpoint is never in memory twice. Writing is atomic (`vedere.atomic`): all
+files are complete on the disk before the first is renamed, new shards never take the name of an old one, and the index,
+renamed last, decides. Pickled ``.bin`` files are read with ``weights_only=True``, here and nowhere else, and never written.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,35 @@ def read_file(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(_damage(path, error)) from None
 
 
-def read_tensors(directory: Path | str) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Stored:
+    """The tensors of a folder, mapped into memory and not yet read.
+
+    Attributes:
+        tensors: By name; they share one mapping a file, which lives as long as any of them.
+        files: The file that each is in.
+    """
+
+    tensors: dict[str, Tensor]
+    files: dict[str, Path]
+
+    def alone(self, name: str) -> Tensor:
+        """A tensor in a mapping of its own, whose pages leave memory with it; for what is read once.
+
+        Costs the header of the file again (safetensors: well under a millisecond; ``.bin``: all its names).
+        """
+        path = self.files[name]
+        if path.suffix != ".safetensors":
+            return read_pickled(path)[name] if zipfile.is_zipfile(path) else self.tensors[name]
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                tensor: Tensor = file.get_tensor(name)
+                return tensor
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise CheckpointError(_damage(path, error)) from None
+
+
+def open_tensors(directory: Path | str) -> Stored:
     """All tensors of a folder: the index if there is one, else `model.safetensors`, else the old ``.bin`` forms.
 
     Raises:
@@ -52,13 +82,13 @@ def read_tensors(directory: Path | str) -> dict[str, Tensor]:
     """
     directory = Path(directory)
     if (directory / INDEX).is_file():
-        return _read_shards(directory, INDEX, lambda path: read_file(path)[0])
+        return _open_shards(directory, INDEX, lambda path: read_file(path)[0])
     if (directory / WEIGHTS).is_file():
-        return read_file(directory / WEIGHTS)[0]
+        return _one_file(directory / WEIGHTS, read_file(directory / WEIGHTS)[0])
     if (directory / _OLD_INDEX).is_file():
-        return _read_shards(directory, _OLD_INDEX, read_pickled)
+        return _open_shards(directory, _OLD_INDEX, read_pickled)
     if (directory / _OLD_WEIGHTS).is_file():
-        return read_pickled(directory / _OLD_WEIGHTS)
+        return _one_file(directory / _OLD_WEIGHTS, read_pickled(directory / _OLD_WEIGHTS))
     found = (
         ", ".join(sorted(entry.name for entry in directory.iterdir())[:10]) if directory.is_dir() else "no such folder"
     )
@@ -66,6 +96,15 @@ def read_tensors(directory: Path | str) -> dict[str, Tensor]:
         f"no weights in {directory}: expected {WEIGHTS} or {INDEX} with its shards (or {_OLD_WEIGHTS}); found: "
         f"{found or 'an empty folder'}. Check the path or finish the download"
     )
+
+
+def read_tensors(directory: Path | str) -> dict[str, Tensor]:
+    """`open_tensors`, the tensors only."""
+    return open_tensors(directory).tensors
+
+
+def _one_file(path: Path, tensors: dict[str, Tensor]) -> Stored:
+    return Stored(tensors, dict.fromkeys(tensors, path))
 
 
 def write_tensors(
@@ -145,7 +184,7 @@ def _shard_names(directory: Path, count: int) -> list[str]:
     return names
 
 
-def _read_shards(directory: Path, index: str, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _open_shards(directory: Path, index: str, read: Callable[[Path], dict[str, Tensor]]) -> Stored:
     try:
         data = json.loads((directory / index).read_text(encoding="utf-8"))
         weight_map = dict(data["weight_map"])
@@ -165,6 +204,7 @@ def _read_shards(directory: Path, index: str, read: Callable[[Path], dict[str, T
             "finish the download"
         )
     tensors: dict[str, Tensor] = {}
+    places: dict[str, Path] = {}
     for file in files:
         for name, tensor in read(directory / file).items():
             if name in tensors:
@@ -172,14 +212,14 @@ def _read_shards(directory: Path, index: str, read: Callable[[Path], dict[str, T
                     f"'{name}' is in {file} and in another shard of {directory}; remove the shards that belong to another "
                     "checkpoint"
                 )
-            tensors[name] = tensor
+            tensors[name], places[name] = tensor, directory / file
     lost = [name for name in weight_map if name not in tensors]
     if lost:
         raise CheckpointError(
             f"{directory / index} places '{lost[0]}' in {weight_map[lost[0]]}, which does not hold it "
             f"({len(lost)} such tensors); index and shards are of different checkpoints; download them again"
         )
-    return tensors
+    return Stored(tensors, places)
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ KINDS = (
     Kind("loss re-weighting", lambda c: "l0.labels" in c.recorded, loss_reweighting.checks),
     Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks),
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks),
-    Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", None),
+    Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks),
     Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), None),
     Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
     Kind("InternVL", lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded), internvl.checks),

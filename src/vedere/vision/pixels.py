@@ -314,11 +314,16 @@ def to_chw(image: Image.Image) -> np.ndarray[Any, Any]:
 
 def mean_colour(statistics: Statistics) -> tuple[int, int, int]:
     """The 8-bit colour of ``pad2square``: the integer part of 255 * mean."""
-    red, green, blue = (int(255 * value) for value in _mean_std(statistics)[0])
+    red, green, blue = (int(255 * value) for value in mean_std(statistics)[0])
     return red, green, blue
 
 
-def _mean_std(statistics: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_std(statistics: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, for pixels in 0..1.
+
+    Raises:
+        ConfigError: no such statistics.
+    """
     if statistics not in _MEAN_STD:
         raise ConfigError(f"unknown statistics '{statistics}'; expected one of {', '.join(_MEAN_STD)}")
     return _MEAN_STD[statistics]
@@ -397,7 +402,7 @@ def normalise(tiles: torch.Tensor, statistics: Statistics) -> torch.Tensor:
     """
     import torch  # half a second; planning and sizes do without
 
-    mean, std = _mean_std(statistics)
+    mean, std = mean_std(statistics)
     if tiles.dtype != torch.uint8 or tiles.ndim < 3 or tiles.shape[-3] != 3:
         raise ConfigError(f"pixels given as {tiles.dtype} {list(tiles.shape)}; expected uint8 [..., 3, H, W]")
     mean_C11, std_C11 = torch.tensor((mean, std), dtype=torch.float32, device=tiles.device).view(2, 3, 1, 1)

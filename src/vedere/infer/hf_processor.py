@@ -1,0 +1,192 @@
+"""The files beside the weights of a native folder that transformers' `AutoProcessor` reads (transformers 5.23).
+
+From what vedere knows: the template becomes ``chat_template.jinja`` (no system message of its own, a picture as
+``<IMG_CONTEXT>`` and a newline, as the native folders have it), the tiling ``preprocessor_config.json``, the stop strings
+``generation_config.json``. Frames of a video are one tile each, so ``video_preprocessor_config.json`` overrides its class's
+384 pixels and CLIP statistics. The tokenizer's own files stay as they are; its config gets the names that the processor
+asks for (``start_image_token`` ...). A tiling that the native processor does not have is refused: it has no ``pad2square``
+and always a thumbnail.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vedere.errors import CheckpointError
+from vedere.models.patches import PatchConfig
+from vedere.plan import Policy, SquarePolicy, TilingPolicy
+from vedere.text.chat import Template
+from vedere.text.tokenizer import Tokenizer
+from vedere.vision.pixels import mean_std
+
+HF_FILES = (
+    "chat_template.jinja",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+)
+_VIDEO = "<video>"
+_PROCESSOR = "InternVLProcessor"
+_CODE = ("auto_map", "chat_template", "processor_class", "additional_special_tokens")
+_KNOWN_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
+
+
+def hf_files(
+    source: Path, tokenizer: Tokenizer, template: Template, policy: Policy, patches: PatchConfig, max_positions: int
+) -> dict[str, str]:
+    """Name -> content of every file of `HF_FILES`.
+
+    Args:
+        source: Folder that is converted; fields of its tokenizer_config.json and generation_config.json are kept.
+        tokenizer: Its tokenizer.
+        template: Its chat template.
+        policy: Its tiling.
+        patches: Its tiles.
+        max_positions: Of the language model.
+
+    Raises:
+        CheckpointError: a tiling that the native processor does not have, or damaged files in ``source``.
+        ConfigError: the vocabulary lacks the template's markers.
+    """
+    template.check_markers(tokenizer)
+    data = {
+        "generation_config.json": _generation(source, tokenizer, template),
+        "preprocessor_config.json": _pictures(policy, patches),
+        "processor_config.json": {"processor_class": _PROCESSOR, "image_seq_length": patches.tokens_per_tile},
+        "tokenizer_config.json": _tokenizer(source, tokenizer, template, max_positions),
+        "video_preprocessor_config.json": _frames(patches),
+    }
+    texts = {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in data.items()}
+    return texts | {"chat_template.jinja": chat_template(template, tokenizer.bos_id is not None)}
+
+
+def chat_template(template: Template, bos: bool = False) -> str:
+    """The Jinja form of a template: turns of roles, their content a text or a list of texts, pictures and videos.
+
+    Args:
+        template: The strings.
+        bos: Put the tokenizer's bos in front.
+    """
+
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    content = (
+        "{%- if message['content'] is string %}{{ message['content'] }}{%- else %}"
+        "{%- for part in message['content'] %}"
+        f"{{%- if part['type'] == 'image' %}}{{{{ {quoted(template.image_context)} + {quoted(chr(10))} }}}}"
+        f"{{%- elif part['type'] == 'video' %}}{{{{ {quoted(_VIDEO)} + {quoted(chr(10))} }}}}"
+        "{%- elif part['type'] == 'text' %}{{ part['text'] }}{%- endif %}"
+        "{%- endfor %}{%- endif %}"
+    )
+
+    def turn(header: str, end: str) -> str:
+        return f"{{{{ {quoted(header)} }}}}{content}{{{{ {quoted(end)} }}}}"
+
+    return (
+        ("{{ bos_token }}" if bos else "")
+        + "{%- for message in messages %}"
+        + "{%- if message['role'] == 'system' %}"
+        + turn(template.system_header, template.system_end)
+        + "{%- elif message['role'] == 'user' %}"
+        + turn(template.user_header, template.user_end)
+        + "{%- else %}"
+        + turn(template.assistant_header, template.answer_end + template.after_answer)
+        + "{%- endif %}{%- endfor %}"
+        + f"{{%- if add_generation_prompt %}}{{{{ {quoted(template.assistant_header)} }}}}{{%- endif %}}"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download it again") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(data).__name__}; expected an object; download it again")
+    return data
+
+
+def _tokenizer(source: Path, tokenizer: Tokenizer, template: Template, max_positions: int) -> dict[str, Any]:
+    given = {k: v for k, v in _read(source / "tokenizer_config.json").items() if k not in _CODE}
+    kind = given.get("tokenizer_class")
+    if kind not in _KNOWN_TOKENIZERS:  # a class that comes as code, or none
+        kind = "PreTrainedTokenizerFast" if (source / "tokenizer.json").is_file() else "LlamaTokenizer"
+    names = {
+        "start_image_token": template.image_start,
+        "end_image_token": template.image_end,
+        "context_image_token": template.image_context,
+        "video_token": _VIDEO,
+    }
+    end = next(text for text in template.stop if not tokenizer.lacks([text]))
+    return (
+        {"clean_up_tokenization_spaces": False, "model_max_length": max_positions, "pad_token": end}
+        | given
+        | {
+            "tokenizer_class": kind,
+            "processor_class": _PROCESSOR,
+            "eos_token": end,
+            "extra_special_tokens": names,
+        }
+    )
+
+
+def _generation(source: Path, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
+    stop = list(template.stop_ids(tokenizer))
+    given = _read(source / "generation_config.json")
+    return {"pad_token_id": stop[0]} | given | {"eos_token_id": stop if len(stop) > 1 else stop[0]}
+
+
+def _pixels(patches: PatchConfig) -> dict[str, Any]:
+    means, deviations = mean_std("imagenet")
+    return {
+        "processor_class": _PROCESSOR,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "image_mean": list(means),
+        "image_std": list(deviations),
+        "size": {"height": patches.tile, "width": patches.tile},
+    }
+
+
+def _pictures(policy: Policy, patches: PatchConfig) -> dict[str, Any]:
+    data = _pixels(patches) | {"image_processor_type": "GotOcr2ImageProcessor"}
+    if isinstance(policy, TilingPolicy) and (policy.thumbnail or policy.max_tiles == 1):
+        return data | {"crop_to_patches": True, "min_patches": policy.min_tiles, "max_patches": policy.max_tiles}
+    if isinstance(policy, SquarePolicy) and not policy.pad:
+        return data | {"crop_to_patches": False, "min_patches": 1, "max_patches": 1}
+    raise CheckpointError(
+        f"the native processor has no tiling like {policy}: it cuts with a thumbnail, or not at all; keep the original layout, "
+        "or change use_thumbnail / pad2square in config.json"
+    )
+
+
+def _frames(patches: PatchConfig) -> dict[str, Any]:
+    return _pixels(patches) | {"video_processor_type": "InternVLVideoProcessor", "do_sample_frames": False}
+
+
+def original_preprocessor(patches: PatchConfig) -> str:
+    """The ``preprocessor_config.json`` of original folders, which describes one tile."""
+    means, deviations = mean_std("imagenet")
+    data = {
+        "crop_size": patches.tile,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_mean": list(means),
+        "image_std": list(deviations),
+        "resample": 3,
+        "size": patches.tile,
+    }
+    return json.dumps(data, indent=2) + "\n"

@@ -1,0 +1,303 @@
+"""config.json of the native transformers layout (``model_type internvl``), read and written (transformers 5.23).
+
+The same model as an original InternVL folder (arXiv 2504.10479), described by `InternVLForConditionalGeneration`'s fields. What
+differs, and what follows from it here:
+
+* Absent fields take the defaults of that class: no attention biases, LayerNorm, 448 / 14 pixels, a tied head at the top level.
+  Whether the head is tied is decided by the presence of its tensor, then by ``text_config``.
+* The tower's q/k norms have a fixed epsilon of 1e-6, whatever ``layer_norm_eps`` says; another value is refused with them.
+* There is one order of the unshuffle (v2), no template, no tiling (``preprocessor_config.json`` has it) and no system message.
+* InternLM2 is a Llama there; rotary settings stand in ``rope_parameters`` (older files: ``rope_theta``, ``rope_scaling``).
+
+`extras_of` says the rest in the original's words, which the whole package reads. A config.json that was made from another
+dialect carries the one it came from under ``converted_from``, so that converting back loses no field.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from vedere.errors import CheckpointError
+from vedere.models import published
+from vedere.models.decoder import DecoderConfig
+from vedere.models.intern_vit import InternViTConfig
+from vedere.models.internvl import InternVLConfig
+from vedere.models.patches import PatchConfig
+
+MODEL_TYPE = "internvl"
+SOURCE = "converted_from"
+PREPROCESSOR = "preprocessor_config.json"
+_QK_EPS = 1e-6
+_IMAGE_TOKENS = {151674: 151667, 92553: 92546, 151936: 151671}  # vocabulary -> <IMG_CONTEXT> of the released models
+# Fields of a language model's config that are no shape and mean the same in both dialects.
+_TEXT_FIELDS = (
+    "attention_dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "initializer_range",
+    "max_window_layers",
+    "pad_token_id",
+    "sliding_window",
+    "use_cache",
+    "use_sliding_window",
+)
+_VISION_FIELDS = {  # ours: theirs
+    "attention_dropout": "attention_dropout",
+    "dropout": "hidden_dropout_prob",
+    "initializer_range": "initializer_range",
+    "initializer_factor": "layer_scale_init_value",
+}
+_ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+
+
+def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = "config.json") -> InternVLConfig:
+    """The shape that a native config describes.
+
+    Args:
+        data: The object.
+        names: Names of the tensors beside it, where known; they tell whether the head is tied.
+        where: How messages call the file.
+
+    Raises:
+        CheckpointError: a field that is missing or unusable, or a setting that vedere's tower does not have.
+    """
+    top = published._Fields(data, where, "")
+    vision = published._Fields(data.get("vision_config") or {}, where, "vision_config")
+    top.only("vision_feature_layer", [-1], -1)
+    top.only("vision_feature_select_strategy", ["default"], "default")
+    top.only("projector_hidden_act", ["gelu"], "gelu")
+    ratio = top.number("downsample_ratio", 0.5)
+    if ratio > 1 or (1 / ratio) % 1:
+        raise top.fail("downsample_ratio", "1 divided by a whole number")
+    vision.only("model_type", ["internvl_vision"], "internvl_vision")
+    vision.only("num_channels", [3], 3)
+    vision.only("hidden_act", ["gelu"], "gelu")
+    vision.only("use_mean_pooling", [True], True)  # false would add a final norm
+    vision.only("use_absolute_position_embeddings", [True], True)
+    vision.only("use_mask_token", [False], False)
+    patches = PatchConfig(
+        width=vision.size("hidden_size", 1024),
+        patch=_side(vision, "patch_size", 14),
+        tile=_side(vision, "image_size", 448),
+        downsample=round(1 / ratio),
+        unshuffle="v2",
+    )
+    tower = InternViTConfig(
+        patches=patches,
+        layers=vision.size("num_hidden_layers", 24, published._MOST_LAYERS),
+        heads=vision.size("num_attention_heads", 16),
+        ffn_size=vision.size("intermediate_size", 4096),
+        norm=vision.only("norm_type", ["layer_norm", "rms_norm"], "layer_norm"),
+        norm_eps=vision.number("layer_norm_eps", 1e-6),
+        qkv_bias=vision.flag("attention_bias", False),
+        qk_norm=vision.flag("use_qk_norm", False),
+    )
+    if patches.width % tower.heads:
+        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
+    if tower.qk_norm and tower.norm_eps != _QK_EPS:
+        raise vision.fail("layer_norm_eps", f"{_QK_EPS} beside use_qk_norm, whose norms have no other")
+    return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
+
+
+def _side(fields: published._Fields, key: str, default: int) -> int:
+    """A number of pixels, given as such or as a pair of equal ones."""
+    value = fields.data.get(key, default)
+    side = value[0] if isinstance(value, (list, tuple)) and len(value) == 2 and value[0] == value[1] else value
+    if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= published._WIDEST:
+        raise fields.fail(key, "an integer, or a pair of equal ones")
+    return side
+
+
+def _decoder(data: Mapping[str, Any], names: Collection[str], where: str) -> DecoderConfig:
+    text = published._Fields(data.get("text_config"), where, "text_config")
+    kind = text.only("model_type", list(_ARCHITECTURES), "qwen2")
+    rope = published._Fields(_rope(text), where, "text_config.rope_parameters")
+    scaled = rope.only("rope_type", ["default", "dynamic"], "default") == "dynamic"
+    plain = {k: v for k, v in text.data.items() if k not in ("rope_parameters", "rope_scaling")}
+    theta = rope.number("rope_theta", text.number("rope_theta", 10_000))
+    has_head = any(name.endswith("lm_head.weight") for name in names)
+    tied = not has_head and (
+        text.flag("tie_word_embeddings", False)
+        or (bool(names) and published._Fields(data, where, "").flag("tie_word_embeddings", True))
+    )
+    plain |= {"model_type": kind, "rope_theta": theta, "tie_word_embeddings": tied}
+    bare = published._llama(plain, (), f"{where}: text_config")
+    if not scaled:
+        return bare
+    return dataclasses.replace(bare, rope_scaling="dynamic", rope_factor=rope.number("factor", 2.0))
+
+
+def _rope(text: published._Fields) -> Mapping[str, Any]:
+    """Rotary settings of either generation of configs; the older one calls the type ``type`` or ``rope_type``."""
+    for key in ("rope_parameters", "rope_scaling"):
+        value = text.data.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, Mapping):
+            raise text.fail(key, "an object or null")
+        return value if "rope_type" in value or "type" not in value else {**value, "rope_type": value["type"]}
+    return {}
+
+
+def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
+    """What a native folder says beyond the shape, in the words of an original config.json.
+
+    Args:
+        data: Its config.json.
+        directory: The folder, whose ``preprocessor_config.json`` says how pictures are cut.
+
+    Raises:
+        CheckpointError: a preprocessor_config.json that is no JSON object.
+    """
+    source = data.get(SOURCE)
+    if isinstance(source, Mapping) and isinstance(source.get("llm_config"), Mapping):
+        return copy.deepcopy(dict(source)) | _tiling(directory)
+    found: dict[str, Any] = {"template": "internvl2_5", "dynamic_image_size": True, "use_thumbnail": True}
+    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **_tiling(directory)}
+    text = data.get("text_config") or {}
+    kind = str(text.get("model_type", "qwen2")) if isinstance(text, Mapping) else "qwen2"
+    if isinstance(text, Mapping):
+        kept = {key: text[key] for key in _TEXT_FIELDS if key in text}
+        found["llm_config"] = {"architectures": [_ARCHITECTURES.get(kind, kind)], "model_type": kind} | kept
+    vision = data.get("vision_config")
+    if isinstance(vision, Mapping):
+        found["vision_config"] = {own: vision[key] for own, key in _VISION_FIELDS.items() if key in vision}
+    return found | {SOURCE: copy.deepcopy(dict(data))}
+
+
+def _tiling(directory: Path | None) -> dict[str, Any]:
+    path = None if directory is None else directory / PREPROCESSOR
+    if path is None or not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
+    fields = published._Fields(data, str(path), "")
+    most = fields.size("max_patches", 12)
+    tiling = {"dynamic_image_size": fields.flag("crop_to_patches", True), "max_dynamic_patch": most}
+    return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
+
+
+def is_native(read: published.CheckpointConfig) -> bool:
+    """Whether a folder is native, or was converted from a native one into vedere's layout."""
+    return read.layout == "hf" or (read.layout == "vedere" and SOURCE in read.extras)
+
+
+def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int | None = None) -> dict[str, Any]:
+    """config.json for transformers: what the model is, over what the folder that it came from said.
+
+    Args:
+        model: Shape.
+        extras: `vedere.models.published.CheckpointConfig.extras`.
+        image_token: Id of ``<IMG_CONTEXT>``; None takes it from ``extras`` or from the size of a released vocabulary.
+
+    Raises:
+        CheckpointError: the native class has no such model, or nothing says which id stands for a picture.
+    """
+    tower, patches, source = model.vision, model.vision.patches, extras.get(SOURCE)
+    if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and tower.norm_eps != _QK_EPS):
+        raise CheckpointError(
+            f"the native layout has one order of the unshuffle (v2, given: {patches.unshuffle}), no stem (given: "
+            f"{', '.join(patches.stem) or 'none'}) and q/k norms of epsilon {_QK_EPS} (given: {tower.norm_eps}); save the "
+            'model with layout="original" or "vedere"'
+        )
+    base = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and source.get("model_type") == MODEL_TYPE else {}
+    original = {key: value for key, value in extras.items() if key != SOURCE}
+    text = _text_config(model.decoder, original.get("llm_config") or {}, base.get("text_config") or {})
+    token = image_token if image_token is not None else base.get("image_token_id", base.get("image_token_index"))
+    token = _IMAGE_TOKENS.get(model.decoder.vocab_size) if token is None else token
+    if token is None:
+        raise CheckpointError(
+            "nothing says which token id stands for a picture: the tokenizer beside the weights would (<IMG_CONTEXT>), and a "
+            f"vocabulary of {model.decoder.vocab_size} is none of the released ones; put the tokenizer's files into the folder"
+        )
+    base.pop("image_token_index", None)
+    given = original.get("vision_config") or {}
+    vision = {theirs: given[own] for own, theirs in _VISION_FIELDS.items() if own in given}
+    vision |= dict(base.get("vision_config") or {})
+    vision |= {
+        "model_type": "internvl_vision",
+        "hidden_size": patches.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "intermediate_size": tower.ffn_size,
+        "attention_bias": tower.qkv_bias,
+        "use_qk_norm": tower.qk_norm,
+        "norm_type": tower.norm,
+        "layer_norm_eps": tower.norm_eps,
+        "hidden_act": "gelu",
+        "image_size": [patches.tile] * 2,
+        "patch_size": [patches.patch] * 2,
+        "num_channels": 3,
+        "use_absolute_position_embeddings": True,
+        "use_mask_token": False,
+        "use_mean_pooling": True,
+    }
+    defaults = {"projector_hidden_act": "gelu", "vision_feature_select_strategy": "default"}
+    data = (defaults | base) | {
+        "architectures": ["InternVLForConditionalGeneration"],
+        "model_type": MODEL_TYPE,
+        "image_token_id": token,
+        "image_seq_length": patches.tokens_per_tile,
+        "downsample_ratio": 1 / patches.downsample,
+        "vision_feature_layer": -1,
+        "tie_word_embeddings": model.decoder.tied_head,
+        "vision_config": vision,
+        "text_config": text,
+    }
+    if not base and "llm_config" in original:
+        data[SOURCE] = copy.deepcopy(original)
+    return data
+
+
+def _text_config(c: DecoderConfig, given: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    if c.visual_ffn or c.visual_attention or c.v2pe:
+        raise CheckpointError(
+            'transformers has no class for visual experts or V2PE; save the model with layout="original" or "vedere"'
+        )
+    kind = base.get("model_type") or _kind(c, given)
+    if kind == "qwen2" and (not c.qkv_bias or c.out_bias or c.ffn_bias):
+        kind = _kind(c, {})
+    if c.qkv_bias != c.out_bias and kind == "llama":
+        raise CheckpointError(
+            f"no class of transformers has these biases: qkv_bias {c.qkv_bias}, out_bias {c.out_bias}, ffn_bias {c.ffn_bias}; "
+            'save the model with layout="vedere"'
+        )
+    data = {key: given[key] for key in _TEXT_FIELDS if key in given} | dict(base)
+    data |= {
+        "architectures": [_ARCHITECTURES.get(kind, kind)],
+        "model_type": kind,
+        "hidden_size": c.hidden_size,
+        "intermediate_size": c.ffn_size,
+        "num_hidden_layers": c.layers,
+        "num_attention_heads": c.heads,
+        "num_key_value_heads": c.kv_heads,
+        "head_dim": c.head_dim,
+        "vocab_size": c.vocab_size,
+        "rms_norm_eps": c.norm_eps,
+        "max_position_embeddings": c.max_positions,
+        "hidden_act": "silu",
+        "tie_word_embeddings": c.tied_head,
+        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
+    }
+    for old in ("rope_theta", "rope_scaling"):
+        data.pop(old, None)
+    if c.rope_scaling == "dynamic":
+        data["rope_parameters"] |= {"rope_type": "dynamic", "factor": c.rope_factor}
+    if kind == "llama":
+        data |= {"attention_bias": c.qkv_bias, "mlp_bias": c.ffn_bias}
+    return data
+
+
+def _kind(c: DecoderConfig, given: Mapping[str, Any]) -> str:
+    """The class of transformers with these biases; a model that says what it is keeps its name."""
+    named = given.get("model_type")
+    if named in _ARCHITECTURES:
+        return str(named)
+    return "qwen2" if c.qkv_bias and not c.out_bias and not c.ffn_bias else "llama"

@@ -1,0 +1,119 @@
+"""config.json of the native layout: read field by field, with the defaults of transformers' class."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vedere.errors import CheckpointError
+from vedere.models.checkpoints import load_model, read_config
+from vedere.models.internvl import InternVLConfig
+from vedere.models.published import parse_config
+
+
+def native(golden, case="internvl-hf"):
+    return json.loads((golden / case / "config.json").read_text())
+
+
+def test_fields_become_the_shape(golden):
+    read = read_config(golden / "internvl-hf-6b-style")
+    assert (read.layout, read.family) == ("hf", "internvl")
+    assert isinstance(read.model, InternVLConfig)
+    tower, decoder = read.model.vision, read.model.decoder
+    assert (tower.norm, tower.qk_norm, tower.qkv_bias, tower.heads) == ("rms_norm", True, False, 5)
+    assert (tower.patches.tile, tower.patches.patch, tower.patches.unshuffle) == (56, 14, "v2")
+    assert (decoder.qkv_bias, decoder.out_bias, decoder.rope_theta) == (True, False, 1e6)
+    assert read.extras["template"] == "internvl2_5"
+
+
+def test_absent_fields_take_the_defaults_of_the_class(golden):
+    data = native(golden)
+    data["vision_config"] = {}
+    del data["downsample_ratio"]
+    tower = parse_config(data).model.vision
+    assert (tower.patches.width, tower.layers, tower.heads, tower.ffn_size) == (1024, 24, 16, 4096)
+    assert (tower.patches.tile, tower.patches.downsample, tower.qkv_bias) == (448, 2, False)
+
+
+@pytest.mark.parametrize("kind", ["linear", "dynamic", "default"])
+@pytest.mark.parametrize("style", ["rope_parameters", "rope_scaling", "type"])
+def test_rotary_settings_of_old_and_new_files(golden, kind, style):
+    data = native(golden)
+    text = data["text_config"]
+    del text["rope_parameters"]
+    if style == "rope_parameters":
+        text["rope_parameters"] = {"rope_type": kind, "factor": 3.0, "rope_theta": 5e5}
+    else:
+        text |= {
+            "rope_theta": 5e5,
+            "rope_scaling": {"rope_type" if style == "rope_scaling" else "type": kind, "factor": 3.0},
+        }
+    if kind == "linear":
+        with pytest.raises(
+            CheckpointError, match=r"'text_config\.rope_parameters\.rope_type' is 'linear'; expected one of"
+        ):
+            parse_config(data)
+        return
+    decoder = parse_config(data).model.decoder
+    assert decoder.rope_theta == 5e5
+    assert (decoder.rope_scaling, decoder.rope_factor) == (("dynamic", 3.0) if kind == "dynamic" else ("none", 2.0))
+
+
+def test_the_head_is_tied_by_its_absence_not_by_a_flag_at_the_top(golden, tmp_path):
+    data = native(golden)
+    data["tie_word_embeddings"] = True
+    assert not parse_config(data, ["lm_head.weight"]).model.decoder.tied_head
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    stored = load_file(golden / "internvl-hf" / "model.safetensors")
+    save_file(stored, tmp_path / "model.safetensors")
+    assert hasattr(load_model(tmp_path).decoder, "head")
+    del stored["language_model.lm_head.weight"]
+    save_file(stored, tmp_path / "model.safetensors")
+    tied = load_model(tmp_path).decoder
+    assert torch.equal(tied.head_weight, tied.embed.weight)
+    data["tie_word_embeddings"] = data["text_config"]["tie_word_embeddings"] = False
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(CheckpointError, match=r"1 missing: language_model\.lm_head\.weight"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("", "vision_feature_select_strategy", "full", "'vision_feature_select_strategy' is 'full'; expected one of"),
+        ("", "projector_hidden_act", "relu", "'projector_hidden_act' is 'relu'"),
+        ("", "downsample_ratio", 0.3, "expected 1 divided by a whole number"),
+        ("", "text_config", None, "'text_config' is missing or no object"),
+        ("vision_config", "use_mean_pooling", False, "'vision_config.use_mean_pooling' is False; expected one of True"),
+        ("vision_config", "image_size", [448, 224], r"image_size' is \[448, 224\]; expected an integer, or a pair"),
+        ("vision_config", "patch_size", 0, "expected an integer, or a pair of equal ones"),
+        ("vision_config", "num_attention_heads", 7, "expected a divisor of hidden_size 64"),
+        ("vision_config", "layer_norm_eps", 1e-5, "'vision_config.layer_norm_eps' is 1e-05; expected 1e-06 beside"),
+        ("text_config", "hidden_size", "64", "'hidden_size' is '64'; expected an integer"),
+        ("text_config", "model_type", "gpt_oss", "'text_config.model_type' is 'gpt_oss'; expected one of 'qwen2'"),
+        ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is 3; expected an object or null"),
+    ],
+)
+def test_unusable_fields_are_named(golden, section, key, value, message):
+    data = native(golden)
+    data["vision_config"]["use_qk_norm"] = True
+    (data[section] if section else data)[key] = value
+    with pytest.raises(CheckpointError, match=message):
+        parse_config(data)
+
+
+def test_tiling_comes_from_the_preprocessor(golden, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(native(golden)))
+    assert read_config(tmp_path).extras["max_dynamic_patch"] == 12
+    (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "min_patches": 2, "max_patches": 6}')
+    extras = read_config(tmp_path).extras
+    assert (extras["dynamic_image_size"], extras["min_dynamic_patch"], extras["max_dynamic_patch"]) == (False, 2, 6)
+    (tmp_path / "preprocessor_config.json").write_text('{"max_patches": "six"}')
+    with pytest.raises(
+        CheckpointError, match=r"preprocessor_config\.json: 'max_patches' is 'six'; expected an integer"
+    ):
+        read_config(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json cannot be read as JSON"):
+        read_config(tmp_path)

@@ -25,10 +25,19 @@ from vedere.models import keymaps
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
+from vedere.models.diagnosis import check_shapes
 from vedere.models.internvl import InternVL, InternVLConfig
-from vedere.models.keymaps import KeyMap, check_shapes
+from vedere.models.key_rules import KeyMap
+from vedere.models.keymaps import Naming
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
-from vedere.models.published import CheckpointConfig, ModelConfig, native_config, original_config, read_config
+from vedere.models.published import (
+    CheckpointConfig,
+    ModelConfig,
+    language_naming,
+    native_config,
+    original_config,
+    read_config,
+)
 from vedere.models.shards import json_writer, read_file, read_tensors, write_tensors
 
 __all__ = [
@@ -54,15 +63,21 @@ _PREFIX = "decoder."
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
-def key_map(config: ModelConfig, layout: str = "original") -> KeyMap:
-    """The map between the names in files of ``layout`` and vedere's, for one model."""
+def key_map(config: ModelConfig, layout: str = "vedere", language: Naming = "internlm2") -> KeyMap:
+    """The map between the names in files of ``layout`` and vedere's, for one model.
+
+    Args:
+        config: Shape.
+        layout: See `vedere.models.published.CheckpointConfig`.
+        language: Names of the language model's tensors in the layout ``original``.
+    """
+    names = keymaps.NAMINGS[language] if layout == "original" else keymaps.OWN
     if isinstance(config, MonoInternVLConfig):
-        return keymaps.mono_internvl(config)
+        return keymaps.mono_internvl(config, names)
     if isinstance(config, InternVLConfig):
-        return keymaps.internvl_internlm2(config)
-    if layout in ("internlm2", "llama"):
-        return keymaps.internlm2(config) if layout == "internlm2" else keymaps.llama(config)
-    return KeyMap("decoder", tuple(keymaps.language_rules(config, keymaps.INTERNLM2)))
+        return keymaps.internvl(config, names)
+    own = {"internlm2": keymaps.internlm2, "llama": keymaps.llama, "phi3": keymaps.phi3}
+    return own.get(layout, keymaps.own)(config)
 
 
 def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[str, Tensor]]]:
@@ -80,7 +95,7 @@ def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[st
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
-    names = key_map(config.model, config.layout)
+    names = key_map(config.model, config.layout, config.language)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
@@ -154,7 +169,7 @@ def save_model(
     if layout == "original":
         data = original_config(config, extras or {})
         data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
-        tensors = key_map(config).to_foreign(tensors)
+        tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
     elif layout == "vedere":
         data = native_config(config, extras or {})
     else:

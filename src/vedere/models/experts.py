@@ -119,7 +119,7 @@ class Experts(nn.Module):
         return self.route(x, router, "forward")
 
     def route(self, x: Tensor, router: SpanRouter, method: str) -> Tensor:
-        """Like `forward`, for experts with several maps (attention's ``qkv`` and ``out``)."""
+        """Like `forward`, for experts with several maps (attention's ``project`` and ``out``)."""
         text = _call(self.text, method)
         if not hasattr(self, "visual") or router.visual == 0:
             out: Tensor = text(x)

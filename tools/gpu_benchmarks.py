@@ -147,11 +147,11 @@ def models(device: Any, tiny: bool) -> dict[str, Callable[[], Any]]:
     """Makers of the two models with random weights in bfloat16, both with the language model of InternLM2-1.8B."""
     import torch
 
-    from vedere.models.footprint import MONO_INTERNVL_2B
     from vedere.models.intern_vit import InternViTConfig
     from vedere.models.internvl import InternVL, InternVLConfig
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.patches import PatchConfig
+    from vedere.models.releases import MONO_INTERNVL_2B
 
     decoder, patches = MONO_INTERNVL_2B.decoder, PatchConfig(width=1024)
     tower = InternViTConfig(patches=patches)  # InternViT-300M

@@ -145,7 +145,12 @@ def test_mono_is_told_by_architecture_type_or_tensors(golden, model_type):
         ("llm_config", "hidden_act", "gelu", "'llm_config.hidden_act' is 'gelu'; expected one of 'silu'"),
         ("llm_config", "bias", "no", "'llm_config.bias' is 'no'; expected true or false"),
         ("llm_config", "rms_norm_eps", -1, "expected a positive number"),
-        ("llm_config", "rope_scaling", {"type": "yarn"}, "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn"),
+        (
+            "llm_config",
+            "rope_scaling",
+            {"type": "yarn"},
+            "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn",
+        ),
         ("llm_config", "model_type", "qwen2", "expected one of 'internlm2', 'internlm2ve'"),
         ("", "downsample_ratio", 0.3, "expected 1 divided by a whole number"),
         ("", "select_layer", -2, "'select_layer' is -2; expected one of -1"),

@@ -116,7 +116,7 @@ def likely_cause(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> s
     for pattern, cause in _ABSENT:
         if _any(pattern, missing) and not _any(pattern, found):
             return cause
-    return _layers(missing, surplus) or _sizes(found, expected)
+    return _layers(missing, surplus, [name for name in expected if name in found]) or _sizes(found, expected)
 
 
 def _any(pattern: str, names: Iterable[str]) -> bool:
@@ -146,11 +146,14 @@ def _renamed(
     return ""
 
 
-def _layers(missing: Sequence[str], surplus: Sequence[str]) -> str:
+def _layers(missing: Sequence[str], surplus: Sequence[str], both: Sequence[str]) -> str:
     """The config counts other layers than the files hold."""
+    places = [(match.start(), int(match[1])) for name in both if (match := _NUMBER.search(name))]
     for names, held in ((missing, "fewer"), (surplus, "more")):
         numbers = sorted({int(match[1]) for name in names if (match := _NUMBER.search(name))})
-        if len(names) > 1 and numbers and all(_NUMBER.search(name) for name in names):
+        matches = [match for name in names if (match := _NUMBER.search(name))]
+        last = max((n for start, n in places if matches and start == matches[0].start()), default=-1)
+        if len(names) > 1 and len(matches) == len(names) and numbers[0] == last + 1:
             return (
                 f"the files hold {held} layers than config.json counts (num_hidden_layers; from layer {numbers[0]} on)"
             )
@@ -167,6 +170,8 @@ def _sizes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
             return f"the vocabulary has {given[0]} rows, config.json says {shape[0]} (vocab_size)"
         if name.endswith(("position_embedding", "vision.positions")):
             return "the position table is made for tiles of another size (vision_config.image_size or patch_size)"
+        if name.endswith(("mlp.gate.weight", "router.weight")) and given[1:] == tuple(shape[1:]):
+            return f"the mixture has {given[0]} experts, config.json says {shape[0]} (num_experts)"
         if sorted(given) == sorted(shape):
             return f"'{name}' is transposed"
         if re.search(r"\.(wqkv|[kv]_proj|qkv_proj|qkv)\.", name):
@@ -180,13 +185,14 @@ def _shape_of(names: Sequence[str], shapes: Mapping[str, Shape], word: str) -> s
 
 
 def _shorten(names: Sequence[str]) -> str:
-    """``a.0.w, a.1.w, a.2.w, b`` becomes ``a.{0-2}.w (3), b``; long lists end with a count."""
+    """``a.0.w, a.1.w, a.2.w, b`` becomes ``a.{0-2}.w (3), b``; long lists end with a count, second numbers become stars."""
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(_NUMBER.sub(".{}.", name, count=1), []).append(name)
+        begin, _, rest = _NUMBER.sub(".{}.", name, count=1).partition("{}")
+        groups.setdefault(f"{begin}{{}}{_NUMBER.sub('.*.', rest)}" if rest else begin, []).append(name)
     shown = []
     for pattern, members in list(groups.items())[:_SHOWN]:
-        numbers = sorted(int(found[1]) for member in members if (found := _NUMBER.search(member)))
+        numbers = sorted({int(found[1]) for member in members if (found := _NUMBER.search(member))})
         if len(members) == 1:
             shown.append(members[0])
         elif numbers == list(range(numbers[0], numbers[-1] + 1)):

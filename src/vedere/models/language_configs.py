@@ -176,7 +176,7 @@ def _mixture(llm: Fields) -> dict[str, Any]:
     llm.only("decoder_sparse_step", [1], 1)
     llm.only("mlp_only_layers", [None, []], [])
     return {
-        "mixture_size": llm.size("num_experts", 128, 4096),
+        "mixture_size": llm.size("num_local_experts" if "num_local_experts" in llm.data else "num_experts", 128, 4096),
         "mixture_active": llm.size("num_experts_per_tok", 8),
         "mixture_normed": llm.flag("norm_topk_prob", False),
     }

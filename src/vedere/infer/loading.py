@@ -151,7 +151,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
-        max_positions=decoder.config.max_positions,
+        max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
     )

@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 _PREFIX = "decoder."
+_COMPUTED = ".rotary_emb.inv_freq"  # old releases store it; it follows from config.json
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -87,7 +88,7 @@ def read_own(directory: Path | str) -> tuple[CheckpointConfig, Iterator[tuple[st
         CheckpointError: unreadable files; missing, surplus or misshapen tensors; values that are no floating point.
     """
     directory = Path(directory)
-    stored = read_tensors(directory)
+    stored = {n: tensor for n, tensor in read_tensors(directory).items() if not n.endswith(_COMPUTED)}
     config = read_config(directory, stored)
     integers = [name for name, tensor in stored.items() if not tensor.is_floating_point()]
     if integers:

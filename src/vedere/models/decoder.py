@@ -22,7 +22,7 @@ from vedere.models.experts import Experts, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
 from vedere.models.mixture import Mixture
 from vedere.models.positions import rotary_table
-from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale
+from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale, turning_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,14 @@ class DecoderConfig:
         if self.mixture_size and (self.visual_ffn or self.ffn_bias):
             raise ConfigError("a mixture has neither visual feed-forward experts nor biases here; choose one of them")
         check_scaling(self)
+
+    @property
+    def context(self) -> int:
+        """Positions of one answer: as many as there are, or as many as one set of rotary frequencies holds for.
+
+        Longer documents can be computed in one pass (`Decoder.forward`); with a cache, keys would keep old frequencies.
+        """
+        return min(self.max_positions, turning_length(self) or self.max_positions)
 
 
 class DecoderLayer(nn.Module):

@@ -148,11 +148,12 @@ def _renamed(
 
 def _layers(missing: Sequence[str], surplus: Sequence[str], both: Sequence[str]) -> str:
     """The config counts other layers than the files hold."""
-    places = [(match.start(), int(match[1])) for name in both if (match := _NUMBER.search(name))]
+    places = [(name[: match.start()], int(match[1])) for name in both if (match := _NUMBER.search(name))]
     for names, held in ((missing, "fewer"), (surplus, "more")):
         numbers = sorted({int(match[1]) for name in names if (match := _NUMBER.search(name))})
         matches = [match for name in names if (match := _NUMBER.search(name))]
-        last = max((n for start, n in places if matches and start == matches[0].start()), default=-1)
+        stack = names[0][: matches[0].start()] if matches else ""
+        last = max((number for begin, number in places if begin == stack), default=-1)
         if len(names) > 1 and len(matches) == len(names) and numbers[0] == last + 1:
             return (
                 f"the files hold {held} layers than config.json counts (num_hidden_layers; from layer {numbers[0]} on)"

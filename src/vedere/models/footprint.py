@@ -265,7 +265,7 @@ def footprint(
         weights=count.total * dtype.itemsize,
         kv_per_token=each,
         tokens=prompt + new_tokens,
-        limit=decoder_of(model).max_positions,
+        limit=decoder_of(model).context,
         kv=each * (prompt + new_tokens),
         activations=prefill_bytes(model, dtype=dtype, prompt=prompt, tiles=tiles, chunk=chunk),
     )

@@ -226,24 +226,15 @@ def _mixture(own: str, prefix: str, names: ExpertNames, family: LanguageNames, c
     def of(member: int, name: str) -> str:
         return f"{prefix}{names.member.format(member)}{name.rpartition('.')[2]}.weight"
 
+    def stacked(leaf: str, foreign: tuple[str, ...], shape: Shape, part: Shape) -> Rule:
+        return Rule(f"{own}.{leaf}", (c.mixture_size, *shape), foreign, (part,) * len(foreign), Stacked())
+
     gate_up = tuple(of(member, name) for member in members for name in names.gate_up)
     down = tuple(of(member, names.down) for member in members)
     return [
         _same(f"{own}.router.weight", f"{prefix}{names.router}.weight", (c.mixture_size, c.hidden_size)),
-        Rule(
-            f"{own}.gate_up",
-            (c.mixture_size, 2 * c.ffn_size, c.hidden_size),
-            gate_up,
-            ((c.ffn_size, c.hidden_size),) * len(gate_up),
-            Stacked(),
-        ),
-        Rule(
-            f"{own}.down",
-            (c.mixture_size, c.hidden_size, c.ffn_size),
-            down,
-            ((c.hidden_size, c.ffn_size),) * len(down),
-            Stacked(),
-        ),
+        stacked("gate_up", gate_up, (2 * c.ffn_size, c.hidden_size), (c.ffn_size, c.hidden_size)),
+        stacked("down", down, (c.hidden_size, c.ffn_size), (c.hidden_size, c.ffn_size)),
     ]
 
 

@@ -116,9 +116,9 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
     if kind == "internvl_chat":
         model, naming = _original(data, names, where)
         return CheckpointConfig(layout="original", model=model, extras=data, language=naming)
-    if kind in KINDS:
-        bare = read_language(Fields(data, where, ""), str(kind), names)
-        return CheckpointConfig(layout=KINDS[str(kind)].naming, model=bare, extras=data)
+    if isinstance(kind, str) and kind in KINDS:
+        bare = read_language(Fields(data, where, ""), kind, names)
+        return CheckpointConfig(layout=KINDS[kind].naming, model=bare, extras=data)
     if kind is None and "ffn_size" in data:
         return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(

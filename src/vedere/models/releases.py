@@ -61,8 +61,8 @@ class Release:
 
     @property
     def context(self) -> int:
-        """Positions that it was trained for."""
-        return self.model.decoder.max_positions
+        """Positions of one answer here."""
+        return self.model.decoder.context
 
     @property
     def tokens_per_tile(self) -> int:

@@ -161,7 +161,7 @@ class Assembly:
         """
         config, tile = self.model.decoder.config, self.model.patches.tile
         stateful = config.rope_scaling == "dynamic" and not config.v2pe and self.runner.longest > config.max_positions
-        fits = int(positions_T[-1].ceil()) + 1 + new <= config.max_positions
+        fits = int(positions_T[-1].ceil()) + 1 + new <= config.context
         if stateful or not fits or (pixels is not None and pixels.shape[-2:] != (tile, tile)):
             return self.replay(self.runner, ids_T, positions_T, pixels, new)
         sampling = SamplingParams(max_new_tokens=new)

@@ -31,8 +31,8 @@ def decoder_configs(draw, visual=True, qwen3=False):
     return DecoderConfig(
         hidden_size=draw(st.integers(1, 9)) if qwen3 else heads * head_dim,
         qk_norm=qwen3 and draw(st.booleans()),
-        mixture_size=mixture,
-        mixture_active=min(mixture, 1),
+        moe_size=mixture,
+        moe_active=min(mixture, 1),
         ffn_size=draw(st.integers(1, 7)),
         layers=draw(st.integers(1, 3)),
         heads=heads,
@@ -101,12 +101,12 @@ def test_what_a_family_has_no_names_for_is_refused():
         with pytest.raises(CheckpointError, match="have no place for norms of query and key heads"):
             family(DecoderConfig(**shape, qk_norm=True))
         with pytest.raises(CheckpointError, match="have no place for a mixture"):
-            family(DecoderConfig(**shape, mixture_size=2, mixture_active=1))
+            family(DecoderConfig(**shape, moe_size=2, moe_active=1))
 
 
 def test_names_of_qwen3_and_phi3_are_those_of_their_releases():
     shape = {"hidden_size": 8, "ffn_size": 6, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "vocab_size": 5}
-    moe = keymaps.llama(DecoderConfig(**shape, qk_norm=True, mixture_size=2, mixture_active=1)).foreign_shapes
+    moe = keymaps.llama(DecoderConfig(**shape, qk_norm=True, moe_size=2, moe_active=1)).foreign_shapes
     layer = "model.layers.0."
     assert moe[layer + "self_attn.k_norm.weight"] == (4,)
     assert moe[layer + "mlp.gate.weight"] == (2, 8)

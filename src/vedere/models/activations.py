@@ -70,7 +70,7 @@ def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles:
     embedded = prompt * decoder.hidden_size * b
     mask = n * prompt if prompt > chunk else 0  # the first chunk of a prompt is plainly causal
     ffn = (
-        n * (4 * decoder.hidden_size + 4 * decoder.ffn_size * max(1, decoder.mixture_active) + 2 * decoder.head_dim) * b
+        n * (4 * decoder.hidden_size + 4 * decoder.ffn_size * max(1, decoder.moe_active) + 2 * decoder.head_dim) * b
         + mask * b
         + embedded
     )
@@ -154,8 +154,7 @@ def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, docu
         kept += tokens * (queries * b + 4 * config.heads)
     kept += tokens * queries * b if share("attention", config.visual_attention, "out") else 0
     return (
-        kept
-        + (3 * tokens + share("ffn", config.visual_ffn, "down")) * config.ffn_size * max(1, config.mixture_active) * b
+        kept + (3 * tokens + share("ffn", config.visual_ffn, "down")) * config.ffn_size * max(1, config.moe_active) * b
     )
 
 

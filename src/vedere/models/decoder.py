@@ -1,7 +1,7 @@
 """The decoder-only language model of every system here: packed tokens in, hidden states out.
 
 InternLM2 and 3, Qwen2.5, Qwen3, Llama (SmolLM2) and Phi-3 differ in biases, head norms, head counts and rotary settings only,
-so one class serves them all; Qwen3-MoE has a mixture in place of the feed-forward map (`vedere.models.mixture`), Mono-InternVL
+so one class serves them all; Qwen3-MoE has a mixture in place of the feed-forward map (`vedere.models.moe`), Mono-InternVL
 adds visual experts (arXiv 2410.08202, eq. 3). There is no batch axis: documents stand one after the
 other and `segments` are their borders. The head is applied only where a caller asks for it (`logits`), in float32.
 
@@ -20,7 +20,7 @@ from vedere.errors import ConfigError
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass, Backend, KeyValueCache
 from vedere.models.experts import Experts, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
-from vedere.models.mixture import Mixture
+from vedere.models.moe import MoE
 from vedere.models.positions import rotary_table
 from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale, turning_length
 
@@ -54,9 +54,9 @@ class DecoderConfig:
         out_bias: Bias on the attention output.
         ffn_bias: Biases in the feed-forward maps.
         tied_head: The head is the embedding.
-        mixture_size: Members of the feed-forward mixture (Qwen3-MoE), each of ``ffn_size``; 0: one plain map.
-        mixture_active: Members that see a token.
-        mixture_normed: Weights of the active members sum to 1.
+        moe_size: Members of the feed-forward mixture (Qwen3-MoE), each of ``ffn_size``; 0: one plain map.
+        moe_active: Members that see a token.
+        moe_normed: Weights of the active members sum to 1.
         visual_ffn: Visual feed-forward experts (Mono-InternVL).
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions replace rope scaling; rotation then runs in float32.
@@ -85,9 +85,9 @@ class DecoderConfig:
     out_bias: bool = False
     ffn_bias: bool = False
     tied_head: bool = False
-    mixture_size: int = 0
-    mixture_active: int = 0
-    mixture_normed: bool = True
+    moe_size: int = 0
+    moe_active: int = 0
+    moe_normed: bool = True
     visual_ffn: bool = False
     visual_attention: bool = False
     v2pe: bool = False
@@ -103,11 +103,11 @@ class DecoderConfig:
             raise ConfigError(f"{self.heads} query heads cannot share {self.kv_heads} key-value heads evenly")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim {self.head_dim} is odd; rotary halves need an even width")
-        if self.mixture_size and not 1 <= self.mixture_active <= self.mixture_size:
+        if self.moe_size and not 1 <= self.moe_active <= self.moe_size:
             raise ConfigError(
-                f"{self.mixture_active} active of {self.mixture_size} members of a mixture; expected 1 to {self.mixture_size}"
+                f"{self.moe_active} active of {self.moe_size} members of a mixture; expected 1 to {self.moe_size}"
             )
-        if self.mixture_size and (self.visual_ffn or self.ffn_bias):
+        if self.moe_size and (self.visual_ffn or self.ffn_bias):
             raise ConfigError("a mixture has neither visual feed-forward experts nor biases here; choose one of them")
         check_scaling(self)
 
@@ -146,13 +146,13 @@ class DecoderLayer(nn.Module):
             )
 
         def feed_forward() -> nn.Module:
-            if config.mixture_size:
-                return Mixture(
+            if config.moe_size:
+                return MoE(
                     config.hidden_size,
                     config.ffn_size,
-                    config.mixture_size,
-                    config.mixture_active,
-                    config.mixture_normed,
+                    config.moe_size,
+                    config.moe_active,
+                    config.moe_normed,
                 )
             return SwiGLU(config.hidden_size, config.ffn_size, config.ffn_bias)
 

@@ -167,10 +167,10 @@ def parameters(model: ModelConfig) -> Parameters:
         parts[part] = parts.get(part, 0) + math.prod(shape)
     decoder, seen = decoder_of(model), 0
     read = dict(parts)
-    if decoder.mixture_size:
-        router = decoder.layers * decoder.mixture_size * decoder.hidden_size
-        members = (parts["feed-forward"] - router) // decoder.mixture_size
-        read["feed-forward"] = router + members * decoder.mixture_active
+    if decoder.moe_size:
+        router = decoder.layers * decoder.moe_size * decoder.hidden_size
+        members = (parts["feed-forward"] - router) // decoder.moe_size
+        read["feed-forward"] = router + members * decoder.moe_active
     if patches_of(model) is not None:
         seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "projector", "norms"))
         for visual, text in (

@@ -221,18 +221,18 @@ def _mixture(own: str, prefix: str, names: ExpertNames, family: LanguageNames, c
     """Router and members; each member's matrices are tensors of their own in the file, and slices of one here."""
     if not names.member:
         raise _nameless(family, "a mixture of feed-forward experts (Qwen3-MoE)")
-    c, members = config, range(config.mixture_size)
+    c, members = config, range(config.moe_size)
 
     def of(member: int, name: str) -> str:
         return f"{prefix}{names.member.format(member)}{name.rpartition('.')[2]}.weight"
 
     def stacked(leaf: str, foreign: tuple[str, ...], shape: Shape, part: Shape) -> Rule:
-        return Rule(f"{own}.{leaf}", (c.mixture_size, *shape), foreign, (part,) * len(foreign), Stacked())
+        return Rule(f"{own}.{leaf}", (c.moe_size, *shape), foreign, (part,) * len(foreign), Stacked())
 
     gate_up = tuple(of(member, name) for member in members for name in names.gate_up)
     down = tuple(of(member, names.down) for member in members)
     return [
-        _same(f"{own}.router.weight", f"{prefix}{names.router}.weight", (c.mixture_size, c.hidden_size)),
+        _same(f"{own}.router.weight", f"{prefix}{names.router}.weight", (c.moe_size, c.hidden_size)),
         stacked("gate_up", gate_up, (2 * c.ffn_size, c.hidden_size), (c.ffn_size, c.hidden_size)),
         stacked("down", down, (c.hidden_size, c.ffn_size), (c.hidden_size, c.ffn_size)),
     ]
@@ -270,7 +270,7 @@ def language_rules(config: DecoderConfig, names: LanguageNames, prefix: str = ""
         for norm, foreign in (("attention_norm", names.attention_norm), ("ffn_norm", names.ffn_norm)):
             rules.append(_same(f"{own}.{norm}.weight", f"{layer}{foreign}.weight", (c.hidden_size,)))
         rules += _attention(f"{own}.attention.text", layer, names.text, names, c)
-        if c.mixture_size:
+        if c.moe_size:
             rules += _mixture(f"{own}.ffn.text", layer, names.text, names, c)
         else:
             rules += _ffn(f"{own}.ffn.text", layer, names.text, c)

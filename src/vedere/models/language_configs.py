@@ -176,9 +176,9 @@ def _mixture(llm: Fields) -> dict[str, Any]:
     llm.only("decoder_sparse_step", [1], 1)
     llm.only("mlp_only_layers", [None, []], [])
     return {
-        "mixture_size": llm.size("num_local_experts" if "num_local_experts" in llm.data else "num_experts", 128, 4096),
-        "mixture_active": llm.size("num_experts_per_tok", 8),
-        "mixture_normed": llm.flag("norm_topk_prob", False),
+        "moe_size": llm.size("num_local_experts" if "num_local_experts" in llm.data else "num_experts", 128, 4096),
+        "moe_active": llm.size("num_experts_per_tok", 8),
+        "moe_normed": llm.flag("norm_topk_prob", False),
     }
 
 
@@ -258,7 +258,7 @@ def _misfit(c: DecoderConfig, kind: str) -> str:
         wrong.append(f"heads as wide as the model, not {c.heads} heads of {c.head_dim} for width {c.hidden_size}")
     if c.qk_norm != this.qk_norm:
         wrong.append(f"qk_norm {this.qk_norm}, not {c.qk_norm}")
-    if bool(c.mixture_size) != this.mixture:
+    if bool(c.moe_size) != this.mixture:
         wrong.append("a mixture" if this.mixture else "no mixture")
     if c.rope_scaling not in this.scalings:
         wrong.append(f"rope scaling {', '.join(this.scalings)}, not {c.rope_scaling}")
@@ -298,9 +298,9 @@ def _fields(c: DecoderConfig, kind: str) -> dict[str, Any]:
         }
     if this.mixture:
         fields |= {
-            "num_experts": c.mixture_size,
-            "num_experts_per_tok": c.mixture_active,
-            "norm_topk_prob": c.mixture_normed,
+            "num_experts": c.moe_size,
+            "num_experts_per_tok": c.moe_active,
+            "norm_topk_prob": c.moe_normed,
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],
         }

@@ -149,7 +149,7 @@ _LLAMA3_70B = DecoderConfig(
     rope_theta=500_000.0,
     max_positions=8192,
 )
-_MIXTURE = {"mixture_size": 128, "mixture_active": 8, "mixture_normed": True}
+_MIXTURE = {"moe_size": 128, "moe_active": 8, "moe_normed": True}
 MONO_INTERNVL_2B = MonoInternVLConfig(vision=_TILE, decoder=_internlm2(*_LM_1_8B, visual_ffn=True))
 """OpenGVLab/Mono-InternVL-2B."""
 

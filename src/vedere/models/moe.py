@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vedere.models.layers import SwiGLU
 
 
-class Mixture(nn.Module):
+class MoE(nn.Module):
     """Router and members.
 
     Args:

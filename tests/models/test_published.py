@@ -55,6 +55,7 @@ def test_mono_is_told_by_architecture_type_or_tensors(golden, model_type):
             "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn",
         ),
         ("llm_config", "model_type", "qwen2", "expected one of 'internlm2', 'internlm2ve'"),
+        ("", "force_image_size", 560, "'force_image_size' is 560; expected an integer from 1 to 448"),
         ("", "downsample_ratio", 0.3, "expected 1 divided by a whole number"),
         ("", "select_layer", -2, "'select_layer' is -2; expected one of -1"),
         ("", "ps_version", "v3", "expected one of 'v1', 'v2'"),

@@ -251,7 +251,7 @@ def _patches(top: Fields, vision: Fields) -> PatchConfig:
         raise top.fail("downsample_ratio", "1 divided by a whole number")
     vision.only("num_channels", [3], 3)
     trained = vision.size("image_size", 224)
-    tile = top.size("force_image_size", trained)
+    tile = top.size("force_image_size", trained, 8 * trained)  # beyond that no table of positions means anything
     return PatchConfig(
         width=vision.size("hidden_size", 3200),
         patch=vision.size("patch_size", 14),

@@ -18,7 +18,6 @@ from vedere.errors import CheckpointError
 from vedere.models.internvl import InternVL
 from vedere.verify.assembly import Assembly
 from vedere.verify.check import Check, Recording
-from vedere.verify.greedy import Runner
 
 _STATE = re.compile(r"vision_hidden_state_(\d+)")
 _RESIZED = re.compile(r"(interp(?:_\w+)?)_vision_last_hidden_state")
@@ -84,5 +83,5 @@ def _replay(run: Assembly, new: int, cached: bool) -> tuple[Tensor, Tensor]:
     """Ids ``[1, new]`` and the logits ``[1, new, V]`` that they were chosen from."""
     ids, pixels = run.prompt()
     logits: list[Tensor] = []
-    found = run.replay(Runner(run.model), ids, torch.arange(len(ids)), pixels, new, cached, logits)
+    found = run.replay(run.fresh(), ids, torch.arange(len(ids)), pixels, new, cached, logits)
     return found[None], torch.stack(logits)[None]

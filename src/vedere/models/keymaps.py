@@ -189,7 +189,7 @@ def _joined(
 def _attention(own: str, prefix: str, names: ExpertNames, family: LanguageNames, config: DecoderConfig) -> list[Rule]:
     c, query, key = config, config.heads * config.head_dim, config.kv_heads * config.head_dim
     foreign = [prefix + name for name in names.qkv]
-    layout: Layout = Stacked()
+    layout: Layout = Stacked() if len(foreign) > 1 else Same()
     if family.grouped:
         layout = Grouped(c.heads, c.kv_heads, c.head_dim)
     elif family.paired_halves:
@@ -212,7 +212,7 @@ def _ffn(own: str, prefix: str, names: ExpertNames, config: DecoderConfig) -> li
     gate_up = [prefix + name for name in names.gate_up]
     rows = [2 * c.ffn_size // len(gate_up)] * len(gate_up)
     return [
-        *_joined(f"{own}.gate_up", gate_up, rows, c.hidden_size, c.ffn_bias, Stacked()),
+        *_joined(f"{own}.gate_up", gate_up, rows, c.hidden_size, c.ffn_bias, Stacked() if len(rows) > 1 else Same()),
         *_linear(f"{own}.down", prefix + names.down, c.hidden_size, c.ffn_size, c.ffn_bias),
     ]
 

@@ -27,12 +27,12 @@ from harness import RESULTS, interleave, ratios, store
 from vedere.infer.engine import Engine, Finished, Request
 from vedere.infer.sampling import SamplingParams
 from vedere.models.experts import FeedForward, SpanRouter
-from vedere.models.footprint import MONO_INTERNVL_2B
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.layers import SwiGLU
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.releases import MONO_INTERNVL_2B
 from vedere.train.precision import matmul_limit
 
 TEXT = 256

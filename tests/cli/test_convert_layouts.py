@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 import tiny_internvl
 from vedere.cli import main
 from vedere.models import shards
-from vedere.models.checkpoints import load_model, read_config
+from vedere.models.checkpoints import load_model, read_config, save_model
 from vedere.text.tokenizer import Tokenizer
 
 
@@ -55,6 +55,24 @@ def test_native_to_own_and_back_keeps_every_field(golden, tmp_path, case):
         assert before[section].items() <= after[section].items()
     assert {k: v for k, v in before.items() if not k.endswith("_config")}.items() <= after.items()
     assert "converted_from" not in after
+
+
+@pytest.mark.parametrize(
+    ("native", "original"), [("internvl-hf", "internvl-qwen2"), ("internvl-hf-6b-style", "internvit-6b-style")]
+)
+def test_the_recorded_folders_are_conversions_of_each_other(golden, tmp_path, native, original):
+    assert same_weights(convert(golden / native, tmp_path / "a", "original"), golden / original)
+    save_model(
+        load_model(golden / original),
+        tmp_path / "b",
+        "hf",
+        extras=read_config(golden / original).extras,
+        image_token=500,
+    )
+    assert same_weights(tmp_path / "b", golden / native)
+    assert read_config(tmp_path / "b").model == read_config(golden / native).model
+    back = convert(tmp_path / "b", tmp_path / "c", "original")
+    assert json.loads((back / "config.json").read_text()) == json.loads((golden / original / "config.json").read_text())
 
 
 def test_the_processor_is_told_what_the_original_folder_said(tmp_path):

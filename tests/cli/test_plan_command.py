@@ -11,8 +11,9 @@ from PIL import Image
 
 from tiny_models import tiny_config
 from vedere.cli import main, plan
-from vedere.models.footprint import MINI, MONO_INTERNVL_2B, footprint
+from vedere.models.footprint import MINI, footprint
 from vedere.models.published import native_config
+from vedere.models.releases import MONO_INTERNVL_2B
 from vedere.plan import HDPolicy, TilingPolicy, plan_media
 from vedere.recipes import get_recipe
 

@@ -115,15 +115,18 @@ def test_what_is_no_plain_internlm2_is_refused(tmp_path):
     reward = {("v_head.weight" if name == "output.weight" else name): t for name, t in tensors.items()}
     save_file(reward, folder / "model.safetensors")
     with pytest.raises(
-        CheckpointError, match=r"not a complete 'internlm2' checkpoint .*1 missing: output\.weight; 1 surplus"
+        CheckpointError,
+        match=r"not a complete 'internlm2' checkpoint .*1 missing: output\.weight .*; 1 surplus.*like a reward model",
     ):
         load_model(folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": {"type": "linear", "factor": 2.0}}))
-    with pytest.raises(CheckpointError, match=r"'rope_scaling\.type' is 'linear'; expected one of 'dynamic'"):
+    (folder / "config.json").write_text(json.dumps(config | {"rope_scaling": {"type": "yarn", "factor": 2.0}}))
+    with pytest.raises(
+        CheckpointError, match=r"'rope_scaling\.type' is 'yarn'; expected one of 'default', 'dynamic', 'linear'"
+    ):
         load_model(folder)
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "internlm3"}))
-    with pytest.raises(CheckpointError, match=r"model_type is 'internlm3'; expected .*'internlm2', 'llama' or 'qwen2'"):
+    with pytest.raises(CheckpointError, match=r"model_type is 'internlm3'; expected .*'internlm2', 'llama', 'qwen2'"):
         load_model(folder)
 
 

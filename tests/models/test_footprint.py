@@ -24,7 +24,6 @@ from vedere.models.activations import prefill_bytes, training_bytes
 from vedere.models.decoder import Decoder
 from vedere.models.footprint import (
     MINI,
-    MONO_INTERNVL_2B,
     dtype_of,
     footprint,
     kv_bytes_per_token,
@@ -38,6 +37,7 @@ from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.published import ModelConfig, native_config
+from vedere.models.releases import MONO_INTERNVL_2B
 from vedere.train.losses import chunked_cross_entropy
 from vedere.train.optim import Optimizer
 from vedere.train.stages import (

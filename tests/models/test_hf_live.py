@@ -33,11 +33,15 @@ def processor_class(monkeypatch):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("bias", [True, False], ids=["qwen2", "llama"])
-def test_transformers_loads_what_is_written_and_agrees(tmp_path, processor_class, bias):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"qkv_bias": False}, {"qkv_bias": False, "qk_norm": True}, {"rope_scaling": "dynamic"}],
+    ids=["qwen2", "llama", "qwen3", "dynamic"],
+)
+def test_transformers_loads_what_is_written_and_agrees(tmp_path, processor_class, changes):
     from transformers import AutoModelForImageTextToText
 
-    source, folder = tiny_internvl.folder(tmp_path / "own", qkv_bias=bias), tmp_path / "hf"
+    source, folder = tiny_internvl.folder(tmp_path / "own", **changes), tmp_path / "hf"
     assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
     peer, notes = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
     assert not any(notes.values())

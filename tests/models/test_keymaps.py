@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from vedere.errors import CheckpointError
-from vedere.models import keymaps
+from vedere.models import key_rules, keymaps
+from vedere.models.checkpoints import key_map
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVL, InternVLConfig
@@ -22,11 +24,15 @@ PATCHES = PatchConfig(width=12, patch=4, tile=16)
 
 
 @st.composite
-def decoder_configs(draw, visual=True):
+def decoder_configs(draw, visual=True, qwen3=False):
     kv_heads, head_dim = draw(st.integers(1, 3)), 2 * draw(st.integers(1, 3))
     heads = kv_heads * draw(st.integers(1, 3))
+    mixture = draw(st.integers(0, 3)) if qwen3 else 0
     return DecoderConfig(
-        hidden_size=heads * head_dim,
+        hidden_size=draw(st.integers(1, 9)) if qwen3 else heads * head_dim,
+        qk_norm=qwen3 and draw(st.booleans()),
+        moe_size=mixture,
+        moe_active=min(mixture, 1),
         ffn_size=draw(st.integers(1, 7)),
         layers=draw(st.integers(1, 3)),
         heads=heads,
@@ -35,7 +41,7 @@ def decoder_configs(draw, visual=True):
         vocab_size=draw(st.integers(1, 9)),
         qkv_bias=draw(st.booleans()),
         out_bias=draw(st.booleans()),
-        ffn_bias=draw(st.booleans()),
+        ffn_bias=not mixture and draw(st.booleans()),
         tied_head=draw(st.booleans()),
         visual_ffn=visual and draw(st.booleans()),
         visual_attention=visual and draw(st.booleans()),
@@ -75,7 +81,40 @@ def test_internlm2_and_back_is_exact(config):
 @given(decoder_configs(visual=False))
 def test_llama_and_gguf_and_back_are_exact(config):
     assert_inverse(keymaps.llama(config))
+    assert_inverse(keymaps.phi3(config))
     assert_inverse(keymaps.gguf(config))
+
+
+@settings(max_examples=15, deadline=None)
+@given(decoder_configs(visual=False, qwen3=True))
+def test_qwen3_and_its_mixture_and_back_are_exact(config):
+    assert_inverse(keymaps.llama(config))
+    with torch.device("meta"):
+        state = Decoder(config).state_dict()
+    shapes = {f"decoder.{name}": tuple(tensor.shape) for name, tensor in state.items()}
+    assert shapes == keymaps.llama(config).own_shapes == keymaps.own(config).own_shapes
+
+
+def test_what_a_family_has_no_names_for_is_refused():
+    shape = {"hidden_size": 8, "ffn_size": 6, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "vocab_size": 5}
+    for family in (keymaps.internlm2, keymaps.phi3, keymaps.gguf):
+        with pytest.raises(CheckpointError, match="have no place for norms of query and key heads"):
+            family(DecoderConfig(**shape, qk_norm=True))
+        with pytest.raises(CheckpointError, match="have no place for a mixture"):
+            family(DecoderConfig(**shape, moe_size=2, moe_active=1))
+
+
+def test_names_of_qwen3_and_phi3_are_those_of_their_releases():
+    shape = {"hidden_size": 8, "ffn_size": 6, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "vocab_size": 5}
+    moe = keymaps.llama(DecoderConfig(**shape, qk_norm=True, moe_size=2, moe_active=1)).foreign_shapes
+    layer = "model.layers.0."
+    assert moe[layer + "self_attn.k_norm.weight"] == (4,)
+    assert moe[layer + "mlp.gate.weight"] == (2, 8)
+    assert moe[layer + "mlp.experts.1.up_proj.weight"] == (6, 8)
+    assert moe[layer + "mlp.experts.1.down_proj.weight"] == (8, 6)
+    phi = keymaps.phi3(DecoderConfig(**shape)).foreign_shapes
+    assert phi[layer + "self_attn.qkv_proj.weight"] == (16, 8)
+    assert phi[layer + "mlp.gate_up_proj.weight"] == (12, 8)
 
 
 @settings(max_examples=8, deadline=None)
@@ -93,7 +132,10 @@ def test_own_names_are_those_of_the_models(config, norm, qkv_bias, qk_norm, laye
     plain = dataclasses.replace(config, visual_ffn=False, visual_attention=False)
     cases = [
         (MonoInternVL, MonoInternVLConfig(vision=PATCHES, decoder=config), keymaps.mono_internvl),
-        (InternVL, InternVLConfig(vision=tower, decoder=plain), keymaps.internvl_internlm2),
+        *(
+            (InternVL, InternVLConfig(vision=tower, decoder=plain), partial(keymaps.internvl, names=names))
+            for names in (*keymaps.NAMINGS.values(), keymaps.OWN)
+        ),
     ]
     for model, whole, family in cases:
         key_map = family(whole)
@@ -104,7 +146,7 @@ def test_own_names_are_those_of_the_models(config, norm, qkv_bias, qk_norm, laye
     with torch.device("meta"):
         state = Decoder(plain).state_dict()
     shapes = {f"decoder.{name}": tuple(tensor.shape) for name, tensor in state.items()}
-    assert shapes == keymaps.llama(plain).own_shapes == keymaps.gguf(plain).own_shapes
+    assert shapes == keymaps.llama(plain).own_shapes == keymaps.gguf(plain).own_shapes == keymaps.own(plain).own_shapes
 
 
 def test_fused_rows_are_query_heads_then_key_then_value_in_each_group():
@@ -114,7 +156,7 @@ def test_fused_rows_are_query_heads_then_key_then_value_in_each_group():
     ]  # query head index = group * 3 + place in group
     blocks = {name: torch.randn(d, 5) for name in [*names, "k0", "k1", "v0", "v1"]}
     fused = torch.cat([blocks[n] for n in ("q0", "q1", "q2", "k0", "v0", "q3", "q4", "q5", "k1", "v1")])
-    joined = keymaps.Grouped(heads, kv_heads, d).join([fused], tuple(fused.shape))
+    joined = key_rules.Grouped(heads, kv_heads, d).join([fused], tuple(fused.shape))
     assert torch.equal(joined, torch.cat([blocks[n] for n in (*names, "k0", "k1", "v0", "v1")]))
 
 
@@ -124,15 +166,27 @@ def test_gguf_halves_are_interleaved_as_llama_cpp_writes_them():
 
     query, key, value = torch.randn(24, 5), torch.randn(8, 5), torch.randn(8, 5)
     parts = [written(query, 6), written(key, 2), value]
-    assert torch.equal(keymaps.PairedHalves(6, 2).join(parts, (40, 5)), torch.cat([query, key, value]))
+    assert torch.equal(key_rules.PairedHalves(6, 2).join(parts, (40, 5)), torch.cat([query, key, value]))
 
 
-@pytest.mark.parametrize("case", ["mono-internvl", "mono-internvl-two-images", "v2pe"])
-def test_golden_files_have_exactly_the_expected_tensors(golden, case):
-    config = parse_config(json.loads((golden / case / "config.json").read_text())).model
-    family = keymaps.mono_internvl if isinstance(config, MonoInternVLConfig) else keymaps.internvl_internlm2
+@pytest.mark.parametrize(
+    ("case", "family"),
+    [
+        ("mono-internvl", "mono-internvl"),
+        ("mono-internvl-two-images", "mono-internvl"),
+        ("v2pe", "internvl-internlm2"),
+        ("internvl-internlm2", "internvl-internlm2"),
+        ("internvl-qwen2", "internvl-llama"),
+        ("internvl-llama", "internvl-llama"),
+        ("internvit-6b-style", "internvl-llama"),
+    ],
+)
+def test_golden_files_have_exactly_the_expected_tensors(golden, case, family):
+    config = parse_config(json.loads((golden / case / "config.json").read_text()))
+    names = key_map(config.model, config.layout, config.language)
     found = {name: tuple(t.shape) for name, t in load_file(golden / case / "model.safetensors").items()}
-    assert found == family(config).foreign_shapes
+    assert found == names.foreign_shapes
+    assert names.family == family
 
 
 def test_released_mono_internvl_has_3_11_billion_parameters():
@@ -204,5 +258,5 @@ def test_visual_experts_have_no_place_in_a_bare_language_model():
     config = DecoderConfig(
         hidden_size=8, ffn_size=6, layers=1, heads=2, kv_heads=1, head_dim=4, vocab_size=5, visual_ffn=True
     )
-    with pytest.raises(CheckpointError, match="no names for visual experts"):
+    with pytest.raises(CheckpointError, match="'llama' have no place for visual experts"):
         keymaps.llama(config)

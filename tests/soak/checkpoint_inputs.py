@@ -64,6 +64,14 @@ def good_checkpoints(root: Path) -> None:
     save_model(mono, root / "mono")
     save_model(mono, root / "mono original", layout="original")
     save_model(InternVL(InternVLConfig(vision=tower, decoder=LANGUAGE)), root / "internvl original", layout="original")
+    qwen3 = replace(LANGUAGE, qk_norm=True, head_dim=6, moe_size=3, moe_active=2)
+    wide = replace(tower, qk_norm=True, qkv_bias=False, norm="rms_norm", select_layer=-2)
+    save_model(
+        InternVL(InternVLConfig(vision=wide, decoder=qwen3)), root / "internvl qwen3 original", layout="original"
+    )
+    long = {"rope_original_positions": 32, "rope_short": (1.0, 1.5), "rope_long": (2.0, 3.0)}
+    phi3 = replace(LANGUAGE, rope_scaling="longrope", **long)
+    save_model(InternVL(InternVLConfig(vision=tower, decoder=phi3)), root / "internvl phi3 original", layout="original")
     save_model(mono, root / "mono in shards", max_shard_bytes=6000)
     own = {f"decoder.{name}": tensor for name, tensor in language.state_dict().items()}
     write_tensors(

@@ -23,10 +23,10 @@ from vedere.errors import ConfigError
 from vedere.infer.session import load
 from vedere.models.checkpoints import load_model, read_config
 from vedere.models.decoder import DecoderConfig
-from vedere.models.footprint import MONO_INTERNVL_2B
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import parse_config
+from vedere.models.releases import MONO_INTERNVL_2B
 from vedere.models.shards import read_tensors
 from vedere.recipes import get_recipe
 from vedere.text.tokenizer import Tokenizer

@@ -188,7 +188,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.decoder = model if isinstance(model, Decoder) else model.decoder
-        most = self.decoder.config.max_positions
+        most = self.decoder.config.context
         self.max_positions = most if max_positions is None else max_positions
         if max_batch < 1 or chunk < 1 or not 1 <= self.max_positions <= most:
             raise ConfigError(

@@ -177,7 +177,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
-        max_positions=decoder.config.max_positions,
+        max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
         system=str(extras.get("system_message") or ("none" if native else "original")),

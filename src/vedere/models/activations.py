@@ -69,7 +69,11 @@ def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles:
     b, n = dtype.itemsize, min(chunk, prompt)
     embedded = prompt * decoder.hidden_size * b
     mask = n * prompt if prompt > chunk else 0  # the first chunk of a prompt is plainly causal
-    ffn = n * (4 * decoder.hidden_size + 4 * decoder.ffn_size + 2 * decoder.head_dim) * b + mask * b + embedded
+    ffn = (
+        n * (4 * decoder.hidden_size + 4 * decoder.ffn_size * max(1, decoder.moe_active) + 2 * decoder.head_dim) * b
+        + mask * b
+        + embedded
+    )
     masking = 6 * mask + embedded + n * decoder.hidden_size * b
     head = decoder.vocab_size * (4 + b) + embedded
     return max(ffn, masking, head, _encoding(patches, tower, tiles, b))
@@ -149,7 +153,9 @@ def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, docu
     else:
         kept += tokens * (queries * b + 4 * config.heads)
     kept += tokens * queries * b if share("attention", config.visual_attention, "out") else 0
-    return kept + (3 * tokens + share("ffn", config.visual_ffn, "down")) * config.ffn_size * b
+    return (
+        kept + (3 * tokens + share("ffn", config.visual_ffn, "down")) * config.ffn_size * max(1, config.moe_active) * b
+    )
 
 
 def _features(
@@ -166,7 +172,7 @@ def _features(
     projected = learns("projector.fc1.weight")
     each = cells * 3 * patches.patch**2 * b if first else 0
     if tower is not None and (first or inside):
-        each += tower.layers * _block(tower, learns, b)
+        each += tower.depth * _block(tower, learns, b)
     if first or inside or projected or learns("projector.norm.weight"):
         merged = patches.tokens_per_tile
         unshuffled = channels * patches.downsample**2

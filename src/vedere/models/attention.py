@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from vedere.errors import ConfigError
 from vedere.models.experts import Experts, SpanRouter, select_rows
+from vedere.models.layers import RMSNorm
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
 EXPLICIT_LIMIT = 512  # tokens; up to here the fused kernel's backward on a CPU costs more than writing out the scores
@@ -404,12 +405,33 @@ class AttentionExpert(nn.Module):
         head_dim: d.
         qkv_bias: Biases of the fused projection (Qwen2.5).
         out_bias: Bias of the output projection.
+        norm_eps: Epsilon of the norms of every query and key head (Qwen3); None where there are none.
     """
 
-    def __init__(self, width: int, heads: int, kv_heads: int, head_dim: int, qkv_bias: bool, out_bias: bool) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        qkv_bias: bool,
+        out_bias: bool,
+        norm_eps: float | None = None,
+    ) -> None:
         super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * head_dim, bias=qkv_bias)
         self.out = nn.Linear(heads * head_dim, width, bias=out_bias)
+        self.qk_norm = norm_eps is not None
+        if norm_eps is not None:
+            self.q_norm, self.k_norm = RMSNorm(head_dim, norm_eps), RMSNorm(head_dim, norm_eps)
+
+    def normed(self, qkv: Tensor) -> Tensor:
+        """Queries, keys and values ``[T, H + 2 K, d]`` with the norms of query and key heads, if there are any."""
+        if not self.qk_norm:
+            return qkv
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
+        return torch.cat([self.q_norm(q), self.k_norm(k), v], dim=1)
 
 
 class Attention(Experts):
@@ -425,6 +447,9 @@ class Attention(Experts):
         head_dim: d.
     """
 
+    text: AttentionExpert
+    visual: AttentionExpert
+
     def __init__(
         self, text: AttentionExpert, visual: AttentionExpert | None, heads: int, kv_heads: int, head_dim: int
     ) -> None:
@@ -438,6 +463,10 @@ class Attention(Experts):
         from vedere.models.positions import rotate
 
         qkv = self.route(x_TD, router, "qkv").view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
+        if self.text.qk_norm:
+            first, second = qkv.split([router.text, router.visual])
+            visual: AttentionExpert = self.visual if hasattr(self, "visual") else self.text
+            qkv = torch.cat([self.text.normed(first), visual.normed(second)])
         turned = rotate(qkv[:, : self.heads + self.kv_heads], *table)
         q, k = turned.split([self.heads, self.kv_heads], dim=1)
         out = step.attend(layer, q, k, qkv[:, self.heads + self.kv_heads :])

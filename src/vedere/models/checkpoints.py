@@ -28,10 +28,19 @@ from vedere.models import hf_config, hf_names, keymaps
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
+from vedere.models.diagnosis import check_shapes
 from vedere.models.internvl import InternVL, InternVLConfig
-from vedere.models.keymaps import KeyMap, Rule, Same, check_shapes
+from vedere.models.key_rules import KeyMap, Rule, Same
+from vedere.models.keymaps import Naming
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
-from vedere.models.published import CheckpointConfig, ModelConfig, native_config, original_config, read_config
+from vedere.models.published import (
+    CheckpointConfig,
+    ModelConfig,
+    language_naming,
+    native_config,
+    original_config,
+    read_config,
+)
 from vedere.models.shards import Stored, json_writer, open_tensors, read_file, read_tensors, write_tensors
 
 __all__ = [
@@ -55,15 +64,19 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
+_COMPUTED = ".rotary_emb.inv_freq"  # old releases store it; it follows from config.json
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
-def key_map(config: ModelConfig, layout: str = "original", found: Collection[str] = ()) -> KeyMap:
+def key_map(
+    config: ModelConfig, layout: str = "vedere", language: Naming = "internlm2", found: Collection[str] = ()
+) -> KeyMap:
     """The map between the names in files of ``layout`` and vedere's, for one model.
 
     Args:
         config: Shape.
-        layout: Naming.
+        layout: See `vedere.models.published.CheckpointConfig`.
+        language: Names of the language model's tensors in the layout ``original``.
         found: Names in the file, where that layout has several generations of them.
 
     Raises:
@@ -76,13 +89,13 @@ def key_map(config: ModelConfig, layout: str = "original", found: Collection[str
                 'with layout="vedere" or "original"'
             )
         return hf_names.key_map(config, hf_names.generation(found))
+    names = keymaps.NAMINGS[language] if layout == "original" else keymaps.OWN
     if isinstance(config, MonoInternVLConfig):
-        return keymaps.mono_internvl(config)
+        return keymaps.mono_internvl(config, names)
     if isinstance(config, InternVLConfig):
-        return keymaps.internvl_internlm2(config)
-    if layout in ("internlm2", "llama"):
-        return keymaps.internlm2(config) if layout == "internlm2" else keymaps.llama(config)
-    return KeyMap("decoder", tuple(keymaps.language_rules(config, keymaps.INTERNLM2)))
+        return keymaps.internvl(config, names)
+    own = {"internlm2": keymaps.internlm2, "llama": keymaps.llama, "phi3": keymaps.phi3}
+    return own.get(layout, keymaps.own)(config)
 
 
 def read_own(
@@ -100,7 +113,7 @@ def read_own(
     """
     directory = Path(directory)
     files = open_tensors(directory)
-    stored = files.tensors
+    stored = {name: tensor for name, tensor in files.tensors.items() if not name.endswith(_COMPUTED)}
     config = read_config(directory, stored)
     integers = [name for name, tensor in stored.items() if not tensor.is_floating_point()]
     if integers:
@@ -108,7 +121,7 @@ def read_own(
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
-    names = key_map(config.model, config.layout, stored)
+    names = key_map(config.model, config.layout, config.language, stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
@@ -215,7 +228,7 @@ def save_model(
     if layout == "original":
         data = original_config(config, extras or {})
         data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
-        tensors = key_map(config).to_foreign(tensors)
+        tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
     elif layout == "hf":
         names = key_map(config, "hf")
         assert isinstance(config, InternVLConfig)  # `key_map` refuses the others

@@ -1,7 +1,8 @@
 """The decoder-only language model of every system here: packed tokens in, hidden states out.
 
-InternLM2, Qwen2.5 and Llama (SmolLM2) differ in biases, head counts and rotary settings only, so one class serves them
-all; Mono-InternVL adds visual experts to it (arXiv 2410.08202, eq. 3). There is no batch axis: documents stand one after the
+InternLM2 and 3, Qwen2.5, Qwen3, Llama (SmolLM2) and Phi-3 differ in biases, head norms, head counts and rotary settings only,
+so one class serves them all; Qwen3-MoE has a mixture in place of the feed-forward map (`vedere.models.moe`), Mono-InternVL
+adds visual experts (arXiv 2410.08202, eq. 3). There is no batch axis: documents stand one after the
 other and `segments` are their borders. The head is applied only where a caller asks for it (`logits`), in float32.
 
 Axes: T tokens, D width, d head width, V vocabulary.
@@ -9,10 +10,8 @@ Axes: T tokens, D width, d head width, V vocabulary.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,9 @@ from vedere.errors import ConfigError
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass, Backend, KeyValueCache
 from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
-from vedere.models.positions import dynamic_base, rotary_table
+from vedere.models.moe import MoE
+from vedere.models.positions import rotary_table
+from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale, turning_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,24 @@ class DecoderConfig:
         vocab_size: Rows V of the embedding.
         norm_eps: Epsilon of every RMSNorm.
         rope_theta: Rotary base.
-        rope_scaling: ``dynamic`` is InternLM2's dynamic NTK beyond ``max_positions``.
-        rope_factor: Factor s of dynamic NTK.
+        rope_scaling: How the rotary frequencies were stretched (`vedere.models.rope_scaling`); ``dynamic`` is InternLM2's
+            dynamic NTK beyond ``max_positions``.
+        rope_factor: Factor s of ``dynamic``, ``linear`` and ``llama3``.
+        rope_original_positions: Length of pre-training of ``llama3`` and ``longrope``.
+        rope_low_frequency: Turns within that length below which ``llama3`` divides a frequency by the whole factor.
+        rope_high_frequency: Turns above which it leaves a frequency alone.
+        rope_short: Divisors of ``longrope`` up to the length of pre-training, one a frequency.
+        rope_long: Its divisors beyond that length.
+        rope_attention: What ``longrope`` multiplies cosine and sine by; None computes it from the two lengths.
         max_positions: Trained length M.
         qkv_bias: Biases on query, key and value.
+        qk_norm: RMSNorm of every query and key head before rotation (Qwen3).
         out_bias: Bias on the attention output.
         ffn_bias: Biases in the feed-forward maps.
         tied_head: The head is the embedding.
+        moe_size: Members of the feed-forward mixture (Qwen3-MoE), each of ``ffn_size``; 0: one plain map.
+        moe_active: Members that see a token.
+        moe_normed: Weights of the active members sum to 1.
         visual_ffn: Visual feed-forward experts (Mono-InternVL).
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions replace rope scaling; rotation then runs in float32.
@@ -59,13 +71,23 @@ class DecoderConfig:
     vocab_size: int
     norm_eps: float = 1e-5
     rope_theta: float = 1_000_000.0
-    rope_scaling: Literal["none", "dynamic"] = "none"
+    rope_scaling: Scaling = "none"
     rope_factor: float = 2.0
+    rope_original_positions: int = 0
+    rope_low_frequency: float = 1.0
+    rope_high_frequency: float = 4.0
+    rope_short: tuple[float, ...] = ()
+    rope_long: tuple[float, ...] = ()
+    rope_attention: float | None = None
     max_positions: int = 32768
     qkv_bias: bool = False
+    qk_norm: bool = False
     out_bias: bool = False
     ffn_bias: bool = False
     tied_head: bool = False
+    moe_size: int = 0
+    moe_active: int = 0
+    moe_normed: bool = True
     visual_ffn: bool = False
     visual_attention: bool = False
     v2pe: bool = False
@@ -74,12 +96,28 @@ class DecoderConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not group, or an odd head width.
+            ConfigError: heads that do not group, an odd head width, rotary fields that do not fit, or a mixture without
+                active members or with visual experts.
         """
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ConfigError(f"{self.heads} query heads cannot share {self.kv_heads} key-value heads evenly")
         if self.head_dim % 2:
             raise ConfigError(f"head_dim {self.head_dim} is odd; rotary halves need an even width")
+        if self.moe_size and not 1 <= self.moe_active <= self.moe_size:
+            raise ConfigError(
+                f"{self.moe_active} active of {self.moe_size} members of a mixture; expected 1 to {self.moe_size}"
+            )
+        if self.moe_size and (self.visual_ffn or self.ffn_bias):
+            raise ConfigError("a mixture has neither visual feed-forward experts nor biases here; choose one of them")
+        check_scaling(self)
+
+    @property
+    def context(self) -> int:
+        """Positions of one answer: as many as there are, or as many as one set of rotary frequencies holds for.
+
+        Longer documents can be computed in one pass (`Decoder.forward`); with a cache, keys would keep old frequencies.
+        """
+        return min(self.max_positions, turning_length(self) or self.max_positions)
 
 
 class DecoderLayer(nn.Module):
@@ -98,10 +136,24 @@ class DecoderLayer(nn.Module):
 
         def projections() -> AttentionExpert:
             return AttentionExpert(
-                config.hidden_size, config.heads, config.kv_heads, config.head_dim, config.qkv_bias, config.out_bias
+                config.hidden_size,
+                config.heads,
+                config.kv_heads,
+                config.head_dim,
+                config.qkv_bias,
+                config.out_bias,
+                config.norm_eps if config.qk_norm else None,
             )
 
-        def feed_forward() -> SwiGLU:
+        def feed_forward() -> nn.Module:
+            if config.moe_size:
+                return MoE(
+                    config.hidden_size,
+                    config.ffn_size,
+                    config.moe_size,
+                    config.moe_active,
+                    config.moe_normed,
+                )
             return SwiGLU(config.hidden_size, config.ffn_size, config.ffn_bias)
 
         self.attention = Attention(
@@ -170,22 +222,16 @@ class Decoder(nn.Module):
     def rotary(self, positions_T: Tensor, borders: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(cos, sin) ``[T, d]`` of packed documents.
 
-        Dynamic NTK sets the base by each document's own length (its last position + 1): keys of a cache therefore must
-        be written with the base in force for the whole answer, which the engine does by refusing longer contexts.
+        ``dynamic`` and ``longrope`` go by each document's own length (its last position + 1): keys of a cache therefore must
+        be written with the frequencies in force for the whole answer, which the engine does by refusing longer contexts
+        (`vedere.models.rope_scaling.turning_length`).
         """
         config = self.config
         if config.v2pe:  # the table is rounded like the activations, but applied in float32
             cos, sin = rotary_table(positions_T, config.head_dim, config.rope_theta, dtype)
             return cos.float(), sin.float()
-        bases = None
-        if config.rope_scaling == "dynamic" and float(positions_T.max()) + 1 > config.max_positions:
-            bases = torch.empty(len(positions_T), dtype=torch.float32, device=positions_T.device)
-            for start, end in itertools.pairwise(borders):
-                length = float(positions_T[start:end].max()) + 1
-                bases[start:end] = dynamic_base(
-                    config.rope_theta, length, config.max_positions, config.rope_factor, config.head_dim
-                )
-        return rotary_table(positions_T, config.head_dim, config.rope_theta, dtype, bases)
+        frequencies = packed_frequencies(config, positions_T, borders)
+        return rotary_table(positions_T, config.head_dim, config.rope_theta, dtype, frequencies, table_scale(config))
 
     def forward(
         self,

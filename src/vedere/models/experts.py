@@ -188,8 +188,11 @@ class Experts(nn.Module):
 
 
 class FeedForward(Experts):
-    """`SwiGLU` experts."""
+    """`SwiGLU` experts, or a `vedere.models.moe.MoE` in the place of the only one."""
 
     def forward(self, x: Tensor, router: SpanRouter) -> Tensor:
         """Maps rows in routed order, ``[T, D]`` to ``[T, D]``."""
+        if not isinstance(self.text, SwiGLU):
+            mixed: Tensor = self.text(x)
+            return mixed
         return self.route(SwiGLU.gate(self.route(x, router, "gate_up")), router, "down")

@@ -35,6 +35,7 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
+from vedere.models.releases import RELEASES
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -57,22 +58,6 @@ MINI = MonoInternVLConfig(
 )
 """`vedere-mini`: SmolLM2-135M with visual experts."""
 
-MONO_INTERNVL_2B = MonoInternVLConfig(
-    vision=PatchConfig(width=1024),
-    decoder=DecoderConfig(
-        hidden_size=2048,
-        ffn_size=8192,
-        layers=24,
-        heads=16,
-        kv_heads=8,
-        head_dim=128,
-        vocab_size=92553,
-        rope_scaling="dynamic",
-        visual_ffn=True,
-    ),
-)
-"""OpenGVLab/Mono-InternVL-2B."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
@@ -91,7 +76,10 @@ class ModelShape:
 
 NAMED: Mapping[str, ModelShape] = {
     "mini": ModelShape(name="mini", model=MINI, extras={"max_dynamic_patch": 1}),
-    "mono-internvl-2b": ModelShape(name="mono-internvl-2b", model=MONO_INTERNVL_2B, extras={"max_dynamic_patch": 12}),
+    **{
+        name: ModelShape(name=name, model=known.model, extras={"max_dynamic_patch": 12})
+        for name, known in RELEASES.items()
+    },
 }
 
 
@@ -160,7 +148,7 @@ _PARTS = (  # the first pattern that matches
     ("decoder.head.*", "head"),
     ("decoder.layers.*.attention.text.*", "attention"),
     ("decoder.layers.*.attention.visual.*", "visual attention experts"),
-    ("decoder.layers.*.ffn.text.*", "feed-forward"),
+    ("decoder.layers.*.ffn.text.*", "feed-forward"),  # of a mixture: all members, of which a token sees some
     ("decoder.layers.*.ffn.visual.*", "visual feed-forward experts"),
     ("decoder.*", "norms"),
     ("vision.layers.*", "vision tower"),
@@ -177,18 +165,23 @@ def parameters(model: ModelConfig) -> Parameters:
     for name, shape in key_map(model).own_shapes.items():
         part = next(part for pattern, part in _PARTS if fnmatch.fnmatchcase(name, pattern))
         parts[part] = parts.get(part, 0) + math.prod(shape)
-    seen = 0
+    decoder, seen = decoder_of(model), 0
+    read = dict(parts)
+    if decoder.moe_size:
+        router = decoder.layers * decoder.moe_size * decoder.hidden_size
+        members = (parts["feed-forward"] - router) // decoder.moe_size
+        read["feed-forward"] = router + members * decoder.moe_active
     if patches_of(model) is not None:
         seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "projector", "norms"))
         for visual, text in (
             ("visual attention experts", "attention"),
             ("visual feed-forward experts", "feed-forward"),
         ):
-            seen += parts.get(visual) or parts[text]
+            seen += parts.get(visual) or read[text]
     return Parameters(
         parts=parts,
         total=sum(parts.values()),
-        active_text=sum(parts.get(part, 0) for part in _TEXT),
+        active_text=sum(read.get(part, 0) for part in _TEXT),
         active_visual=seen,
     )
 
@@ -272,7 +265,7 @@ def footprint(
         weights=count.total * dtype.itemsize,
         kv_per_token=each,
         tokens=prompt + new_tokens,
-        limit=decoder_of(model).max_positions,
+        limit=decoder_of(model).context,
         kv=each * (prompt + new_tokens),
         activations=prefill_bytes(model, dtype=dtype, prompt=prompt, tiles=tiles, chunk=chunk),
     )

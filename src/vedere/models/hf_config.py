@@ -16,18 +16,19 @@ dialect carries the one it came from under ``converted_from``, so that convertin
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from vedere.errors import CheckpointError
-from vedere.models import published
+from vedere.models.config_fields import MOST_LAYERS, WIDEST, Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
+from vedere.models.language_configs import KINDS, read_language, write_language
 from vedere.models.patches import PatchConfig
+from vedere.models.published import CheckpointConfig
 
 MODEL_TYPE = "internvl"
 SOURCE = "converted_from"
@@ -52,7 +53,7 @@ _VISION_FIELDS = {  # ours: theirs
     "initializer_range": "initializer_range",
     "initializer_factor": "layer_scale_init_value",
 }
-_ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+_NATIVE = ("qwen2", "llama", "qwen3", "qwen3_moe")  # kinds that transformers has under their own names
 
 
 def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = "config.json") -> InternVLConfig:
@@ -66,9 +67,8 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
     Raises:
         CheckpointError: a field that is missing or unusable, or a setting that vedere's tower does not have.
     """
-    top = published._Fields(data, where, "")
-    vision = published._Fields(data.get("vision_config") or {}, where, "vision_config")
-    top.only("vision_feature_layer", [-1], -1)
+    top = Fields(data, where, "")
+    vision = Fields(data.get("vision_config") or {}, where, "vision_config")
     top.only("vision_feature_select_strategy", ["default"], "default")
     top.only("projector_hidden_act", ["gelu"], "gelu")
     ratio = top.number("downsample_ratio", 0.5)
@@ -87,61 +87,45 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
         downsample=round(1 / ratio),
         unshuffle="v2",
     )
+    layers = vision.size("num_hidden_layers", 24, MOST_LAYERS)
+    select = data.get("vision_feature_layer", -1)
+    if not isinstance(select, int) or isinstance(select, bool) or not -layers - 1 <= select <= layers:
+        raise top.fail("vision_feature_layer", f"an integer from {-layers - 1} to {layers}")
+    heads = vision.size("num_attention_heads", 16)
+    if patches.width % heads:
+        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
     tower = InternViTConfig(
         patches=patches,
-        layers=vision.size("num_hidden_layers", 24, published._MOST_LAYERS),
-        heads=vision.size("num_attention_heads", 16),
+        select_layer=select,
+        layers=layers,
+        heads=heads,
         ffn_size=vision.size("intermediate_size", 4096),
         norm=vision.only("norm_type", ["layer_norm", "rms_norm"], "layer_norm"),
         norm_eps=vision.number("layer_norm_eps", 1e-6),
         qkv_bias=vision.flag("attention_bias", False),
         qk_norm=vision.flag("use_qk_norm", False),
     )
-    if patches.width % tower.heads:
-        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
     if tower.qk_norm and tower.norm_eps != _QK_EPS:
         raise vision.fail("layer_norm_eps", f"{_QK_EPS} beside use_qk_norm, whose norms have no other")
     return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
 
 
-def _side(fields: published._Fields, key: str, default: int) -> int:
+def _side(fields: Fields, key: str, default: int) -> int:
     """A number of pixels, given as such or as a pair of equal ones."""
     value = fields.data.get(key, default)
     side = value[0] if isinstance(value, (list, tuple)) and len(value) == 2 and value[0] == value[1] else value
-    if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= published._WIDEST:
+    if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= WIDEST:
         raise fields.fail(key, "an integer, or a pair of equal ones")
     return side
 
 
 def _decoder(data: Mapping[str, Any], names: Collection[str], where: str) -> DecoderConfig:
-    text = published._Fields(data.get("text_config"), where, "text_config")
-    kind = text.only("model_type", list(_ARCHITECTURES), "qwen2")
-    rope = published._Fields(_rope(text), where, "text_config.rope_parameters")
-    scaled = rope.only("rope_type", ["default", "dynamic"], "default") == "dynamic"
-    plain = {k: v for k, v in text.data.items() if k not in ("rope_parameters", "rope_scaling")}
-    theta = rope.number("rope_theta", text.number("rope_theta", 10_000))
+    text, top = Fields(data.get("text_config"), where, "text_config"), Fields(data, where, "")
+    kind = text.only("model_type", _NATIVE, "qwen2")
     has_head = any(name.endswith("lm_head.weight") for name in names)
-    tied = not has_head and (
-        text.flag("tie_word_embeddings", False)
-        or (bool(names) and published._Fields(data, where, "").flag("tie_word_embeddings", True))
-    )
-    plain |= {"model_type": kind, "rope_theta": theta, "tie_word_embeddings": tied}
-    bare = published._llama(plain, (), f"{where}: text_config")
-    if not scaled:
-        return bare
-    return dataclasses.replace(bare, rope_scaling="dynamic", rope_factor=rope.number("factor", 2.0))
-
-
-def _rope(text: published._Fields) -> Mapping[str, Any]:
-    """Rotary settings of either generation of configs; the older one calls the type ``type`` or ``rope_type``."""
-    for key in ("rope_parameters", "rope_scaling"):
-        value = text.data.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, Mapping):
-            raise text.fail(key, "an object or null")
-        return value if "rope_type" in value or "type" not in value else {**value, "rope_type": value["type"]}
-    return {}
+    tied = text.flag("tie_word_embeddings", False) or (bool(names) and top.flag("tie_word_embeddings", True))
+    plain = {**text.data, "tie_word_embeddings": tied and not has_head}
+    return read_language(Fields(plain, where, "text_config"), kind)
 
 
 def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
@@ -163,7 +147,10 @@ def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[st
     kind = str(text.get("model_type", "qwen2")) if isinstance(text, Mapping) else "qwen2"
     if isinstance(text, Mapping):
         kept = {key: text[key] for key in _TEXT_FIELDS if key in text}
-        found["llm_config"] = {"architectures": [_ARCHITECTURES.get(kind, kind)], "model_type": kind} | kept
+        found["llm_config"] = {
+            "architectures": [KINDS[kind].architecture if kind in KINDS else kind],
+            "model_type": kind,
+        } | kept
     vision = data.get("vision_config")
     if isinstance(vision, Mapping):
         found["vision_config"] = {own: vision[key] for own, key in _VISION_FIELDS.items() if key in vision}
@@ -178,13 +165,13 @@ def _tiling(directory: Path | None) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
-    fields = published._Fields(data, str(path), "")
+    fields = Fields(data, str(path), "")
     most = fields.size("max_patches", 12)
     tiling = {"dynamic_image_size": fields.flag("crop_to_patches", True), "max_dynamic_patch": most}
     return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
 
 
-def is_native(read: published.CheckpointConfig) -> bool:
+def is_native(read: CheckpointConfig) -> bool:
     """Whether a folder is native, or was converted from a native one into vedere's layout."""
     return read.layout == "hf" or (read.layout == "vedere" and SOURCE in read.extras)
 
@@ -201,6 +188,11 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
         CheckpointError: the native class has no such model, or nothing says which id stands for a picture.
     """
     tower, patches, source = model.vision, model.vision.patches, extras.get(SOURCE)
+    if patches.table_tile:
+        raise CheckpointError(
+            f"the native config has one size of tiles; this model's positions were trained at {patches.table_tile} px and run "
+            f'at {patches.tile} px; save the model with layout="original" or "vedere"'
+        )
     if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and tower.norm_eps != _QK_EPS):
         raise CheckpointError(
             f"the native layout has one order of the unshuffle (v2, given: {patches.unshuffle}), no stem (given: "
@@ -246,7 +238,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
         "image_token_id": token,
         "image_seq_length": patches.tokens_per_tile,
         "downsample_ratio": 1 / patches.downsample,
-        "vision_feature_layer": -1,
+        "vision_feature_layer": tower.select_layer,
         "tie_word_embeddings": model.decoder.tied_head,
         "vision_config": vision,
         "text_config": text,
@@ -261,43 +253,23 @@ def _text_config(c: DecoderConfig, given: Mapping[str, Any], base: Mapping[str, 
         raise CheckpointError(
             'transformers has no class for visual experts or V2PE; save the model with layout="original" or "vedere"'
         )
-    kind = base.get("model_type") or _kind(c, given)
-    if kind == "qwen2" and (not c.qkv_bias or c.out_bias or c.ffn_bias):
-        kind = _kind(c, {})
-    if c.qkv_bias != c.out_bias and kind == "llama":
-        raise CheckpointError(
-            f"no class of transformers has these biases: qkv_bias {c.qkv_bias}, out_bias {c.out_bias}, ffn_bias {c.ffn_bias}; "
-            'save the model with layout="vedere"'
-        )
-    data = {key: given[key] for key in _TEXT_FIELDS if key in given} | dict(base)
-    data |= {
-        "architectures": [_ARCHITECTURES.get(kind, kind)],
-        "model_type": kind,
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.ffn_size,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": c.kv_heads,
-        "head_dim": c.head_dim,
-        "vocab_size": c.vocab_size,
-        "rms_norm_eps": c.norm_eps,
-        "max_position_embeddings": c.max_positions,
-        "hidden_act": "silu",
-        "tie_word_embeddings": c.tied_head,
-        "rope_parameters": {"rope_type": "default", "rope_theta": c.rope_theta},
-    }
-    for old in ("rope_theta", "rope_scaling"):
-        data.pop(old, None)
-    if c.rope_scaling == "dynamic":
-        data["rope_parameters"] |= {"rope_type": "dynamic", "factor": c.rope_factor}
-    if kind == "llama":
-        data |= {"attention_bias": c.qkv_bias, "mlp_bias": c.ffn_bias}
-    return data
+    kept = dict(base) if base else {key: given[key] for key in _TEXT_FIELDS if key in given}
+    named = (base or given).get("model_type")
+    reasons = []
+    for kind in sorted(_NATIVE, key=lambda kind: kind != named):
+        try:
+            data = write_language(c, kept, only=kind)
+        except CheckpointError as error:
+            reasons.append(str(error))
+            continue
+        if "rope_theta" in data or "rope_parameters" not in data:
+            data["rope_parameters"] = _rope_parameters(data)
+        return data | {"architectures": [KINDS[kind].architecture]}
+    raise CheckpointError(f"no class of transformers has this language model: {reasons[0]}")
 
 
-def _kind(c: DecoderConfig, given: Mapping[str, Any]) -> str:
-    """The class of transformers with these biases; a model that says what it is keeps its name."""
-    named = given.get("model_type")
-    if named in _ARCHITECTURES:
-        return str(named)
-    return "qwen2" if c.qkv_bias and not c.out_bias and not c.ffn_bias else "llama"
+def _rope_parameters(text: dict[str, Any]) -> dict[str, Any]:
+    """Takes base and scaling of an older config out of ``text``, as one object of a newer one."""
+    scaling = dict(text.pop("rope_scaling", None) or {})
+    kind = scaling.pop("type", "default")
+    return {"rope_type": kind, **scaling, "rope_theta": text.pop("rope_theta", 10_000.0)}

@@ -19,7 +19,7 @@ from typing import Literal
 from vedere.errors import CheckpointError
 from vedere.models import keymaps
 from vedere.models.internvl import InternVLConfig
-from vedere.models.keymaps import KeyMap, Rule, Stacked
+from vedere.models.key_rules import KeyMap, Rule, Stacked
 
 Generation = Literal["old", "new"]
 
@@ -73,26 +73,8 @@ def key_map(config: InternVLConfig, names: Generation = "old") -> KeyMap:
         names: Generation.
     """
     prefix = "model." if names == "new" else ""
-    rules = tuple(_renamed(rule, prefix) for rule in _original_rules(config))
+    rules = tuple(_renamed(rule, prefix) for rule in keymaps.internvl(config, keymaps.LLAMA).rules)
     return KeyMap(f"internvl-hf ({names} names)", rules)
-
-
-def _original_rules(config: InternVLConfig) -> list[Rule]:
-    """The rules of an original folder whose language model has Llama's names."""
-    tower, patches = config.vision, config.vision.patches
-    return [
-        *keymaps.patch_rules(patches.width, patches.patch, patches.grid**2),
-        *keymaps.tower_rules(
-            patches.width,
-            tower.ffn_size,
-            tower.layers,
-            norm_bias=tower.norm == "layer_norm",
-            qkv_bias=tower.qkv_bias,
-            qk_norm=tower.qk_norm,
-        ),
-        *keymaps.projector_rules(patches.width, config.decoder.hidden_size, patches.downsample**2),
-        *keymaps.language_rules(config.decoder, keymaps.LLAMA, "language_model."),
-    ]
 
 
 def _renamed(rule: Rule, prefix: str) -> Rule:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vedere.errors import ConfigError
 from vedere.models.layers import RMSNorm
 from vedere.models.patches import PatchConfig, PatchEmbedding
 
@@ -33,6 +34,8 @@ class InternViTConfig:
         norm_eps: Its epsilon.
         qkv_bias: Biases on the fused q, k, v.
         qk_norm: RMSNorm over all of q and of k.
+        select_layer: Which hidden state the features are: -1 the last block's, -2 the one before it, ...; 0 the embedding,
+            1 the first block's, ... (the original's numbering).
     """
 
     patches: PatchConfig
@@ -43,6 +46,26 @@ class InternViTConfig:
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     qk_norm: bool = False
+    select_layer: int = -1
+
+    def __post_init__(self) -> None:
+        """Checks what no tensor shape would catch.
+
+        Raises:
+            ConfigError: heads that do not divide the width, or a hidden state that the tower does not have.
+        """
+        if self.heads < 1 or self.patches.width % self.heads:
+            raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
+        if not -self.layers - 1 <= self.select_layer <= self.layers:
+            raise ConfigError(
+                f"select_layer {self.select_layer} of a tower of {self.layers} blocks; expected {-self.layers - 1} to "
+                f"{self.layers}: it has the embedding (0) and every block's output"
+            )
+
+    @property
+    def depth(self) -> int:
+        """Blocks that the features need."""
+        return self.select_layer if self.select_layer >= 0 else self.layers + 1 + self.select_layer
 
 
 class _Attention(nn.Module):
@@ -104,21 +127,29 @@ class InternViT(PatchEmbedding):
 
     def __init__(self, config: InternViTConfig) -> None:
         super().__init__(config.patches)
+        self.depth = config.depth
         self.layers = nn.ModuleList(_Block(config) for _ in range(config.layers))
 
     def encode(self, pixels: Tensor, record: list[Tensor] | None = None) -> Tensor:
-        """Hidden states of the last block, class token first.
+        """The selected hidden state, class token first; blocks after it are not run.
 
         Args:
             pixels: ``[N, 3, H, W]``.
-            record: Receives the embedding and every block's output (for verification).
+            record: Receives the embedding and the output of every block, of which then all run (for verification).
 
         Returns:
             ``[N, 1 + P, C]``, without a final norm (there is none).
         """
         x: Tensor = self(pixels, with_class=True)
-        for layer in [None, *self.layers]:
-            x = x if layer is None else layer(x)
+        selected = x
+        for number, layer in enumerate(self.layers, 1):
+            if record is None and number > self.depth:
+                break
             if record is not None:
                 record.append(x)
-        return x
+            x = layer(x)
+            if number == self.depth:
+                selected = x
+        if record is not None:
+            record.append(x)
+        return selected

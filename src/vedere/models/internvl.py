@@ -1,4 +1,4 @@
-"""InternVL 1.5 to 3: InternViT, 2 x 2 unshuffle, projector, decoder (InternVL3: arXiv 2504.10479, sec. 2.1)."""
+"""InternVL 1.5 to 3.5: InternViT, 2 x 2 unshuffle, projector, decoder (InternVL3: arXiv 2504.10479, sec. 2.1)."""
 
 from __future__ import annotations
 

@@ -27,11 +27,12 @@ class PatchConfig:
     Attributes:
         width: Width C.
         patch: Side of a patch in pixels.
-        tile: Side of a tile in pixels, which the position table is made for.
+        tile: Side of a tile in pixels.
         downsample: Pixel-unshuffle factor a side.
         unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
         transcript: The text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
+        table_tile: Side of the tile that the position table is made for, where it is another one; 0: that of ``tile``.
     """
 
     width: int
@@ -41,6 +42,7 @@ class PatchConfig:
     unshuffle: Literal["v1", "v2"] = "v2"
     stem: tuple[str, ...] = ()
     transcript: bool = False
+    table_tile: int = 0
 
     def __post_init__(self) -> None:
         """Checks the sizes.
@@ -56,6 +58,8 @@ class PatchConfig:
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
         if self.transcript and "reader" not in self.stem:
             raise ConfigError(f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to the stem")
+        if self.table_tile < 0 or 0 < self.table_tile < self.patch:
+            raise ConfigError(f"a position table for tiles of {self.table_tile} px has no patch of {self.patch} px")
         if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):
             raise ConfigError(
                 f"a stem has features every {STRIDE} px of tiles of whole {2 * STRIDE} px: patch {self.patch}, tile "
@@ -66,6 +70,11 @@ class PatchConfig:
     def grid(self) -> int:
         """Patches a side of a tile."""
         return self.tile // self.patch
+
+    @property
+    def table_grid(self) -> int:
+        """Patches a side that the position table has rows for."""
+        return (self.table_tile or self.tile) // self.patch
 
     @property
     def tokens_per_tile(self) -> int:
@@ -85,7 +94,7 @@ class PatchEmbedding(nn.Module):
         self.config = config
         self.patch = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
         self.cls = nn.Parameter(torch.empty(config.width))
-        self.positions = nn.Parameter(torch.empty(config.grid**2 + 1, config.width))
+        self.positions = nn.Parameter(torch.empty(config.table_grid**2 + 1, config.width))
         nn.init.normal_(self.cls, std=0.02)
         nn.init.normal_(self.positions, std=0.02)
         if config.stem:
@@ -98,7 +107,7 @@ class PatchEmbedding(nn.Module):
 
         Interpolated bicubically in float32 where the grid differs from the trained one (identity otherwise).
         """
-        side = self.config.grid
+        side = self.config.table_grid
         rows = self.positions[1:]
         if (height, width) == (side, side):
             return rows

@@ -81,13 +81,9 @@ def document_positions(length: int, blocks: Sequence[tuple[int, int]], deltas: S
     return positions.float()
 
 
-def inverse_frequencies(head_dim: int, theta: float | Tensor) -> Tensor:
-    """``theta^(-2i/d)`` for i = 0 .. d/2 - 1 in float32: ``[d/2]``, or ``[..., d/2]`` for a tensor of bases."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
-    if isinstance(theta, Tensor):
-        exponents = exponents.to(theta.device)
-        return 1.0 / (theta[..., None] ** exponents)
-    return 1.0 / (theta**exponents)
+def inverse_frequencies(head_dim: int, theta: float) -> Tensor:
+    """``theta^(-2i/d)`` for i = 0 .. d/2 - 1 in float32: ``[d/2]``."""
+    return 1.0 / (theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
 
 
 def dynamic_base(theta: float, length: float, trained: int, factor: float, head_dim: int) -> float:
@@ -102,7 +98,8 @@ def rotary_table(
     head_dim: int,
     theta: float,
     dtype: torch.dtype,
-    bases: Tensor | None = None,
+    frequencies: Tensor | None = None,
+    scale: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine tables; angles in float32, cast last.
 
@@ -111,17 +108,20 @@ def rotary_table(
         head_dim: d.
         theta: Rotary base.
         dtype: Of the result.
-        bases: A base for each token, ``[T]``, where dynamic NTK is in force.
+        frequencies: Inverse frequencies in place of the base's own, ``[d/2]`` or ``[T, d/2]`` (`vedere.models.rope_scaling`).
+        scale: Multiplies both tables.
 
     Returns:
         (cos, sin), each ``[T, d]`` (two equal halves: rotate-half convention).
     """
-    if bases is None:
-        angles = torch.outer(positions.float(), inverse_frequencies(head_dim, theta).to(positions.device))
-    else:
-        angles = positions.float()[:, None] * inverse_frequencies(head_dim, bases)
+    if frequencies is None:
+        frequencies = inverse_frequencies(head_dim, theta).to(positions.device)
+    angles = positions.float()[:, None] * frequencies
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    cos, sin = angles.cos(), angles.sin()
+    if scale != 1:
+        cos, sin = cos * scale, sin * scale
+    return cos.to(dtype), sin.to(dtype)
 
 
 class _Rotation(torch.autograd.Function):

@@ -1,12 +1,14 @@
 """config.json, three dialects, one meaning: which model a folder of weights holds.
 
-* `original`: the released ``internvl_chat`` folders (InternVL 1.5 to 2.5, Mono-InternVL, V2PE), with ``llm_config`` and
+* `original`: the released ``internvl_chat`` folders (InternVL 1.5 to 3.5, Mono-InternVL, V2PE), with ``llm_config`` and
   ``vision_config`` inside. Absent fields take the defaults of the released config *classes*, which are not those of the
   released models: ``bias`` is true, ``ps_version`` is v1, ``rms_norm_eps`` 1e-6, ``rope_theta`` 10000.
 * `hf`: the native layout of transformers (``internvl``); `vedere.models.hf_config` reads and writes it.
 * `vedere`: ``{"format": "vedere", "family": ..., "model": {...}, "extras": {...}}``.
-* `internlm2`, `llama` (Qwen2 too): a bare language model from the hub; `decoder`: the same as vedere caches it, the plain
-  `DecoderConfig`.
+* `internlm2`, `llama` (Qwen2 and Qwen3 too), `phi3`: a bare language model from the hub, called by the names of its tensors;
+  `decoder`: the same as vedere caches it, the plain `DecoderConfig`.
+
+Language models, bare or inside, are read by `vedere.models.language_configs`.
 
 Model types lie in this line (both InternViTs call themselves ``intern_vit_6b``, Mono calls its language model
 ``internlm2``), so the family is decided by architectures, fields, and the names of the tensors. Everything in an original
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,23 +26,25 @@ from typing import Any, Literal
 
 from vedere.config import from_dict, nearest, to_dict
 from vedere.errors import CheckpointError, ConfigError
+from vedere.models.config_fields import MOST_LAYERS, Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
+from vedere.models.keymaps import Naming
+from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 
-Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "decoder"]
+Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "phi3", "decoder"]
 ModelConfig = MonoInternVLConfig | InternVLConfig | DecoderConfig
 FAMILIES: dict[str, type[Any]] = {
     "mono-internvl": MonoInternVLConfig,
     "internvl": InternVLConfig,
     "decoder": DecoderConfig,
 }
+_LANGUAGE = "language_model."  # prefix of the names of its tensors
 # What `vedere.infer.prompts.policy_from` takes where a config says nothing; the released class has other defaults.
 _TILING = {"dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "pad2square": False}
-_LARGEST = sys.float_info.max  # integers of JSON have no end
-_MOST_LAYERS, _WIDEST = 1024, 1 << 24  # a damaged config must not make anyone build a billion layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +55,13 @@ class CheckpointConfig:
         layout: Dialect, which is also the naming of the weights beside it.
         model: Shape of the model; its class is the family.
         extras: The original config.json (empty in the other dialects unless it was carried over).
+        language: Names of the language model's tensors inside the layout ``original``.
     """
 
     layout: Layout
     model: ModelConfig
     extras: Mapping[str, Any] = field(default_factory=dict)
+    language: Naming = "internlm2"
 
     @property
     def family(self) -> str:
@@ -96,11 +101,11 @@ def parse_config(
     directory: Path | None = None,
 ) -> CheckpointConfig:
     """Like `read_config`, from the object itself; ``where`` is how messages call it, ``directory`` what lies beside it."""
-    if data.get("model_type") == "internvl":  # a dialect with a file of its own, which reads fields as this one does
-        from vedere.models.hf_config import extras_of, parse_hf
-
-        return CheckpointConfig(layout="hf", model=parse_hf(data, names, where), extras=extras_of(data, directory))
     try:
+        if data.get("model_type") == "internvl":  # a dialect with a file of its own, which knows this one
+            from vedere.models.hf_config import extras_of, parse_hf
+
+            return CheckpointConfig(layout="hf", model=parse_hf(data, names, where), extras=extras_of(data, directory))
         return _parse(data, names, where)
     except ConfigError as error:  # configs check themselves, but do not know where they came from
         raise ConfigError(f"{where}: {error}") from None
@@ -119,18 +124,16 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
         return CheckpointConfig(layout="vedere", model=from_dict(FAMILIES[family], data["model"]), extras=extras)
     kind = data.get("model_type")
     if kind == "internvl_chat":
-        return CheckpointConfig(layout="original", model=_original(data, names, where), extras=data)
-    if kind == "internlm2":
-        bare = _internlm2(_Fields(data, where, ""), visual_ffn=False, visual_attention=False, v2pe=False)
-        return CheckpointConfig(layout="internlm2", model=bare, extras=data)
-    if kind in ("llama", "qwen2"):
-        return CheckpointConfig(layout="llama", model=_llama(data, names, where), extras=data)
+        model, naming = _original(data, names, where)
+        return CheckpointConfig(layout="original", model=model, extras=data, language=naming)
+    if isinstance(kind, str) and kind in KINDS:
+        bare = read_language(Fields(data, where, ""), kind, names)
+        return CheckpointConfig(layout=KINDS[kind].naming, model=bare, extras=data)
     if kind is None and "ffn_size" in data:
         return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(
         f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'internvl' (its native form), "
-        "'internlm2', 'llama' or "
-        '\'qwen2\' (a bare language model) or a directory written by vedere ("format": "vedere")'
+        f'{", ".join(map(repr, KINDS))} (a bare language model) or a directory written by vedere ("format": "vedere")'
     )
 
 
@@ -164,7 +167,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         "downsample_ratio": 1 / patches.downsample,
         "ps_version": patches.unshuffle,
         "force_image_size": patches.tile,
-        "select_layer": -1,
+        "select_layer": model.vision.select_layer if isinstance(model, InternVLConfig) else -1,
     }
     vision = dict(data.get("vision_config") or {})
     vision |= {
@@ -172,7 +175,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         "model_type": "intern_vit_patch" if mono else "intern_vit_6b",
         "hidden_size": patches.width,
         "patch_size": patches.patch,
-        "image_size": patches.tile,
+        "image_size": patches.table_tile or patches.tile,
         "num_channels": 3,
     }
     if isinstance(model, InternVLConfig):
@@ -188,191 +191,82 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             "hidden_act": "gelu",
         }
     data["vision_config"] = vision
-    data["llm_config"] = dict(data.get("llm_config") or {}) | _internlm2_fields(model.decoder)
+    given = data.get("llm_config")
+    llm = write_language(model.decoder, given if isinstance(given, dict) else {}, only="internlm2" if mono else None)
+    if mono:
+        llm["architectures"] = ["InternLM2VEForCausalLM"]
+    if model.decoder.visual_attention:
+        llm["visual_attention_experts"] = True  # ours; the released config class keeps unknown fields
+    data["llm_config"] = llm
     version = data.get("rope_pos_id_version", "default")
     if model.decoder.v2pe != (version != "default"):
         data["rope_pos_id_version"] = "v2pe_fix" if model.decoder.v2pe else "default"
     return data
 
 
-def _internlm2_fields(c: DecoderConfig) -> dict[str, Any]:
-    if c.qkv_bias != c.out_bias or c.ffn_bias or c.head_dim * c.heads != c.hidden_size:
-        raise CheckpointError(
-            f"the original layout has one switch for attention biases, none for the FFN, and heads as wide as the model: "
-            f"qkv_bias {c.qkv_bias}, out_bias {c.out_bias}, ffn_bias {c.ffn_bias}, {c.heads} heads of {c.head_dim} for "
-            f'width {c.hidden_size} do not fit it; save with layout="vedere"'
-        )
-    fields: dict[str, Any] = {
-        "architectures": ["InternLM2VEForCausalLM" if c.visual_ffn else "InternLM2ForCausalLM"],
-        "model_type": "internlm2",
-        "hidden_size": c.hidden_size,
-        "intermediate_size": c.ffn_size,
-        "num_hidden_layers": c.layers,
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": c.kv_heads,
-        "vocab_size": c.vocab_size,
-        "rms_norm_eps": c.norm_eps,
-        "rope_theta": c.rope_theta,
-        "rope_scaling": {"type": "dynamic", "factor": c.rope_factor} if c.rope_scaling == "dynamic" else None,
-        "max_position_embeddings": c.max_positions,
-        "bias": c.qkv_bias,
-        "hidden_act": "silu",
-        "tie_word_embeddings": c.tied_head,
-    }
-    if c.visual_attention:
-        fields["visual_attention_experts"] = True  # ours; the released config class keeps unknown fields
-    return fields
+def language_naming(data: Mapping[str, Any]) -> Naming:
+    """How the tensors of the language model are called in an original folder with this config.json."""
+    return KINDS[kind_of(Fields(data.get("llm_config"), "config.json", "llm_config"))].naming
 
 
-class _Fields:
-    """Reads fields of one JSON object and says which object and file a bad one was in."""
-
-    def __init__(self, data: Any, where: str, name: str) -> None:
-        if not isinstance(data, Mapping):
-            raise CheckpointError(f"{where}: '{name}' is missing or no object; download config.json again")
-        self.data, self.where, self.name = data, where, name
-
-    def fail(self, key: str, expected: str) -> CheckpointError:
-        given = repr(self.data[key]) if key in self.data else "missing"
-        place = f"{self.name}.{key}" if self.name else key
-        return CheckpointError(f"{self.where}: '{place}' is {given}; expected {expected}; correct config.json")
-
-    def size(self, key: str, default: int | None = None, most: int = _WIDEST) -> int:
-        value = self.data.get(key)
-        value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise self.fail(key, f"an integer from 1 to {most}")
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        value = self.data.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= _LARGEST:
-            raise self.fail(key, "a positive number")
-        return float(value)
-
-    def flag(self, key: str, default: bool) -> bool:
-        value = self.data.get(key, default)
-        if not isinstance(value, bool):
-            raise self.fail(key, "true or false")
-        return value
-
-    def only(self, key: str, allowed: Collection[Any], default: Any) -> Any:
-        value = self.data.get(key, default)
-        if value not in allowed:
-            raise self.fail(key, "one of " + ", ".join(map(repr, allowed)))
-        return value
-
-    def texts(self, key: str) -> list[str]:
-        value = self.data.get(key) or []
-        return [str(item) for item in value] if isinstance(value, list) else [str(value)]
-
-
-def _original(data: Mapping[str, Any], names: Collection[str], where: str) -> MonoInternVLConfig | InternVLConfig:
-    top, llm = _Fields(data, where, ""), _Fields(data.get("llm_config"), where, "llm_config")
-    vision = _Fields(data.get("vision_config"), where, "vision_config")
-    top.only("select_layer", [-1], -1)
+def _original(
+    data: Mapping[str, Any], names: Collection[str], where: str
+) -> tuple[MonoInternVLConfig | InternVLConfig, Naming]:
+    top, llm = Fields(data, where, ""), Fields(data.get("llm_config"), where, "llm_config")
+    vision = Fields(data.get("vision_config"), where, "vision_config")
     mono = (
         "InternLM2VEForCausalLM" in llm.texts("architectures")
         or llm.data.get("model_type") == "internlm2ve"
         or vision.data.get("model_type") == "intern_vit_patch"
         or any(".feed_forward_ve." in name for name in names)
     )
-    ratio = top.number("downsample_ratio", 0.5)
-    if ratio > 1 or (1 / ratio) % 1:
-        raise top.fail("downsample_ratio", "1 divided by a whole number")
-    vision.only("num_channels", [3], 3)
-    patches = PatchConfig(
-        width=vision.size("hidden_size", 3200),
-        patch=vision.size("patch_size", 14),
-        tile=vision.size("image_size", 224),
-        downsample=round(1 / ratio),
-        unshuffle=top.only("ps_version", ["v1", "v2"], "v1"),
-    )
-    forced = data.get("force_image_size")
-    if forced is not None and forced != patches.tile:
-        raise top.fail(
-            "force_image_size", f"vision_config.image_size {patches.tile} (the position table is made for it)"
-        )
-    visual_attention = mono and (
-        llm.flag("visual_attention_experts", False) or any(name.endswith(".wqkv_ve.weight") for name in names)
-    )
+    patches = _patches(top, vision)
     version = top.only("rope_pos_id_version", ["default", "v2pe_fix", "v2pe_rnd"], "default")
-    decoder = _internlm2(llm, visual_ffn=mono, visual_attention=visual_attention, v2pe=version != "default")
+    inner = [name.removeprefix(_LANGUAGE) for name in names if name.startswith(_LANGUAGE)]
     if mono:
-        return MonoInternVLConfig(vision=patches, decoder=decoder)
+        top.only("select_layer", [-1], -1)
+        llm.only("model_type", ["internlm2", "internlm2ve"], "internlm2")
+        attention = llm.flag("visual_attention_experts", False) or any(n.endswith(".wqkv_ve.weight") for n in inner)
+        decoder = read_language(
+            llm, "internlm2", inner, visual_ffn=True, visual_attention=attention, v2pe=version != "default"
+        )
+        return MonoInternVLConfig(vision=patches, decoder=decoder), "internlm2"
+    kind = kind_of(llm)
+    decoder = read_language(llm, kind, inner, v2pe=version != "default")
+    layers = vision.size("num_hidden_layers", 48, MOST_LAYERS)
+    select = data.get("select_layer", -1)
+    if not isinstance(select, int) or isinstance(select, bool) or not -layers - 1 <= select <= layers:
+        raise top.fail("select_layer", f"an integer from {-layers - 1} to {layers}")
+    heads = vision.size("num_attention_heads", 25)
+    if patches.width % heads:
+        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
+    vision.only("hidden_act", ["gelu"], "gelu")
     tower = InternViTConfig(
         patches=patches,
-        layers=vision.size("num_hidden_layers", 48, _MOST_LAYERS),
-        heads=vision.size("num_attention_heads", 25),
+        layers=layers,
+        heads=heads,
         ffn_size=vision.size("intermediate_size", 12800),
         norm=vision.only("norm_type", ["layer_norm", "rms_norm"], "rms_norm"),
         norm_eps=vision.number("layer_norm_eps", 1e-6),
         qkv_bias=vision.flag("qkv_bias", False),
         qk_norm=vision.flag("qk_normalization", True),
+        select_layer=select,
     )
-    vision.only("hidden_act", ["gelu"], "gelu")
-    if patches.width % tower.heads:
-        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
-    return InternVLConfig(vision=tower, decoder=decoder)
+    return InternVLConfig(vision=tower, decoder=decoder), KINDS[kind].naming
 
 
-def _internlm2(llm: _Fields, *, visual_ffn: bool, visual_attention: bool, v2pe: bool) -> DecoderConfig:
-    llm.only("model_type", ["internlm2", "internlm2ve"], "internlm2")
-    llm.only("hidden_act", ["silu"], "silu")
-    hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
-    if hidden % heads:
-        raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
-    scaling = llm.data.get("rope_scaling")
-    rope = _Fields(scaling or {}, llm.where, f"{llm.name}.rope_scaling".lstrip("."))
-    if scaling:
-        rope.only("type", ["dynamic"], None)
-    bias = llm.flag("bias", True)  # the default of the class; every released model says false
-    return DecoderConfig(
-        hidden_size=hidden,
-        ffn_size=llm.size("intermediate_size"),
-        layers=llm.size("num_hidden_layers", most=_MOST_LAYERS),
-        heads=heads,
-        kv_heads=llm.size("num_key_value_heads", heads),
-        head_dim=hidden // heads,
-        vocab_size=llm.size("vocab_size"),
-        norm_eps=llm.number("rms_norm_eps", 1e-6),
-        rope_theta=llm.number("rope_theta", 10_000),
-        rope_scaling="dynamic" if scaling else "none",
-        rope_factor=rope.number("factor", 2.0),
-        max_positions=llm.size("max_position_embeddings", 2048),
-        qkv_bias=bias,
-        out_bias=bias,
-        tied_head=llm.flag("tie_word_embeddings", False),
-        visual_ffn=visual_ffn,
-        visual_attention=visual_attention,
-        v2pe=v2pe,
-    )
-
-
-def _llama(data: Mapping[str, Any], names: Collection[str], where: str) -> DecoderConfig:
-    llm = _Fields(data, where, "")
-    qwen = data["model_type"] == "qwen2"  # no switches: biases on query, key and value, nowhere else
-    llm.only("hidden_act", ["silu"], "silu")
-    llm.only("rope_scaling", [None], None)
-    llm.only("use_sliding_window", [False], False)
-    hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
-    rope = data.get("rope_parameters")  # where newer hub configs keep the base
-    rope = _Fields({} if rope is None else rope, where, "rope_parameters")
-    rope.only("rope_type", ["default"], "default")
-    bias = not qwen and llm.flag("attention_bias", False)
-    return DecoderConfig(
-        hidden_size=hidden,
-        ffn_size=llm.size("intermediate_size"),
-        layers=llm.size("num_hidden_layers", most=_MOST_LAYERS),
-        heads=heads,
-        kv_heads=llm.size("num_key_value_heads", heads),
-        head_dim=llm.size("head_dim", max(1, hidden // heads)),
-        vocab_size=llm.size("vocab_size"),
-        norm_eps=llm.number("rms_norm_eps", 1e-6),
-        rope_theta=llm.number("rope_theta", rope.number("rope_theta", 10_000)),
-        max_positions=llm.size("max_position_embeddings", 2048),
-        qkv_bias=qwen or bias,
-        out_bias=bias,
-        ffn_bias=not qwen and llm.flag("mlp_bias", False),
-        tied_head=llm.flag("tie_word_embeddings", False) and "lm_head.weight" not in names,
+def _patches(top: Fields, vision: Fields) -> PatchConfig:
+    ratio = top.number("downsample_ratio", 0.5)
+    if ratio > 1 or (1 / ratio) % 1:
+        raise top.fail("downsample_ratio", "1 divided by a whole number")
+    vision.only("num_channels", [3], 3)
+    trained = vision.size("image_size", 224)
+    tile = top.size("force_image_size", trained, 8 * trained)  # beyond that no table of positions means anything
+    return PatchConfig(
+        width=vision.size("hidden_size", 3200),
+        patch=vision.size("patch_size", 14),
+        tile=tile,
+        downsample=round(1 / ratio),
+        unshuffle=top.only("ps_version", ["v1", "v2"], "v1"),
+        table_tile=0 if tile == trained else trained,
     )

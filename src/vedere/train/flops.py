@@ -16,6 +16,7 @@ from torch import nn
 
 from vedere.models.decoder import Decoder
 from vedere.models.experts import Experts
+from vedere.models.moe import MoE
 
 
 def _linear_sizes(module: nn.Module) -> tuple[int, int]:
@@ -25,6 +26,10 @@ def _linear_sizes(module: nn.Module) -> tuple[int, int]:
         if isinstance(child, nn.Linear):
             every += child.weight.numel()
             learned += child.weight.numel() if child.weight.requires_grad else 0
+        elif isinstance(child, MoE):  # a row meets some members only; the router is a linear map of its own
+            for weight in (child.gate_up, child.down):
+                active = weight.numel() * child.active // len(weight)
+                every, learned = every + active, learned + (active if weight.requires_grad else 0)
     return every, learned
 
 

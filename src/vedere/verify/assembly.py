@@ -19,7 +19,7 @@ from torch import Tensor
 from vedere.errors import CheckpointError
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
-from vedere.models.checkpoints import load_model
+from vedere.models.checkpoints import load_model, read_config
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
 from vedere.train.losses import chunked_cross_entropy, next_token_targets
@@ -88,7 +88,11 @@ class Assembly:
                 f"{recording.directory} holds a {type(model).__name__} without vision; nothing to verify"
             )
         self.model = model
-        self.runner = Runner(model)
+        self.runner = self.fresh()
+
+    def fresh(self) -> Runner:
+        """An instance of the original that has seen nothing."""
+        return Runner(self.model, resets=read_config(self.recording.directory).language != "internlm2")
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -161,7 +165,7 @@ class Assembly:
         """
         config, tile = self.model.decoder.config, self.model.patches.tile
         stateful = config.rope_scaling == "dynamic" and not config.v2pe and self.runner.longest > config.max_positions
-        fits = int(positions_T[-1].ceil()) + 1 + new <= config.max_positions
+        fits = int(positions_T[-1].ceil()) + 1 + new <= config.context
         if stateful or not fits or (pixels is not None and pixels.shape[-2:] != (tile, tile)):
             return self.replay(self.runner, ids_T, positions_T, pixels, new)
         sampling = SamplingParams(max_new_tokens=new)

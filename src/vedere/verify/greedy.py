@@ -23,14 +23,17 @@ class Runner:
     """Runs a model the way one instance of the original would have run.
 
     InternLM2's dynamic NTK is stateful there: the rotary table is rebuilt only when a longer input than ever before
-    arrives, and stays. vedere's models have no such state, so the base in force is handed to them as a fixed one.
+    arrives, and stays. Llama and Qwen of transformers do the same, but go back to the trained base at the first input that is
+    shorter than the trained length. vedere's models have no such state, so the base in force is handed to them as a fixed one.
 
     Args:
         model: An assembly.
+        resets: Whether the language model goes back.
     """
 
-    def __init__(self, model: VisionLanguageModel) -> None:
+    def __init__(self, model: VisionLanguageModel, resets: bool = False) -> None:
         self.model = model
+        self.resets = resets
         self.longest = 0
 
     def hidden(
@@ -46,7 +49,7 @@ class Runner:
         """`Decoder.forward` with the base that an input of ``length`` (padding and cache included) leaves in force."""
         decoder = self.model.decoder
         config = decoder.config
-        self.longest = max(self.longest, length)
+        self.longest = length if self.resets and length < config.max_positions else max(self.longest, length)
         if config.rope_scaling == "dynamic" and not config.v2pe:
             base = dynamic_base(
                 config.rope_theta, self.longest, config.max_positions, config.rope_factor, config.head_dim

@@ -18,7 +18,6 @@ from vedere.errors import CheckpointError
 from vedere.models.internvl import InternVL
 from vedere.verify.assembly import Assembly
 from vedere.verify.check import Check, Recording
-from vedere.verify.greedy import Runner
 
 _STATE = re.compile(r"vision_hidden_state_(\d+)")
 _RESIZED = re.compile(r"(interp(?:_\w+)?)_vision_last_hidden_state")
@@ -40,7 +39,7 @@ def checks(directory: Path) -> Iterator[Check]:
             yield from run.features_check(name, partial(_state, run, model, int(found[1])))
         elif found := _RESIZED.fullmatch(name):
             yield from run.features_check(name, partial(_resized, recording, model, f"{found[1]}_pixel_values"))
-    yield from run.features_check("vision_last_hidden_state", lambda: model.vision.encode(run.pixels))
+    yield from run.features_check("vision_last_hidden_state", lambda: _state(run, model, -1))
     yield from run.features_check("projected_features", lambda: run.features)
     yield from run.batch_checks()
     yield from run.generation_check()
@@ -49,15 +48,19 @@ def checks(directory: Path) -> Iterator[Check]:
 
 
 def _state(run: Assembly, model: InternVL, number: int) -> Tensor:
-    """The embedding (0) or the output of block ``number``."""
+    """The embedding (0) or the output of block ``number``; -1 is the last block, whichever state the features are."""
+    return _states(model, run.pixels)[number]
+
+
+def _states(model: InternVL, pixels: Tensor) -> list[Tensor]:
     record: list[Tensor] = []
-    model.vision.encode(run.pixels, record)
-    return record[number]
+    model.vision.encode(pixels, record)
+    return record
 
 
 def _resized(recording: Recording, model: InternVL, pixels: str) -> Tensor:
     """The tower on tiles of another size, which interpolates the position table."""
-    return model.vision.encode(recording.take(pixels))
+    return _states(model, recording.take(pixels))[-1]
 
 
 def _fresh(run: Assembly) -> Iterator[Check]:
@@ -80,5 +83,5 @@ def _replay(run: Assembly, new: int, cached: bool) -> tuple[Tensor, Tensor]:
     """Ids ``[1, new]`` and the logits ``[1, new, V]`` that they were chosen from."""
     ids, pixels = run.prompt()
     logits: list[Tensor] = []
-    found = run.replay(Runner(run.model), ids, torch.arange(len(ids)), pixels, new, cached, logits)
+    found = run.replay(run.fresh(), ids, torch.arange(len(ids)), pixels, new, cached, logits)
     return found[None], torch.stack(logits)[None]

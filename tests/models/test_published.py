@@ -1,0 +1,83 @@
+"""config.json in its dialects: defaults, families, and what is refused by name."""
+
+import json
+
+import pytest
+
+from vedere.errors import CheckpointError
+from vedere.models.mono_internvl import MonoInternVLConfig
+from vedere.models.published import parse_config, read_config
+
+
+def original(golden, case="mono-internvl"):
+    return json.loads((golden / case / "config.json").read_text())
+
+
+def test_absent_fields_take_the_defaults_of_the_released_classes(golden):
+    data = original(golden)
+    for key in ("bias", "rope_scaling", "rms_norm_eps", "rope_theta", "max_position_embeddings", "tie_word_embeddings"):
+        del data["llm_config"][key]
+    del data["ps_version"]
+    config = parse_config(data).model
+    assert config.vision.unshuffle == "v1"
+    decoder = config.decoder
+    assert (decoder.qkv_bias, decoder.out_bias, decoder.ffn_bias) == (True, True, False)
+    assert (decoder.norm_eps, decoder.rope_theta, decoder.max_positions) == (1e-6, 10_000.0, 2048)
+    assert not decoder.tied_head
+
+
+@pytest.mark.parametrize("model_type", ["internlm2", "internlm2ve"])
+def test_mono_is_told_by_architecture_type_or_tensors(golden, model_type):
+    data = original(golden)
+    data["llm_config"]["model_type"] = model_type
+    assert isinstance(parse_config(data).model, MonoInternVLConfig)
+    del data["llm_config"]["architectures"]
+    data["vision_config"]["model_type"] = "intern_vit_6b"
+    names = ["language_model.model.layers.0.feed_forward_ve.w1.weight"]
+    assert isinstance(parse_config(data, names).model, MonoInternVLConfig)
+    assert isinstance(parse_config(data).model, MonoInternVLConfig) == (model_type == "internlm2ve")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("llm_config", "hidden_size", None, "'llm_config.hidden_size' is None; expected an integer"),
+        ("llm_config", "num_hidden_layers", 10**9, "'llm_config.num_hidden_layers' is 1000000000; expected an integer"),
+        ("llm_config", "num_attention_heads", 5, "expected a divisor of hidden_size 64"),
+        ("llm_config", "num_attention_heads", 0, "expected an integer from 1"),
+        ("llm_config", "hidden_act", "gelu", "'llm_config.hidden_act' is 'gelu'; expected one of 'silu'"),
+        ("llm_config", "bias", "no", "'llm_config.bias' is 'no'; expected true or false"),
+        ("llm_config", "rms_norm_eps", -1, "expected a positive number"),
+        (
+            "llm_config",
+            "rope_scaling",
+            {"type": "yarn"},
+            "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn",
+        ),
+        ("llm_config", "model_type", "qwen2", "expected one of 'internlm2', 'internlm2ve'"),
+        ("", "force_image_size", 560, "'force_image_size' is 560; expected an integer from 1 to 448"),
+        ("", "downsample_ratio", 0.3, "expected 1 divided by a whole number"),
+        ("", "select_layer", -2, "'select_layer' is -2; expected one of -1"),
+        ("", "ps_version", "v3", "expected one of 'v1', 'v2'"),
+        ("", "llm_config", None, "'llm_config' is missing or no object"),
+        ("", "model_type", "llava", "model_type is 'llava'; expected 'internvl_chat'"),
+    ],
+)
+def test_unusable_fields_are_named(golden, section, key, value, message):
+    data = original(golden)
+    (data[section] if section else data)[key] = value
+    with pytest.raises(CheckpointError, match=message.replace("(", r"\(")):
+        parse_config(data)
+
+
+def test_own_config_names_the_nearest_family(tmp_path):
+    with pytest.raises(CheckpointError, match="unknown family 'mono-internv'; did you mean 'mono-internvl'"):
+        parse_config({"format": "vedere", "family": "mono-internv", "model": {}})
+    with pytest.raises(CheckpointError, match="'model' and 'extras' must be objects"):
+        parse_config({"format": "vedere", "family": "decoder", "model": []})
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="holds a JSON list; expected an object"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"a"')
+    with pytest.raises(CheckpointError, match="cannot be read as JSON"):
+        read_config(tmp_path)

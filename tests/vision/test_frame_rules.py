@@ -1,8 +1,10 @@
 """Frame rules: values worked out from their definitions, and laws for all of them."""
 
+import itertools
 import random
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,9 +110,9 @@ def test_random_frames_are_drawn_one_an_interval(total: int, count: int, seed: i
     distinct = found[: min(count, total)]
     assert len(set(distinct)) == len(distinct)
     assert set(found[len(distinct) :]) <= {distinct[-1]}
-    if total >= 2 * count:
-        for k, index in enumerate(found):
-            assert int(total * k / count) <= index < int(total * (k + 1) / count)
+    borders = np.linspace(0, total, count + 1).astype(int)  # the published rule, whose rounding is part of it
+    if min(np.diff(borders)) > 1:
+        assert all(low <= index < high for index, (low, high) in zip(found, itertools.pairwise(borders), strict=True))
 
 
 def test_random_frames_vary_and_never_end_an_interval() -> None:

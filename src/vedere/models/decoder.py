@@ -146,7 +146,10 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., D]``."""
-        return torch.nn.functional.linear(hidden, self.head_weight).float()
+        if hasattr(self, "head"):
+            out: Tensor = self.head(hidden)
+            return out.float()
+        return torch.nn.functional.linear(hidden, self.embed.weight).float()
 
     def rotary(self, positions_T: Tensor, borders: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(cos, sin) ``[T, d]`` of packed documents.

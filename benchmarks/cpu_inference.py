@@ -183,7 +183,7 @@ def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dic
                 times[name].append(1e3 * statistics.median(np.diff(ends)))
     gain = ratios(times, "transformers")
     roof = memory_roof(int(bytes_per_token()))
-    bits = {"stored": 16, "bf16": 16, "int8": 8, "int4": 4.5, "transformers": 16}
+    bits = {"stored": 16, "bf16": 16, "int8": 8, "int4": 5, "transformers": 16}
     share = {name: bytes_per_token(bits[name]) / roof / (statistics.median(t) / 1e3) for name, t in times.items()}
     print(f"  memory reads at {roof / 1e9:.1f} GB/s: {bytes_per_token() / roof * 1e3:.1f} ms a token in bf16")
     for name, each in times.items():

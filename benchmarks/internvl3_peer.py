@@ -13,7 +13,7 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vedere.models.checkpoints import save_model
 from vedere.models.decoder import DecoderConfig
@@ -47,10 +47,11 @@ def random_model(config: InternVLConfig = SHAPE) -> InternVL:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:  # norms and layer scales about their usual value, biases and the class token about 0
             middle = 1.0 if "norm" in name and name.endswith("weight") else 0.1 if "scale" in name else 0.0
-            nn.init.normal_(parameter, mean=middle, std=0.02)
+            spread = 0.02
         else:
             rows = 1.0 if "embed" in name or "positions" in name else parameter[0].numel()
-            nn.init.normal_(parameter, std=rows**-0.5)
+            middle, spread = 0.0, rows**-0.5
+        parameter.data.copy_(torch.randn(parameter.shape).mul_(spread).add_(middle))
     return model.eval()
 
 

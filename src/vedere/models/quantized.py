@@ -34,6 +34,7 @@ from vedere.models.decoder import Decoder
 Weights = Literal["stored", "bf16", "int8", "int4"]
 GROUP = 32  # inputs that share a scale in int4
 _LANES = 64  # outputs of int4 are padded to a multiple of this, the widest block of torch's kernel
+_LARGE = 10**9  # bytes
 _FEW_ROWS = {"int8": 16, "int4": 16}  # up to here the quantised kernels beat expanding the weight
 
 
@@ -82,7 +83,8 @@ class QuantLinear(nn.Module):
         """The product by way of a bfloat16 weight: integers are exact in it, so int8 is scaled after the sum."""
         if self.form == "int8":
             return F.linear(rows_MI, self.packed.to(rows_MI.dtype)).mul_(self.scales)
-        return rows_MI @ expand_groups(self.packed, self.scales)
+        product: Tensor = rows_MI @ expand_groups(self.packed, self.scales)
+        return product
 
     def extra_repr(self) -> str:
         """Sizes and form."""
@@ -121,17 +123,16 @@ def quantise_groups(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def expand_groups(packed: Tensor, table: Tensor) -> Tensor:
-    """The weight of int4 as ``[I, O]`` in the table's dtype, out of blocks of 64 outputs (`_known_blocks`)."""
+    """The weight of int4 as ``[I, O]`` in the table's dtype, out of blocks of 64 outputs (`_known_blocks`).
+
+    Every pass over memory has the outputs in a row; broadcasting along them is 50 times slower.
+    """
     groups, outputs = table.shape[:2]
-    inputs, blocks = groups * GROUP, outputs // _LANES
-    bytes_ = packed.view(blocks, groups, GROUP, _LANES // 2)
-    scale, middle = table.view(groups, 1, blocks, 2, _LANES // 2, 2).unbind(-1)
-    out = torch.empty(groups, GROUP, blocks, 2, _LANES // 2, dtype=table.dtype)
-    for half, nibbles in enumerate((bytes_ & 15, bytes_ >> 4)):
-        place = out[:, :, :, half]
-        place.copy_(nibbles.permute(1, 2, 0, 3))
-        place.sub_(8).mul_(scale[:, :, :, half]).add_(middle[:, :, :, half])
-    return out.view(inputs, outputs)
+    packed = packed.view(outputs // _LANES, groups * GROUP, _LANES // 2)
+    halves = torch.stack([packed & 15, packed >> 4], dim=2)
+    steps = halves.permute(1, 0, 2, 3).reshape(groups, GROUP, outputs).view(torch.int8).sub_(8)
+    scale, middle = (part.contiguous()[:, None] for part in table.unbind(-1))
+    return torch.addcmul(middle, steps.to(table.dtype), scale).view(-1, outputs)
 
 
 @functools.cache
@@ -156,6 +157,29 @@ def can_pack() -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def check_form(weights: Weights | None) -> None:
+    """Refuses a form that does not exist, before anything is loaded.
+
+    Raises:
+        ConfigError: naming the nearest one.
+    """
+    if weights is not None and weights not in get_args(Weights):
+        raise ConfigError(
+            f"unknown form of weights '{weights}'{nearest(str(weights), get_args(Weights))} (expected "
+            f"{', '.join(get_args(Weights))})"
+        )
+
+
+def choose_form(model: nn.Module) -> Weights:
+    """The form that nobody chose: ``bf16`` for a model of more than 1 GB where that is faster, else ``stored``.
+
+    Rearranging costs a second for each 2 GB or so, which small models, mapped into memory as they are, should not wait for.
+    """
+    first = next(model.parameters())
+    suits = first.dtype == torch.bfloat16 and first.device.type == "cpu" and can_pack()
+    return "bf16" if suits and sum(p.nbytes for p in model.parameters()) > _LARGE else "stored"
+
+
 def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     """Brings the linear maps of a model into another form, one after the other, in place.
 
@@ -170,11 +194,7 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     Raises:
         ConfigError: an unknown form; another dtype or device.
     """
-    if weights not in get_args(Weights):
-        raise ConfigError(
-            f"unknown form of weights '{weights}'{nearest(str(weights), get_args(Weights))} (expected "
-            f"{', '.join(get_args(Weights))})"
-        )
+    check_form(weights)
     if weights == "stored":
         return model
     decoder = model if isinstance(model, Decoder) else model.get_submodule("decoder")

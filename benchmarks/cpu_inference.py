@@ -204,7 +204,9 @@ def original_pixels(picture: Image.Image, most: int) -> np.ndarray[Any, Any]:
     whole = picture.resize(plan.resized, Image.Resampling.BICUBIC)
     out = []
     for tile in plan.tiles:
-        part = picture.resize((448, 448), Image.Resampling.BICUBIC) if tile.role == "thumbnail" else whole.crop(tile.box)
+        part = (
+            picture.resize((448, 448), Image.Resampling.BICUBIC) if tile.role == "thumbnail" else whole.crop(tile.box)
+        )
         part = part.resize((448, 448), Image.Resampling.BICUBIC)
         values = torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous().float().div(255)
         mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
@@ -243,9 +245,7 @@ def measure_preprocess(rounds: int) -> dict[str, Any]:
             }
             seconds = interleave(contenders, 3 * rounds)
             gain, own_ms = ratios(seconds, "transformers"), 1e3 * statistics.median(seconds["vedere"])
-            against = statistics.median(
-                o / t for o, t in zip(seconds["original"], seconds["vedere"], strict=True)
-            )
+            against = statistics.median(o / t for o, t in zip(seconds["original"], seconds["vedere"], strict=True))
             print(
                 f"  {name:8} {len(exact):2} tiles: {own_ms:6.1f} ms  {gain['vedere']:5.2f} x transformers (largest difference "
                 f"{difference}), {against:5.2f} x the original's steps (bit-equal)"
@@ -283,7 +283,9 @@ def child(who: str, folder: str) -> None:
     loaded = time.perf_counter()
     model.answer(1, 4)
     with open("/proc/self/status") as file:
-        memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.startswith(("VmHWM", "RssA"))}
+        memory = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.startswith(("VmHWM", "RssA"))
+        }
     seconds = {"imports": imported - begun, "load": loaded - imported, "first_answer": time.perf_counter() - loaded}
     print(json.dumps(seconds | {"peak_bytes": memory["VmHWM"], "anonymous_bytes": memory["RssAnon"]}))
 

@@ -1,7 +1,7 @@
 """InternVL3-1B's shape with random weights, in vedere and in transformers: the same numbers under two sets of names.
 
-Used by `cpu_inference.py`. transformers' class is `InternVLForConditionalGeneration` (its own port of InternVL, not the released
-remote code); vedere's weights are written once, and the peer's are the same tensors, split and renamed.
+Used by `cpu_inference.py`. transformers' class is `InternVLForConditionalGeneration` (its own port of InternVL, not the
+released remote code); vedere's weights are written once, and the peer's are the same tensors, split and renamed.
 """
 
 from __future__ import annotations

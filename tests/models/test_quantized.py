@@ -118,14 +118,14 @@ def test_the_engine_runs_them(form: str) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(ConfigError, match="unknown form of weights 'int3'.*int4"):
+    with pytest.raises(ConfigError, match=r"unknown form of weights 'int3'.*int4"):
         pack_weights(_model(), "int3")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs a model in bfloat16 on a CPU, this one is in float32 on cpu"):
         pack_weights(_model().float(), "int8")
 
 
 def test_quantised_models_are_not_saved(tmp_path: object) -> None:
-    with pytest.raises(CheckpointError, match="in the form int8.*weights='stored'"):
+    with pytest.raises(CheckpointError, match=r"in the form int8.*weights='stored'"):
         save_model(pack_weights(_model(), "int8"), tmp_path)  # type: ignore[arg-type]
 
 

@@ -137,12 +137,12 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         if not config.tied_head:
-            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def head_weight(self) -> Tensor:
         """``[V, D]``, the embedding where the head is tied."""
-        return self.embed.weight if self.config.tied_head else self.head.weight
+        return self.embed.weight if self.config.tied_head else self.head.get_parameter("weight")
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., D]``."""

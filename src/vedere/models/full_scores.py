@@ -1,10 +1,10 @@
 """Attention of many queries on a CPU, with the scores of a group of heads written out.
 
 torch's fused kernel avoids the scores in memory, which is what a GPU needs; on a CPU without matrix units it splits the work
-into small products and reaches a fifth of the speed of a matmul. Written out, a tile of InternViT (1,025 tokens, 16 heads) takes a
-third of its time: two batched matmuls and a softmax in place. The scores are rounded to the dtype of the activations, as the
-released InternViT code does without its GPU kernel; softmax itself sums in float32. For bfloat16 without gradients; everything
-else stays with the fused kernel.
+into small products and reaches a fifth of the speed of a matmul. Written out, a tile of InternViT (1,025 tokens, 16 heads)
+takes a third of its time: two batched matmuls and a softmax in place. The scores are rounded to the dtype of the activations,
+as the released InternViT code does without its GPU kernel; softmax itself sums in float32. For bfloat16 without gradients;
+everything else stays with the fused kernel.
 
 Memory: scores of one document or tile at a time, at most `_MOST` values; longer ones are cut into runs of queries.
 

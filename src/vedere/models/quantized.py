@@ -1,7 +1,7 @@
 """Linear maps whose weights are kept in the form that a CPU reads fastest: one module, three forms.
 
-Decoding a token reads every weight once, so its time is the bytes of the weights over the speed of memory, if the kernel keeps
-up. torch's plain bfloat16 matmul of one row does not (half the speed of memory on the machine of `benchmarks/cpu_inference.py`),
+Decoding a token reads every weight once, so its time is the bytes of the weights over the speed of memory, if the kernel
+keeps up. torch's plain bfloat16 matmul of one row does not (half the speed of memory in `benchmarks/cpu_inference.py`),
 because the weight stands in an order that its kernel has to rearrange at every call.
 
 * ``bf16``: the same numbers, rearranged once into oneDNN's blocks. Every shape of InternVL3-1B gave the bits of the plain map;
@@ -10,9 +10,9 @@ because the weight stands in an order that its kernel has to rearrange at every 
 * ``int4``: a scale and a minimum for each group of 32 inputs of an output row, 16 steps between the group's extremes.
 
 The quantised forms are weight-only: activations stay bfloat16, sums are float32, and only the decoder and its head are
-quantised (embedding, tower and projector are not read for a decoded token). Passes of many rows, that is prompts, are bound by arithmetic
-instead: they expand the weight to bfloat16 and multiply as usual. The forms are for answering: they have no gradients and are
-not saved; a checkpoint stays what it is.
+quantised (embedding, tower and projector are not read for a decoded token). Passes of many rows, that is prompts, are bound by
+arithmetic instead: they expand the weight to bfloat16 and multiply as usual. The forms are for answering: they have no
+gradients and are not saved; a checkpoint stays what it is.
 
 Axes: M rows, I inputs, O outputs, G groups of a row.
 """
@@ -186,7 +186,7 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     Args:
         model: An assembly or a `Decoder`, in bfloat16 on a CPU.
         weights: ``stored`` leaves everything as it is; ``bf16`` rearranges every map; ``int8`` and ``int4`` quantise the
-            decoder with its head and rearrange the rest. Where oneDNN has no bfloat16, maps stay as they are instead of rearranged.
+            decoder with its head and rearrange the rest. Where oneDNN has no bfloat16, maps stay as they are instead.
 
     Returns:
         The same model.

@@ -11,7 +11,7 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -88,6 +88,8 @@ class ChatOptions:
     """Chat template, where the model's folder names none."""
     device: str | None = None
     """cpu or cuda; a GPU is taken if there is one."""
+    weights: Literal["stored", "bf16", "int8", "int4"] | None = None
+    """Form of the weights on a CPU; int8 and int4 answer faster and a little less exactly."""
     json: bool = False
     """Print one JSON object instead of text."""
     timings: bool = False
@@ -123,6 +125,7 @@ def main(argv: list[str]) -> int:
         max_tiles=options.max_tiles,
         language_model=options.language_model,
         revision=options.revision,
+        weights=options.weights,
         say=note,
     )
     loaded = process_seconds()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from vedere.infer.prompts import PromptMaker
     from vedere.models.decoder import Decoder
+    from vedere.models.quantized import Weights
     from vedere.models.vision_language import VisionLanguageModel
 
 Say = Callable[[str], None]
@@ -119,6 +120,7 @@ def open_model(
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
+    weights: Weights | None = None,
     say: Say = say_on_stderr,
 ) -> Loaded:
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
@@ -130,11 +132,13 @@ def open_model(
     from vedere.models.devices import choose_device
     from vedere.models.hf_config import is_native
     from vedere.models.mono_internvl import MonoInternVL
+    from vedere.models.quantized import check_form, choose_form, pack_weights
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.plan import TilingPolicy
 
     name, folder = find(name_or_path, revision, say)
     device = choose_device(device)
+    check_form(weights)
     if (folder / DELTA).is_file():
         model, words = _with_language_model(name, folder, dtype, device, language_model, say)
     elif language_model is not None:
@@ -173,6 +177,7 @@ def open_model(
         raise ConfigError(
             f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
         )
+    pack_weights(model, choose_form(model) if weights is None else weights)
     prompts = PromptMaker(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),

@@ -27,6 +27,8 @@ from vedere.vision.video import VideoSource
 if TYPE_CHECKING:
     import torch
 
+    from vedere.models.quantized import Weights
+
 __all__ = ["Exchange", "Question", "Reply", "Session", "Stream", "load"]
 
 
@@ -305,6 +307,7 @@ def load(
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
+    weights: Weights | None = None,
     max_batch: int = 8,
     chunk: int = 512,
     say: Say = say_on_stderr,
@@ -322,6 +325,8 @@ def load(
         language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
             the delta says it was.
         revision: Branch, tag or commit of a model of the hub.
+        weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``int8`` or ``int4``
+            (`vedere.models.quantized`); None takes ``bf16`` for large models, else ``stored``.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
@@ -339,6 +344,7 @@ def load(
         v2pe_delta=v2pe_delta,
         language_model=language_model,
         revision=revision,
+        weights=weights,
         say=say,
     )
     return Session(loaded, max_batch=max_batch, chunk=chunk)

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 
 from vedere.errors import ConfigError
 from vedere.models.experts import Experts, SpanRouter, select_rows
+from vedere.models.full_scores import attention, writes_scores
 from vedere.models.layers import RMSNorm
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
@@ -234,6 +235,7 @@ class AttentionPass:
         self.router = router
         self.biases: list[Tensor] = []
         self.causal = False
+        self.whole = False
         if cache is not None:
             self._prepare_cached(cache.past(), device)
         elif backend != "flex":
@@ -251,6 +253,7 @@ class AttentionPass:
         cached (padding stands at the end, where no real query looks).
         """
         stack = self.layout.stacks[0]
+        self.whole = stack.documents == 1  # so that the last query sees every key
         sizes = [b - a for a, b in itertools.pairwise(self.layout.borders)]
         if len(past) != stack.documents:
             raise ValueError(f"a cache of {len(past)} slots for {stack.documents} documents")
@@ -299,6 +302,8 @@ class AttentionPass:
         if self.biases:
             self.biases[0] = self.biases[0].to(q.dtype)  # once a pass
             mask = self.biases[0][:, None]
+        if self.whole and writes_scores(q.transpose(1, 2)):
+            return attention(q.transpose(1, 2), k, v, causal=True)
         if q.shape[1] == 1:  # the heads of a group are the queries of their shared keys: nothing is expanded
             grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[-1])
             return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)

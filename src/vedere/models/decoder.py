@@ -208,16 +208,19 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         if not config.tied_head:
-            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            self.head: nn.Module = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def head_weight(self) -> Tensor:
         """``[V, D]``, the embedding where the head is tied."""
-        return self.embed.weight if self.config.tied_head else self.head.weight
+        return self.embed.weight if self.config.tied_head else self.head.get_parameter("weight")
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits ``[..., V]`` of hidden states ``[..., D]``."""
-        return torch.nn.functional.linear(hidden, self.head_weight).float()
+        if hasattr(self, "head"):
+            out: Tensor = self.head(hidden)
+            return out.float()
+        return torch.nn.functional.linear(hidden, self.embed.weight).float()
 
     def rotary(self, positions_T: Tensor, borders: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(cos, sin) ``[T, d]`` of packed documents.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.full_scores import attention
 from vedere.models.layers import RMSNorm
 from vedere.models.patches import PatchConfig, PatchEmbedding
 
@@ -86,8 +87,7 @@ class _Attention(nn.Module):
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (part.view(tiles, tokens, self.heads, -1).transpose(1, 2) for part in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(tiles, tokens, width)
-        projected: Tensor = self.out(out)
+        projected: Tensor = self.out(attention(q, k, v).view(tiles, tokens, width))
         return projected
 
 

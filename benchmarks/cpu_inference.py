@@ -1,0 +1,375 @@
+"""Answering on a CPU: vedere against transformers' InternVL on identical random weights of InternVL3-1B's shape, in bfloat16.
+
+    python benchmarks/cpu_inference.py [--parts load preprocess first decode] [--threads 2 1] [--weights DIR] [--rounds 5]
+
+Contenders get the same weights (`internvl3_peer.py`); their logits are compared before anything is timed. vedere is measured
+through its engine (continuous batching, log-probabilities and all); the peer through its bare ``forward`` with a cache and the
+head on the last position only, which is less than its ``generate`` does. Parts, for each number of threads:
+
+* ``load``        fresh processes: import, load, peak memory after one short answer;
+* ``preprocess``  pictures in memory to normalised tiles; the pixels are compared bit by bit;
+* ``first``       first token of a prompt with 1 and 7 tiles and 50 text tokens;
+* ``decode``      milliseconds a token after that, for each form of the weights, and the machine's own limit: the speed of
+                  reading a buffer of the size of what a token reads.
+
+Medians of the ratios of interleaved rounds. Each part is added to ``results/cpu_inference.json``; the figure is drawn by
+``--figure`` from that file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from harness import RESULTS, interleave, ratios, store
+from internvl3_peer import IMAGE_ID, SHAPE, peer_model, random_model, write_both
+from PIL import Image
+
+from vedere.infer.engine import Engine, Request, Token
+from vedere.infer.sampling import SamplingParams
+from vedere.models.internvl import InternVL
+from vedere.plan import SpanKind, TilingPolicy, plan_media
+from vedere.vision.pixels import media_tiles, normalise
+
+NAME = "cpu_inference"
+PICTURES = {"800x600": (800, 600), "1080p": (1920, 1080), "4K": (3840, 2160)}
+TEXT = 50
+
+
+def prompt(tiles: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and span types: 20 text tokens, the pictures, 30 text tokens."""
+    generator = torch.Generator().manual_seed(tiles)
+    text = torch.randint(100, 150000, (TEXT,), generator=generator)
+    image = torch.full((tiles * SHAPE.vision.patches.tokens_per_tile,), IMAGE_ID)
+    ids = torch.cat([text[:20], image, text[20:]])
+    return ids, (ids == IMAGE_ID).to(torch.uint8) * int(SpanKind.VISUAL)
+
+
+def request(tiles: int, new_tokens: int) -> Request:
+    """A prompt for vedere's engine, its tiles as 8-bit pixels."""
+    ids, types = prompt(tiles)
+    rng = np.random.default_rng(tiles)
+    pixels = rng.integers(0, 256, (tiles, 3, 448, 448), dtype=np.uint8) if tiles else None
+    return Request(ids=ids, span_types=types, pixels=pixels, sampling=SamplingParams(max_new_tokens=new_tokens))
+
+
+class Peer:
+    """transformers' model, driven by the shortest loop that it allows."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @torch.inference_mode()
+    def answer(self, tiles: int, new_tokens: int) -> tuple[list[int], list[float], torch.Tensor]:
+        """Greedy token ids, the time of each since the call, and the logits of the first."""
+        from transformers import DynamicCache
+
+        begun = time.perf_counter()
+        asked = request(tiles, new_tokens)
+        pixels = None
+        if asked.pixels is not None:
+            pixels = normalise(torch.from_numpy(asked.pixels), "imagenet").to(torch.bfloat16)
+        cache = DynamicCache(config=self.model.config.get_text_config())
+        ids = asked.ids[None]
+        out = self.model(input_ids=ids, pixel_values=pixels, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        first = out.logits[0, -1]
+        tokens, times = [int(first.argmax())], [time.perf_counter() - begun]
+        while len(tokens) < new_tokens:
+            last = torch.tensor([[tokens[-1]]])
+            out = self.model(input_ids=last, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            tokens.append(int(out.logits[0, -1].argmax()))
+            times.append(time.perf_counter() - begun)
+        return tokens, times, first.float()
+
+
+class Own:
+    """vedere's engine with a form of the weights."""
+
+    def __init__(self, model: InternVL, weights: str) -> None:
+        self.engine = Engine(packed(model, weights), max_batch=1)
+
+    def answer(self, tiles: int, new_tokens: int) -> tuple[list[int], list[float]]:
+        """Greedy token ids and the time of each since the call."""
+        begun = time.perf_counter()
+        tokens, times = [], []
+        for event in self.engine.generate([request(tiles, new_tokens)]):
+            if isinstance(event, Token):
+                tokens.append(event.id)
+                times.append(time.perf_counter() - begun)
+        return tokens, times
+
+    @torch.inference_mode()
+    def first_logits(self, tiles: int) -> torch.Tensor:
+        """Logits of the first new token."""
+        model, asked = self.engine.model, request(tiles, 1)
+        pixels = None if asked.pixels is None else normalise(torch.from_numpy(asked.pixels), "imagenet")
+        ids, types = prompt(tiles)
+        hidden = model(ids, torch.arange(len(ids)), [0, len(ids)], types, pixels)
+        return model.decoder.logits(hidden[-1])
+
+
+def packed(model: InternVL, weights: str) -> InternVL:
+    """A model that shares every tensor with ``model`` but has its linear maps in another form."""
+    import copy
+
+    if weights == "stored":
+        return model
+    from vedere.models.quantized import pack_weights
+
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    return pack_weights(copy.deepcopy(model, shared), weights)
+
+
+def compare(own: dict[str, Own], peer: Peer, tiles: int) -> dict[str, float]:
+    """Relative distance of vedere's first logits to the peer's; what is not quantised must be within bfloat16's rounding."""
+    theirs = peer.answer(tiles, 1)[2]
+    errors = {name: float((each.first_logits(tiles) - theirs).norm() / theirs.norm()) for name, each in own.items()}
+    print(
+        f"{tiles} tiles: relative distance of the logits to the peer's: "
+        + ", ".join(f"{n} {e:.1e}" for n, e in errors.items())
+    )
+    for name in ("stored", "bf16"):
+        assert errors.get(name, 0) < 5e-2, f"{name} computes something else"
+    return errors
+
+
+def memory_roof(size: int) -> float:
+    """Most bytes a second at which ``size`` bytes were read by a sum, a maximum or a dot product; best of 12 calls each."""
+    buffer = torch.ones(size // 8, dtype=torch.int64)
+    calls = (buffer.sum, buffer.max, lambda: torch.dot(buffer.view(torch.float32), buffer.view(torch.float32)))
+    best = 0.0
+    for call in calls:
+        for _ in range(12):
+            begun = time.perf_counter()
+            call()
+            best = max(best, size / (time.perf_counter() - begun))
+    return best
+
+
+def bytes_per_token(bits: float = 16) -> float:
+    """Weights that a decoded token reads: layers and head."""
+    d = SHAPE.decoder
+    layer = d.hidden_size * ((2 * d.heads + 2 * d.kv_heads) * d.head_dim + 3 * d.ffn_size)
+    return (d.layers * layer + d.vocab_size * d.hidden_size) * bits / 8
+
+
+def measure_first(models: dict[str, Any], rounds: int, tiles: int) -> dict[str, Any]:
+    """Seconds to the first token."""
+    seconds = interleave({name: lambda m=m: m.answer(tiles, 1) for name, m in models.items()}, rounds)
+    gain = ratios(seconds, "transformers")
+    for name, times in seconds.items():
+        print(f"  first token, {tiles} tiles: {name:13} {statistics.median(times):6.2f} s  {gain[name]:5.2f} x")
+    return {"seconds": seconds, "ratio_to_transformers": gain}
+
+
+def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dict[str, Any]:
+    """Milliseconds a token after a prompt of one tile; a round is the median over its tokens."""
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(rounds + 1):
+        for name, model in models.items():
+            ends = model.answer(1, tokens)[1]
+            if number:
+                times[name].append(1e3 * statistics.median(np.diff(ends)))
+    gain = ratios(times, "transformers")
+    roof = memory_roof(int(bytes_per_token()))
+    bits = {"stored": 16, "bf16": 16, "int8": 8, "int4": 5, "transformers": 16}
+    share = {name: bytes_per_token(bits[name]) / roof / (statistics.median(t) / 1e3) for name, t in times.items()}
+    print(f"  memory reads at {roof / 1e9:.1f} GB/s: {bytes_per_token() / roof * 1e3:.1f} ms a token in bf16")
+    for name, each in times.items():
+        print(
+            f"  decode: {name:13} {statistics.median(each):6.2f} ms/token  {gain[name]:5.2f} x  {share[name]:4.0%} of the roof"
+        )
+    return {
+        "ms_per_token": times,
+        "ratio_to_transformers": gain,
+        "roof_bytes_per_second": roof,
+        "share_of_roof": share,
+    }
+
+
+def original_pixels(picture: Image.Image, most: int) -> np.ndarray[Any, Any]:
+    """The original code's steps, one by one: resize, crop, each tile to float, ``/ 255``, minus mean, by std."""
+    plan = plan_media(*picture.size, TilingPolicy(max_tiles=most))
+    whole = picture.resize(plan.resized, Image.Resampling.BICUBIC)
+    out = []
+    for tile in plan.tiles:
+        part = (
+            picture.resize((448, 448), Image.Resampling.BICUBIC) if tile.role == "thumbnail" else whole.crop(tile.box)
+        )
+        part = part.resize((448, 448), Image.Resampling.BICUBIC)
+        values = torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous().float().div(255)
+        mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        out.append(values.sub(mean[:, None, None]).div(std[:, None, None]))
+    return torch.stack(out).numpy()
+
+
+def measure_preprocess(rounds: int) -> dict[str, Any]:
+    """Pictures in memory to normalised tiles."""
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    imagenet = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+    result = {}
+    for name, size in PICTURES.items():
+        noise = np.random.default_rng(0).integers(0, 256, (size[1] // 8, size[0] // 8, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+        for most in (1, 12):
+            peer = GotOcr2ImageProcessorPil(
+                crop_to_patches=True, min_patches=1, max_patches=most, size={"height": 448, "width": 448}, **imagenet
+            )
+
+            def own(picture: Image.Image = picture, most: int = most) -> torch.Tensor:
+                plan = plan_media(*picture.size, TilingPolicy(max_tiles=most))
+                return normalise(torch.from_numpy(media_tiles(picture, plan)), "imagenet")
+
+            def theirs(picture: Image.Image = picture, peer: Any = peer) -> Any:
+                return peer(picture, return_tensors="pt")["pixel_values"]
+
+            exact = own().numpy()
+            assert np.array_equal(exact, original_pixels(picture, most)), "pixels differ from the original's rule"
+            difference = float(np.abs(exact - theirs().numpy()).max()) if exact.shape == theirs().shape else None
+            contenders = {
+                "vedere": own,
+                "transformers": theirs,
+                "original": lambda p=picture, m=most: original_pixels(p, m),
+            }
+            seconds = interleave(contenders, 3 * rounds)
+            gain, own_ms = ratios(seconds, "transformers"), 1e3 * statistics.median(seconds["vedere"])
+            against = statistics.median(o / t for o, t in zip(seconds["original"], seconds["vedere"], strict=True))
+            print(
+                f"  {name:8} {len(exact):2} tiles: {own_ms:6.1f} ms  {gain['vedere']:5.2f} x transformers (largest difference "
+                f"{difference}), {against:5.2f} x the original's steps (bit-equal)"
+            )
+            result[f"{name}, {len(exact)} tiles"] = {
+                "seconds": seconds,
+                "ratio_to_transformers": gain,
+                "largest_difference_to_transformers": difference,
+            }
+    return result
+
+
+IMPORTS = {
+    "torch": "import torch",
+    "vedere": "import vedere.infer.session, vedere.infer.engine, vedere.models.checkpoints, vedere.models.internvl",
+    "transformers": "from transformers import InternVLForConditionalGeneration",
+}
+
+
+def child(who: str, folder: str) -> None:
+    """In a fresh process: loads, answers one token about one tile, prints seconds and the peak of resident memory."""
+    begun = time.perf_counter()
+    model: Any
+    if who == "transformers":
+        from transformers import InternVLForConditionalGeneration
+
+        imported = time.perf_counter()
+        model = Peer(InternVLForConditionalGeneration.from_pretrained(folder, dtype="auto"))
+    else:
+        from vedere.models.checkpoints import load_model
+        from vedere.models.quantized import pack_weights
+
+        imported = time.perf_counter()
+        model = Own(pack_weights(load_model(folder), who), "stored")
+    loaded = time.perf_counter()
+    model.answer(1, 4)
+    with open("/proc/self/status") as file:
+        memory = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in file if line.startswith(("VmHWM", "RssA"))
+        }
+    seconds = {"imports": imported - begun, "load": loaded - imported, "first_answer": time.perf_counter() - loaded}
+    print(json.dumps(seconds | {"peak_bytes": memory["VmHWM"], "anonymous_bytes": memory["RssAnon"]}))
+
+
+def measure_load(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
+    """Import time, load time and memory, each in processes of their own."""
+    own, theirs = write_both(folder)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+
+    def run(*arguments: str) -> float:
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, env=environment, capture_output=True)
+        return time.perf_counter() - begun
+
+    imports = interleave({name: lambda c=code: run("-c", c) for name, code in IMPORTS.items()}, rounds)
+    for name, times in imports.items():
+        print(f"  import {name:13} {statistics.median(times):5.2f} s")
+    loads: dict[str, list[dict[str, float]]] = {"stored": [], "bf16": [], "int8": [], "int4": [], "transformers": []}
+    for number in range(rounds + 1):
+        for who, found in loads.items():
+            place = str(theirs if who == "transformers" else own)
+            command = [sys.executable, __file__, "--child", who, place, "--threads", str(threads)]
+            reply = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)
+            if number:
+                found.append(json.loads(reply.stdout.splitlines()[-1]))
+    for name, found in loads.items():
+        middle = {key: statistics.median(each[key] for each in found) for key in found[0]}
+        print(
+            f"  load {name:13} {middle['load']:5.2f} s, then 4 tokens in {middle['first_answer']:5.2f} s; peak "
+            f"{middle['peak_bytes'] / 1e9:.2f} GB, of it not mapped files {middle['anonymous_bytes'] / 1e9:.2f} GB at the end"
+        )
+    return {"import_seconds": imports, "load": loads}
+
+
+def add(part: str, threads: int, result: dict[str, Any]) -> None:
+    """Puts a part's numbers into the file of results."""
+    path = RESULTS / f"{NAME}.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept.pop("machine", None)
+    kept.setdefault(part, {})[f"{threads} threads"] = result
+    store(NAME, kept)
+
+
+def main() -> None:
+    """Compares, times, stores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=["load", "preprocess", "first", "decode"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiles", type=int, nargs="+", default=[1, 7])
+    parser.add_argument("--contenders", nargs="+", default=["stored", "bf16", "int8", "int4"])
+    parser.add_argument("--weights", type=Path, help="where the two folders of weights are kept (3.8 GB)")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads[0])
+    if options.child:
+        child(*options.child)
+        return
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    print(f"{versions}, threads {options.threads}")
+    models: dict[str, Any] = {}
+    if {"first", "decode"} & set(options.parts):
+        model = random_model()
+        own = {name: Own(model, name) for name in options.contenders}
+        models = {**own, "transformers": Peer(peer_model(model))}
+        add("relative_distance_of_logits", options.threads[0], compare(own, models["transformers"], 1))
+    with tempfile.TemporaryDirectory() as scratch:
+        for threads in options.threads:
+            torch.set_num_threads(threads)
+            print(f"{threads} threads")
+            for part in options.parts:
+                if part == "load":
+                    result = measure_load(options.weights or Path(scratch), threads, options.rounds)
+                elif part == "preprocess":
+                    result = measure_preprocess(options.rounds)
+                elif part == "decode":
+                    result = measure_decode(models, options.rounds)
+                else:
+                    for tiles in options.tiles:
+                        few = max(1, options.rounds // tiles)
+                        add(f"first, {tiles} tiles", threads, measure_first(models, few, tiles))
+                    continue
+                add(part, threads, result)
+
+
+if __name__ == "__main__":
+    main()

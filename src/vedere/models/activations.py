@@ -8,7 +8,8 @@ A = H d and K' = K d the widths of queries and keys.
 * encoding N tiles of side S: 8-bit pixels became float32 and were cast and cut into patches, ``N 3 S^2 (4 + 2 b)`` (for
   float32 the cast is free: ``4 + b``), beside what comes out of the patches; with a tower of width C, its widest block,
   ``N (P + 1) (2 C + 2 F_v) b``;
-* the mask of a chunk over m cached tokens while it is made, ``6 n m``;
+* the mask of a chunk over m cached tokens while it is made, ``6 n m``; in bfloat16 no mask is made but the scores of up to n
+  queries, ``H n m b``, at most 64 MB;
 * the feed-forward of a chunk, ``n (4 D + 4 F + 2 d) b + n m b``: the residual, what it was made from and the norm of it, gate
   and up, the activated gate, their product; the mask stays.
 
@@ -38,6 +39,7 @@ import torch
 
 from vedere.models.attention import EXPLICIT_LIMIT
 from vedere.models.decoder import DecoderConfig
+from vedere.models.full_scores import FEWEST, MOST
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
@@ -76,7 +78,14 @@ def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles:
     )
     masking = 6 * mask + embedded + n * decoder.hidden_size * b
     head = decoder.vocab_size * (4 + b) + embedded
-    return max(ffn, masking, head, _encoding(patches, tower, tiles, b))
+    scores = 0
+    if b == 2 and n >= FEWEST:  # as `vedere.models.full_scores` does on a CPU, without a mask
+        queries, keys = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
+        run = max(FEWEST, min(n, MOST // (decoder.heads * prompt)))
+        scores = run * (decoder.heads * prompt * b + run * (1 + b))
+        scores += n * (2 * decoder.hidden_size + 4 * queries + 4 * keys) * b + embedded
+        ffn, masking = ffn - mask * b, 0
+    return max(ffn, masking, head, scores, _encoding(patches, tower, tiles, b))
 
 
 def _encoding(patches: PatchConfig | None, tower: InternViTConfig | None, tiles: int, b: int) -> int:

@@ -6,7 +6,7 @@ takes a third of its time: two batched matmuls and a softmax in place. The score
 as the released InternViT code does without its GPU kernel; softmax itself sums in float32. For bfloat16 without gradients;
 everything else stays with the fused kernel.
 
-Memory: scores of one document or tile at a time, at most `_MOST` values; longer ones are cut into runs of queries.
+Memory: scores of one document or tile at a time, at most `MOST` values; longer ones are cut into runs of queries.
 
 Axes: S documents or tiles, H heads, L queries, M keys, d head width.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEWEST = 64  # queries; below, the fused kernel is as fast
-_MOST = 1 << 25  # scores of one step, 64 MB
+MOST = 1 << 25  # scores of one step, 64 MB
 
 
 def writes_scores(q: Tensor) -> bool:
@@ -53,7 +53,7 @@ def attention(q_SHLd: Tensor, k_SKMd: Tensor, v_SKMd: Tensor, *, causal: bool = 
     documents, heads, length, width = q_SHLd.shape
     keys, group = k_SKMd.shape[2], heads // k_SKMd.shape[1]
     out = q_SHLd.new_empty(documents, length, heads, width)
-    run = max(FEWEST, min(length, _MOST // (heads * keys)))
+    run = max(FEWEST, min(length, MOST // (heads * keys)))
     scores = q_SHLd.new_empty(heads * run * keys)
     for document in range(documents):
         k_Kdm = k_SKMd[document].transpose(1, 2)

@@ -145,6 +145,6 @@ def test_written_out_attention(
     exact = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     for most in (1 << 25, heads * keys):  # whole, and in runs of the fewest queries
-        monkeypatch.setattr("vedere.models.full_scores._MOST", most)
+        monkeypatch.setattr("vedere.models.full_scores.MOST", most)
         got = attention(q.to(dtype), k.to(dtype), v.to(dtype), causal=causal)
         assert (got.float() - exact).norm() < tolerance * exact.norm()

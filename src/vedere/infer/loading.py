@@ -31,6 +31,7 @@ from vedere.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import torch
 
+    from vedere.infer.allocator import keep_freed_memory
     from vedere.infer.prompts import PromptMaker
     from vedere.models.decoder import Decoder
     from vedere.models.quantized import Weights
@@ -177,7 +178,10 @@ def open_model(
         raise ConfigError(
             f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
         )
-    pack_weights(model, choose_form(model) if weights is None else weights)
+    form = choose_form(model) if weights is None else weights
+    if form != "stored":
+        keep_freed_memory()
+    pack_weights(model, form)
     prompts = PromptMaker(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),

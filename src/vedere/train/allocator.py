@@ -13,6 +13,8 @@ import platform
 import sys
 from collections.abc import Mapping
 
+from vedere.infer.allocator import OPT_OUT
+
 SETTINGS = {
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -20,7 +22,6 @@ SETTINGS = {
     "MALLOC_ARENA_MAX": "1",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-OPT_OUT = "VEDERE_KEEP_ALLOCATOR"
 
 
 def wanted(environment: Mapping[str, str]) -> dict[str, str]:

@@ -28,4 +28,4 @@ def keep_freed_memory(keep: bool = True) -> bool:
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc" or os.environ.get(OPT_OUT):
         return False
     library = ctypes.CDLL(None)
-    return all([library.mallopt(name, value) == 1 for name, value in (_KEEP if keep else _DEFAULTS)])
+    return all(library.mallopt(name, value) == 1 for name, value in (_KEEP if keep else _DEFAULTS))

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from harness import RESULTS, interleave, ratios, store
 
+from vedere.infer.allocator import keep_freed_memory
 from vedere.infer.engine import Engine, Finished, Request
 from vedere.infer.sampling import SamplingParams
 from vedere.models.experts import FeedForward, SpanRouter
@@ -32,6 +33,7 @@ from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.layers import SwiGLU
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.quantized import pack_weights
 from vedere.models.releases import MONO_INTERNVL_2B
 from vedere.train.precision import matmul_limit
 
@@ -123,7 +125,11 @@ def ask(engines: dict[str, Any], total: int, text: int, new: int, rounds: int) -
 def compare_models(lengths: list[int], new: int, rounds: int, tiny: bool = False) -> dict[str, Any]:
     """Time to the first token and decoding speed on this CPU, beside what FLOP allow; prints and returns it."""
     device = torch.device("cpu")
-    engines = {name: Engine(make(), max_batch=1, chunk=1 << 14) for name, make in models(device, tiny).items()}
+    keep_freed_memory()  # allocator and form of the weights as `vedere.load` sets them
+    engines = {
+        name: Engine(pack_weights(make(), "stored" if tiny else "bf16"), max_batch=1, chunk=1 << 14)
+        for name, make in models(device, tiny).items()
+    }
     mono, modular = shapes(tiny)
     limit = matmul_limit(device, torch.bfloat16, mono.decoder.hidden_size, 2 * mono.decoder.ffn_size)
     found: dict[str, Any] = {"matmul_limit_flops": limit}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vedere.errors import ConfigError
@@ -69,6 +69,7 @@ def test_chinese_captions_pass_where_they_are_wanted() -> None:
     assert verdict(Caption(text="A красный fox"), FilterConfig(language="any")) == ""
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_cleaning_is_idempotent_and_every_text_has_one_verdict(text: str) -> None:
     once = clean(text)
@@ -79,6 +80,7 @@ def test_cleaning_is_idempotent_and_every_text_has_one_verdict(text: str) -> Non
     assert reason == (failing[0] if failing else "")
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(['"{}"', "“{}”", "Caption: {}", "  {}\n", 'Description: "{}"']))
 def test_what_is_no_part_of_the_caption_goes(text: str, around: str) -> None:
     inner = clean(text)
@@ -86,11 +88,13 @@ def test_what_is_no_part_of_the_caption_goes(text: str, around: str) -> None:
         assert clean(around.format(inner)) == inner
 
 
+@settings(deadline=None)
 @given(WORDS)
 def test_a_text_said_four_times_is_a_repetition(found: list[str]) -> None:
     assert FILTERS["repetition"](Caption(text=" ".join(found * 4)), CONFIG)
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 5), st.integers(0, 5))
 def test_wider_limits_never_drop_more(text: str, least: int, more: int) -> None:
     caption = Caption(text=text)
@@ -100,6 +104,7 @@ def test_wider_limits_never_drop_more(text: str, least: int, more: int) -> None:
     assert len(words(text)) == len(words(text.upper().lower())) or not text.isascii()
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(("A dog.", "a dog", "a cat", "!!", "狗"))), st.integers(1, 4))
 def test_a_caption_stays_for_so_many_pictures(texts: list[str], equal: int) -> None:
     over = too_often(texts, equal)

@@ -16,6 +16,7 @@ import pytest
 from fake_endpoint import said, serve
 from PIL import Image
 
+import small_runs
 from tiny_models import tiny_directory
 from vedere.cli import main
 from vedere.data.build.record import CAPTION_PROMPTS
@@ -28,6 +29,7 @@ from vedere.recaption.filters import FilterConfig
 from vedere.recaption.journal import Journal
 from vedere.recaption.pictures import open_pictures
 from vedere.recaption.run import RecaptionConfig, recaption
+from vedere.train.loop import Trainer
 
 NAMES = sorted(
     [f"{c}.png" for c in ("red", "green", "blue", "grey")] + [f"more/{c}.jpg" for c in ("red", "green", "blue", "grey")]
@@ -85,6 +87,17 @@ def test_a_folder_becomes_records_that_training_reads(photos: Path, tmp_path: Pa
     (dropped,) = read(out / "dropped.jsonl")
     assert (dropped["image"], dropped["reason"]) == ("broken.png", "unreadable")
     assert "broken.png" in dropped["problem"]
+
+
+def test_a_stage_trains_on_the_folder_as_it_is(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedere.train.loop.matmul_limit", lambda *_: 1e9)
+    monkeypatch.setattr("vedere.train.loop.draw_curves", lambda *_: None)
+    recaption(open_pictures(photos), Parrot(), tmp_path / "data" / "semantic")
+    small_runs.language_model(tmp_path / "lm")
+    config = small_runs.one_stage(small_runs.recipe(tmp_path, held_out=""), data="semantic", steps=2)
+    trainer = Trainer(config, tmp_path / "run", say=lambda _: None)
+    assert trainer.records == {"semantic": {"recaption": 8}}
+    assert trainer.train()["last"]["step"] == 2
 
 
 def test_nothing_is_asked_twice_and_a_mended_picture_is_asked(photos: Path, tmp_path: Path) -> None:
@@ -205,7 +218,7 @@ def test_many_failures_in_a_row_end_the_run_and_keep_what_there_is(photos: Path,
     assert len(read(tmp_path / "out" / "captions.jsonl")) == 3  # blue, green, grey come before more/
 
 
-@pytest.mark.parametrize("half", [b"{", b'{"name": "b"}', b'{"name": "\xc3'])
+@pytest.mark.parametrize("half", [b"{", b'{"name": "b"}', b'{"name": "\xc3'], ids=["brace", "object", "character"])
 def test_a_journal_drops_a_last_line_without_its_end(tmp_path: Path, half: bytes) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:

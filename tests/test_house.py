@@ -18,7 +18,7 @@ LEVELS = {
     **dict.fromkeys(("vision", "text"), 1),
     **dict.fromkeys(("data", "models"), 2),
     "infer": 3,
-    **dict.fromkeys(("train", "evals"), 4),
+    **dict.fromkeys(("train", "evals", "recaption"), 4),
     **dict.fromkeys(("align", "compose"), 5),
     **dict.fromkeys(("serve", "recipes", "verify"), 6),
     "cli": 7,
@@ -27,7 +27,7 @@ LEVELS = {
 # The first are never imported at all. The others are slow, or needed by few: only inside the functions that use them (a
 # command's module, itself imported when the command is called, may make its options by tyro).
 FORBIDDEN = {"transformers", "torchvision", "trl"}
-LAZY = {"av", "gguf", "huggingface_hub", "matplotlib", "pydantic", "resvg_py", "rich", "tensorboard", "tyro"}
+LAZY = {"av", "gguf", "httpx2", "huggingface_hub", "matplotlib", "pydantic", "resvg_py", "rich", "tensorboard", "tyro"}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST = 500
 

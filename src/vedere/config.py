@@ -37,6 +37,17 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def check_ranges(config: object, **least: float) -> None:
+    """Refuses fields of a config below their least value, NaN included.
+
+    Raises:
+        ConfigError: names the first such field, its value and the least.
+    """
+    for name, bound in least.items():
+        if not getattr(config, name) >= bound:
+            raise ConfigError(f"{name} {getattr(config, name)}; expected at least {bound}")
+
+
 def _dataclasses_in(annotation: Any) -> list[type]:
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return [annotation]

@@ -1,4 +1,4 @@
-"""``vedere data build | show | check``: make a corpus, look at one, find its bad records."""
+"""``vedere data build | recaption | show | check``: make a corpus, caption pictures, look at one, find its bad records."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vedere.cli.output import note, print_json
+from vedere.cli.recaption import RecaptionOptions, recaption
 from vedere.config import nearest
 from vedere.errors import ConfigError, VedereError
 
@@ -83,10 +84,15 @@ class CheckOptions:
 
 def main(argv: list[str]) -> int:
     """Runs ``vedere data``."""
-    commands = {"build": (BuildOptions, build), "show": (ShowOptions, show), "check": (CheckOptions, check)}
+    commands = {
+        "build": (BuildOptions, build),
+        "recaption": (RecaptionOptions, recaption),
+        "show": (ShowOptions, show),
+        "check": (CheckOptions, check),
+    }
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: vedere data build|show|check ...     (vedere data COMMAND --help says more)\n")
-        print("\n".join(f"  {name:<6} {options.__doc__}" for name, (options, _) in commands.items()))
+        print("usage: vedere data build|recaption|show|check ...     (vedere data COMMAND --help says more)\n")
+        print("\n".join(f"  {name:<9} {options.__doc__}" for name, (options, _) in commands.items()))
         return 0 if argv else 2
     if argv[0] not in commands:
         raise ConfigError(

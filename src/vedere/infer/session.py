@@ -264,8 +264,16 @@ class Session:
         Raises:
             VedereError: as `chat`, naming the question.
         """
+        replies = dict(self.chat_each(questions))
+        return [replies[number] for number in sorted(replies)]
+
+    def chat_each(self, questions: Iterable[Question | str]) -> Iterator[tuple[int, Reply]]:
+        """As `chat_many`, but yields (number of the question, reply) as replies are complete, in that order.
+
+        Raises:
+            VedereError: as `chat`, naming the question.
+        """
         answers: dict[int, _Answer] = {}
-        replies: dict[int, Reply] = {}
 
         def requests() -> Iterator[Request]:
             for number, question in enumerate(questions):
@@ -278,8 +286,7 @@ class Session:
         for event in self.engine.generate(requests()):
             answers[event.request].take(event)
             if isinstance(event, Finished):
-                replies[event.request] = answers.pop(event.request).reply(event)
-        return [replies[number] for number in sorted(replies)]
+                yield event.request, answers.pop(event.request).reply(event)
 
     def _prepare(self, question: Question) -> _Answer:
         if not isinstance(question.text, str) or not question.text.strip():

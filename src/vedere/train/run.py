@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from vedere.config import check_ranges
 from vedere.data.mixture import Part, open_meta
 from vedere.data.prepare import SamplePreparer
 from vedere.errors import CheckpointError, ConfigError
@@ -22,7 +23,7 @@ from vedere.plan import TilingPolicy
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from vedere.train.precision import Precision
-from vedere.train.stages import StageConfig, check_ranges
+from vedere.train.stages import StageConfig
 from vedere.train.vocabulary import grow_vocabulary
 
 Say = Callable[[str], None]

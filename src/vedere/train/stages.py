@@ -15,7 +15,7 @@ from typing import Literal
 
 from torch import nn
 
-from vedere.config import nearest
+from vedere.config import check_ranges, nearest
 from vedere.errors import ConfigError
 from vedere.train.losses import Averaging
 
@@ -23,17 +23,6 @@ VISUAL_PARTS = ("vision.*", "projector.*", "decoder.layers.*.ffn.visual.*")
 TEXT_ATTENTION = ("decoder.layers.*.attention.text.*",)
 VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
 EVERYTHING = ("*",)
-
-
-def check_ranges(config: object, **least: float) -> None:
-    """Refuses fields of a config below their least value, NaN included.
-
-    Raises:
-        ConfigError: names the first such field, its value and the least.
-    """
-    for name, bound in least.items():
-        if not getattr(config, name) >= bound:
-            raise ConfigError(f"{name} {getattr(config, name)}; expected at least {bound}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,441 @@
+"""What each choice behind vedere-mini brings: variants of its recipe, trained alike and compared on held-out data.
+
+    python benchmarks/mini_experiments.py stages --data data/mini --minutes 120 --steps 400
+    python benchmarks/mini_experiments.py samples --runs runs/first runs/second
+
+``text``        full tuning against delta tuning (the ablation of Mono-InternVL, arXiv 2410.08202): perplexity of text,
+                greedy answers to five questions without pictures, held-out skills; beside the bare language model
+``stages``      all four stages, and each of S1.1, S1.2, S1.3 left out, at equal total steps
+``resolution``  sides of the tile (96 to 224 px: 9 to 49 tokens), at equal steps and nearly equal samples
+``help``        parts of the stem and the transcript on and off
+``samples``     skills over samples seen, from the metrics of runs one after another, with a fitted extrapolation
+
+Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
+of ``--minutes`` is simply given again; a finished variant is not trained again. Results so far are stored each time in
+``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/mini-EXPERIMENT.png``; only finished variants are compared, as
+only they have equal steps. A checkpoint takes 1.3 GB (full tuning: 3 GB) and stays until its folder is deleted.
+
+The text of ``text`` is what this repository carries: LICENSE and the pages of docs. Their windows of 256 tokens are read, and
+the second half of each is predicted: exp of the mean loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from curve_fits import fit
+from harness import store
+
+from vedere import config as configs
+from vedere.errors import ConfigError
+from vedere.infer.loading import Loaded
+from vedere.infer.prompts import PromptMaker
+from vedere.infer.session import Session
+from vedere.models.mono_internvl import MonoInternVL
+from vedere.plan import TilingPolicy
+from vedere.recipes import get_recipe
+from vedere.text.chat import get_template
+from vedere.text.tokenizer import Tokenizer
+from vedere.train.export import load_run
+from vedere.train.loop import Interrupted, Trainer
+from vedere.train.monitor import read_metrics
+from vedere.train.run import RunConfig, build_model
+from vedere.train.state import checkpoint_steps
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs"
+# Everything but the stem, which stays as it is in both: the difference is the language model.
+FULL = ("vision.*", "projector.*", "decoder.*")
+WINDOW = 256
+TEXT_BESIDE_PICTURE = 45  # tokens of a sample beside those of its picture, in the corpus' mean
+SIDES = (96, 128, 160, 224)
+QUESTIONS = (
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "What is 7 plus 5?",
+    "Name three animals that can fly.",
+    "Explain in one sentence why the sky is blue.",
+)
+HELP: Mapping[str, tuple[tuple[str, ...], bool]] = {
+    "nothing": ((), False),
+    "lite0": (("lite0",), False),
+    "reader": (("reader",), False),
+    "lite0 and reader": (("lite0", "reader"), False),
+    "reader and transcript": (("reader",), True),
+    "lite0, reader, transcript": (("lite0", "reader"), True),
+}
+Variants = dict[str, RunConfig]
+
+
+def at_steps(config: RunConfig, steps: int) -> RunConfig:
+    """The config with its stages shortened or lengthened in proportion to ``steps`` in all, at least one each."""
+    if steps < len(config.stages):
+        raise ConfigError(f"--steps {steps} for {len(config.stages)} stages; expected at least one step each")
+    total = sum(stage.steps for stage in config.stages)
+    free = steps - len(config.stages)
+    ends = [round(free * sum(s.steps for s in config.stages[: n + 1]) / total) for n in range(len(config.stages))]
+    lengths = [1 + end - before for before, end in itertools.pairwise([0, *ends])]
+    stages = tuple(replace(stage, steps=n) for stage, n in zip(config.stages, lengths, strict=True))
+    return replace(config, stages=stages)
+
+
+def text_variants(base: RunConfig, steps: int) -> Variants:
+    """Visual parts alone, and everything in every stage."""
+    delta = at_steps(base, steps)
+    return {
+        "delta": delta,
+        "full": replace(delta, stages=tuple(replace(stage, trains=FULL) for stage in delta.stages)),
+    }
+
+
+def stage_variants(base: RunConfig, steps: int) -> Variants:
+    """All stages, and all but one of the first three."""
+    found = {"all stages": at_steps(base, steps)}
+    for left_out in base.stages[:-1]:
+        rest = tuple(stage for stage in base.stages if stage is not left_out)
+        found[f"without {left_out.name.split('-')[0]}"] = at_steps(replace(base, stages=rest), steps)
+    return found
+
+
+def resolution_variants(base: RunConfig, steps: int, sides: Sequence[int] = SIDES) -> Variants:
+    """Tiles of several sides; steps and packs grow with the tokens of a picture, so that samples stay nearly equal."""
+    usual = picture_tokens(base)
+    found = {}
+    for side in sides:
+        config = at_steps(replace(base, model=replace(base.model, tile=side)), steps)
+        ratio = (TEXT_BESIDE_PICTURE + picture_tokens(config)) / (TEXT_BESIDE_PICTURE + usual)
+        stages = tuple(
+            replace(s, tokens_per_step=round(ratio * s.tokens_per_step), pack_tokens=round(ratio * s.pack_tokens))
+            for s in config.stages
+        )
+        found[f"{side} px"] = replace(config, stages=stages)
+    return found
+
+
+def picture_tokens(config: RunConfig) -> int:
+    """Visual tokens of a tile."""
+    return TilingPolicy(tile=config.model.tile, patch=config.model.patch).tokens_per_tile
+
+
+def help_variants(base: RunConfig, steps: int) -> Variants:
+    """The stem's parts and the transcript on and off."""
+    config = at_steps(base, steps)
+    return {
+        name: replace(config, model=replace(config.model, stem=stem, transcript=transcript))
+        for name, (stem, transcript) in HELP.items()
+    }
+
+
+def train_all(variants: Variants, place: Path, minutes: float, say: Callable[[str], None]) -> dict[str, Path]:
+    """Trains what is not finished, one after the other, until the time is over.
+
+    Returns:
+        Folders of the finished variants.
+
+    Raises:
+        ConfigError: a folder holds a run with another config.
+    """
+    deadline = time.monotonic() + 60 * minutes
+    finished: dict[str, Path] = {}
+    over = False
+    for name, config in variants.items():
+        folder = place / "".join(c if c.isalnum() else "-" for c in name)
+        if is_finished(folder, config):
+            finished[name] = folder
+            continue
+        left = (deadline - time.monotonic()) / 60
+        if over or left <= 0:
+            say(f"{name}: no time left; give the command again")
+            continue
+        resume = (folder / "metrics.jsonl").is_file()
+        trainer = Trainer(replace(config, minutes=left), folder, resume=resume, say=lambda t, n=name: say(f"{n}: {t}"))
+        try:
+            trainer.train()
+            finished[name] = folder
+        except Interrupted as stopped:
+            say(f"{name}: {stopped}")
+            over = True  # the time is over, or somebody pressed Ctrl-C
+    return finished
+
+
+def is_finished(folder: Path, config: RunConfig) -> bool:
+    """Whether the run in a folder has done all its steps."""
+    if not (folder / "config.json").is_file():
+        return False
+    if replace(configs.load(RunConfig, folder / "config.json"), minutes=0.0) != replace(config, minutes=0.0):
+        raise ConfigError(
+            f"{folder} holds a run with other settings; give it the same --data, --steps and --samples, or another --out"
+        )
+    steps = checkpoint_steps(folder / "checkpoints") if (folder / "checkpoints").is_dir() else []
+    return bool(steps) and steps[-1] == sum(stage.steps for stage in config.stages)
+
+
+def seen(folder: Path) -> dict[str, Any]:
+    """Steps, samples, tokens and the last held-out figures of a run."""
+    lines = read_metrics(folder / "metrics.jsonl")
+    steps = [line for line in lines if "loss" in line]
+    held_out = next(line["held_out"] for line in reversed(lines) if "held_out" in line)
+    return {
+        "steps": len(steps),
+        "samples": sum(line["samples"] for line in steps),
+        "tokens": steps[-1]["tokens"],
+        "seconds": round(sum(line["seconds"] for line in steps), 1),
+        "held_out": held_out,
+        "mean_exact": sum(kind["exact"] for kind in held_out.values()) / len(held_out),
+        "mean_loss": sum(kind["loss"] for kind in held_out.values()) / len(held_out),
+    }
+
+
+def open_text(root: Path = ROOT) -> str:
+    """The text that perplexity is measured on."""
+    pages = [root / "LICENSE", *sorted((root / "docs").glob("*.md"))]
+    return "\n\n".join(page.read_text("utf-8") for page in pages)
+
+
+@torch.inference_mode()
+def perplexity(model: MonoInternVL, tokenizer: Tokenizer, text: str, windows: int) -> float:
+    """Of the second halves of the first ``windows`` windows of a text, each given its first half."""
+    ids = torch.tensor(tokenizer.encode(text)[: WINDOW * windows])
+    parts = [part for part in ids.split(WINDOW) if len(part) > WINDOW // 2 + 1]
+    total, count = 0.0, 0
+    for part in parts:
+        rows = torch.arange(WINDOW // 2 - 1, len(part) - 1)
+        hidden = model(part, torch.arange(len(part)), [0, len(part)], rows_M=rows)
+        loss = torch.nn.functional.cross_entropy(model.decoder.logits(hidden), part[rows + 1], reduction="sum")
+        total, count = total + float(loss), count + len(rows)
+    return math.exp(total / count)
+
+
+def text_ability(model: MonoInternVL, tokenizer: Tokenizer, template: str, text: str, windows: int) -> dict[str, Any]:
+    """Perplexity and greedy answers without pictures."""
+    prompts = PromptMaker(
+        tokenizer=tokenizer,
+        template=get_template(template),
+        policy=None,
+        max_positions=model.decoder.config.max_positions,
+    )
+    session = Session(Loaded(name="experiment", model=model.eval(), prompts=prompts, extras={}))
+    return {
+        "perplexity": perplexity(model, tokenizer, text, windows),
+        "answers": {q: session.chat(q, max_new_tokens=48).text for q in QUESTIONS},
+    }
+
+
+def measure_text(finished: dict[str, Path], base: RunConfig, windows: int) -> dict[str, Any]:
+    """Text ability of the bare language model and of the finished variants, and which text weights have changed."""
+    text = open_text()
+    model, words = build_model(base.model, base.seed, lambda _: None)
+    bare = {n: p.clone() for n, p in model.state_dict().items() if n.startswith("decoder.") and ".visual." not in n}
+    found = {"bare": text_ability(model, words.tokenizer, base.model.template, text, windows)}
+    for name, folder in finished.items():
+        run = load_run(folder, lambda _: None)
+        state = run.model.state_dict()
+        changed = [tensor for tensor, before in bare.items() if not torch.equal(state[tensor], before)]
+        found[name] = text_ability(run.model, run.tokenizer, base.model.template, text, windows)
+        found[name] |= {"changed_text_tensors": len(changed), "bit_identical": not changed}
+    return {"text": found, "text_from": "LICENSE and docs/*.md", "windows": windows, "window": WINDOW}
+
+
+def samples_seen(runs: Sequence[Path]) -> dict[str, dict[str, list[float]]]:
+    """Held-out figures of runs one after another, by kind: samples and tokens seen until then, share, loss, questions."""
+    found: dict[str, dict[str, list[float]]] = {}
+    samples = tokens_before = 0
+    for folder in runs:
+        path = folder if folder.is_file() else folder / "metrics.jsonl"
+        lines = read_metrics(path)
+        if not lines:
+            raise ConfigError(f"{path} holds no metrics; give folders of runs, or metrics.jsonl files, oldest first")
+        tokens = 0
+        for line in lines:
+            samples += line.get("samples", 0)
+            tokens = line["tokens"]
+            for kind, facts in line.get("held_out", {}).items():
+                row = found.setdefault(kind, {key: [] for key in ("samples", "tokens", "exact", "loss", "questions")})
+                values = (samples, tokens_before + tokens, facts["exact"], facts["loss"], facts["samples"])
+                for key, value in zip(row, values, strict=True):
+                    row[key].append(value)
+        tokens_before += tokens
+    if not found:
+        raise ConfigError(
+            f"no held-out figures in {', '.join(map(str, runs))}; the runs need held_out data and a finished stage"
+        )
+    return found
+
+
+def fit_samples(points: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """Points with the fits of share and loss, by kind."""
+    return {
+        kind: {
+            "points": row,
+            "exact": fit(row["samples"], row["exact"], [int(n) for n in row["questions"]]),
+            "loss": fit(row["samples"], row["loss"]),
+        }
+        for kind, row in points.items()
+    }
+
+
+def new_figure(columns: int, width: float) -> Any:
+    """(figure, axes, pyplot) for a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, columns, figsize=(width, 4), layout="constrained", squeeze=False)
+    return figure, axes[0], plt
+
+
+def keep_figure(figure: Any, plt: Any, name: str) -> None:
+    """Writes ``docs/mini-NAME.png``."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURES / f"mini-{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def draw_variants(name: str, variants: dict[str, Any], texts: dict[str, Any]) -> None:
+    """Bars: exact answers and loss of each kind by variant; with ``texts``, perplexity too."""
+    figure, axes, plt = new_figure(3 if texts else 2, 14)
+    kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
+    width = 0.8 / max(1, len(variants))
+    for number, (label, facts) in enumerate(variants.items()):
+        places = [place + width * (number - (len(variants) - 1) / 2) for place in range(len(kinds))]
+        for axis, key in zip(axes, ("exact", "loss"), strict=False):
+            mean = facts[f"mean_{key}"]
+            values = [facts["held_out"].get(kind, {}).get(key, math.nan) for kind in kinds]
+            axis.bar(places, values, width, label=f"{label} (mean {mean:.3g})")
+    for axis, title in zip(axes, ("held-out exact answers", "held-out loss"), strict=False):
+        axis.set_xticks(range(len(kinds)), kinds, rotation=60, ha="right", fontsize=8)
+        axis.set_title(title)
+        axis.legend(fontsize=7)
+    if texts:
+        bars = axes[2].bar(list(texts), [facts["perplexity"] for facts in texts.values()])
+        axes[2].bar_label(bars, fmt="%.4g")
+        axes[2].set_title("perplexity of text")
+    keep_figure(figure, plt, name)
+
+
+def draw_resolution(variants: dict[str, Any]) -> None:
+    """Lines: exact answers and loss of each kind over the tokens of a picture."""
+    figure, axes, plt = new_figure(2, 12)
+    kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
+    tokens = [facts["picture_tokens"] for facts in variants.values()]
+    for axis, key in zip(axes, ("exact", "loss"), strict=True):
+        for kind in kinds:
+            values = [facts["held_out"].get(kind, {}).get(key, math.nan) for facts in variants.values()]
+            axis.plot(tokens, values, marker="o", label=kind)
+        labels = [f"{facts['picture_tokens']}\n{name}" for name, facts in variants.items()]
+        axis.set_xticks(tokens, labels, fontsize=8)
+        axis.set(xlabel="tokens and side of a picture", title=f"held-out {key}")
+    axes[0].legend(fontsize=7, ncols=2)
+    keep_figure(figure, plt, "resolution")
+
+
+def draw_samples(kinds: dict[str, Any]) -> None:
+    """Points, fitted curves and their 95 % bands over samples seen."""
+    figure, axes, plt = new_figure(2, 14)
+    for axis, key in zip(axes, ("exact", "loss"), strict=True):
+        for number, (kind, facts) in enumerate(kinds.items()):
+            colour = f"C{number % 10}"
+            axis.plot(facts["points"]["samples"], facts["points"][key], "o", markersize=3, color=colour, label=kind)
+            curve = facts[key].get("curve")
+            if curve:
+                axis.plot(curve["samples"], curve["value"], color=colour, linewidth=1)
+                axis.fill_between(curve["samples"], curve["low"], curve["high"], color=colour, alpha=0.12)
+        axis.set(xscale="log", xlabel="samples seen", title=f"held-out {key}, fitted to ten times the samples")
+    axes[0].legend(fontsize=7, ncols=2)
+    keep_figure(figure, plt, "samples")
+
+
+def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
+    """Trains the variants of one experiment as far as there is time, compares the finished ones, stores and draws."""
+    name = options.experiment
+    base = replace(base, data=str(options.data), eval_samples=options.samples, eval_every=0, keep=1, minutes=0.0)
+    makers: dict[str, Callable[[], Variants]] = {
+        "text": lambda: text_variants(base, options.steps),
+        "stages": lambda: stage_variants(base, options.steps),
+        "resolution": lambda: resolution_variants(base, options.steps, options.sides),
+        "help": lambda: help_variants(base, options.steps),
+    }
+    variants = makers[name]()
+    finished = train_all(variants, options.out / name, options.minutes, lambda text: print(text, flush=True))
+    result: dict[str, Any] = {
+        "experiment": name,
+        "steps": options.steps,
+        "unfinished": [variant for variant in variants if variant not in finished],
+        "variants": {
+            variant: {"picture_tokens": picture_tokens(variants[variant]), **seen(folder)}
+            for variant, folder in finished.items()
+        },
+    }
+    if name == "text":
+        result |= measure_text(finished, base, options.windows)
+    if finished and name == "resolution":
+        draw_resolution(result["variants"])
+    elif finished:
+        draw_variants(name, result["variants"], result.get("text", {}))
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    """One line a variant."""
+    for variant, facts in result["variants"].items():
+        print(
+            f"{variant:28} exact {facts['mean_exact']:6.1%}  loss {facts['mean_loss']:.3f}  {facts['steps']} steps, "
+            f"{facts['samples']} samples, {facts['tokens']} tokens, {facts['seconds']:.0f} s"
+        )
+    for variant, facts in result.get("text", {}).items():
+        kept = {True: ", text weights bit-identical", False: ", text weights changed"}.get(
+            facts.get("bit_identical"), ""
+        )
+        print(f"{variant:28} perplexity {facts['perplexity']:.4f}{kept}")
+    if result["unfinished"]:
+        print(f"not finished: {', '.join(result['unfinished'])}; give the command again")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="experiment", required=True)
+    for name in ("text", "stages", "resolution", "help"):
+        command = commands.add_parser(name)
+        command.add_argument("--data", type=Path, required=True, help="a built corpus")
+        command.add_argument("--minutes", type=float, required=True, help="of training, all variants together")
+        command.add_argument("--steps", type=int, default=400, help="of each variant, all stages together")
+        command.add_argument("--samples", type=int, default=100, help="held-out samples of each kind")
+        command.add_argument("--out", type=Path, default=Path("runs/experiments"))
+        if name == "text":
+            command.add_argument("--windows", type=int, default=64, help="of 256 tokens that perplexity is measured on")
+        if name == "resolution":
+            command.add_argument("--sides", type=int, nargs="+", default=list(SIDES))
+    command = commands.add_parser("samples")
+    command.add_argument(
+        "--runs", type=Path, nargs="+", required=True, help="runs or metrics.jsonl files, oldest first"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None, base: RunConfig | None = None) -> None:
+    """Runs one experiment; ``base`` replaces the recipe of vedere-mini in tests."""
+    options = parse(argv)
+    if options.experiment == "samples":
+        result = {"experiment": "samples", "kinds": fit_samples(samples_seen(options.runs))}
+        draw_samples(result["kinds"])
+        for kind, facts in result["kinds"].items():
+            print(kind, json.dumps(facts["exact"].get("parameters", facts["exact"])))
+    else:
+        result = experiment(options, base or get_recipe("mono-mini"))
+        show(result)
+    store(f"mini_{options.experiment}", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""A captioner behind an OpenAI-compatible endpoint: bounded, paced, and patient with what passes.
+
+Questions go to ``URL/chat/completions`` with the picture as a data URL. At most ``concurrency`` are on their way, and starts
+are spaced so that no minute has more than ``per_minute``. What passes (no connection, time-outs, 408, 425, 429, 5xx, bodies
+that are no answer) is tried again after a wait that doubles; a ``Retry-After`` holds back all questions, not only the one that
+was told. What concerns one picture (400, 413, 415, 422, or retries used up) is an answer with an error. What concerns all
+(a wrong key, URL or model: 401, 403, 404, ...) ends the work, as Ctrl-C does, after the answers on their way have come.
+
+The key is read from an environment variable and from nowhere else; it is in no message, file or config.
+
+Cost: one thread a question on its way; one picture of at most ``side`` px in each.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import os
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from vedere.config import check_ranges
+from vedere.errors import ConfigError, VedereError
+from vedere.recaption.captioner import Answer, AnswerConfig, Asked
+
+_PASSING = frozenset((408, 409, 425, 429))
+_OF_ONE_PICTURE = frozenset((400, 413, 415, 422))
+_LONGEST_TOLD = 600.0  # seconds that a Retry-After may ask for
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointConfig:
+    """Where the endpoint is and how it is treated.
+
+    Attributes:
+        url: Base URL, up to and without ``/chat/completions``: ``http://localhost:8000/v1``.
+        model: Model that the endpoint is asked for.
+        key_variable: Environment variable that holds the key; if it is not set, none is sent.
+        concurrency: Most questions on their way.
+        per_minute: Most questions started in a minute; 0: no limit.
+        retries: Times that a question is asked again.
+        timeout: Seconds without a byte after which a try has failed.
+        first_wait: Seconds before the first retry; each further wait is twice as long.
+        longest_wait: Most seconds between two tries, unless the endpoint says how long.
+        side: Pictures are sent with at most so many pixels a side.
+    """
+
+    url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+    concurrency: int = 4
+    per_minute: float = 0.0
+    retries: int = 6
+    timeout: float = 120.0
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    side: int = 1024
+
+    def __post_init__(self) -> None:
+        """Checks the ranges and the URL.
+
+        Raises:
+            ConfigError: a number out of range, no http(s) URL, or one with a secret in it.
+        """
+        check_ranges(
+            self, concurrency=1, per_minute=0, retries=0, timeout=0, first_wait=0, longest_wait=self.first_wait, side=16
+        )
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"endpoint '{self.url}'; expected a URL such as http://localhost:8000/v1")
+        if "@" in parts.netloc or parts.query:
+            raise ConfigError(
+                f"the endpoint's URL at {parts.hostname} holds a user or a query, where secrets would be; put the key into an "
+                "environment variable (--key-variable NAME)"
+            )
+
+
+class _Stopped(Exception):
+    """The work is being given up while a thread waits."""
+
+
+class _Fatal(VedereError):
+    """Would fail for every question."""
+
+
+class Pace:
+    """When the next question may start: spaced starts, and a common wait when the endpoint asks for one.
+
+    Args:
+        per_minute: Most starts in a minute; 0: no limit.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self.spacing = 60.0 / per_minute if per_minute else 0.0
+        self.next = 0.0
+        self.lock = threading.Lock()
+
+    def start(self, now: float) -> float:
+        """Takes the next free place in time; returns the seconds until it."""
+        with self.lock:
+            place = max(now, self.next)
+            self.next = place + self.spacing
+            return place - now
+
+    def hold(self, until: float) -> None:
+        """No start before ``until``."""
+        with self.lock:
+            self.next = max(self.next, until)
+
+
+class EndpointCaptioner:
+    """Asks an endpoint.
+
+    Args:
+        endpoint: Where and how.
+        config: How answers are drawn.
+    """
+
+    def __init__(self, endpoint: EndpointConfig, config: AnswerConfig | None = None) -> None:
+        self.endpoint, self.config = endpoint, config or AnswerConfig()
+        self.retried = 0
+        self._key = os.environ.get(endpoint.key_variable, "").strip()
+        self._pace = Pace(endpoint.per_minute)
+        self._stop = threading.Event()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """URL, model, size of pictures, and how answers are drawn."""
+        where = {"model": self.endpoint.model, "endpoint": self.endpoint.url, "side": self.endpoint.side}
+        return where | dict(vars(self.config))
+
+    def answers(self, questions: Iterable[Asked]) -> Iterator[tuple[Asked, Answer]]:
+        """As `vedere.recaption.captioner.Captioner.answers`."""
+        import httpx2
+
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._stop.clear()
+        waiting = iter(questions)
+        going: dict[Future[Answer], Asked] = {}
+        ending: BaseException | None = None
+        with (
+            httpx2.Client(timeout=self.endpoint.timeout, headers=headers) as client,
+            ThreadPoolExecutor(self.endpoint.concurrency) as pool,
+        ):
+            try:
+                while True:
+                    while ending is None and len(going) < self.endpoint.concurrency:
+                        asked = next(waiting, None)
+                        if asked is None:
+                            break
+                        going[pool.submit(self._ask, client, asked)] = asked
+                    if not going:
+                        break
+                    try:
+                        done = wait(going, return_when=FIRST_COMPLETED).done
+                    except KeyboardInterrupt as error:
+                        if ending is not None:  # the second one
+                            raise
+                        ending, done = error, set()
+                        self._stop.set()
+                    for future in done:
+                        asked = going.pop(future)
+                        try:
+                            yield asked, future.result()
+                        except _Fatal as error:
+                            ending = ending or ConfigError(str(error))
+                            self._stop.set()
+                        except _Stopped:
+                            continue
+            finally:
+                self._stop.set()
+                for future in going:
+                    future.cancel()
+        if ending is not None:
+            raise ending
+
+    def _ask(self, client: Any, asked: Asked) -> Answer:
+        """One question with all its tries."""
+        body = self._body(asked)
+        jitter = random.Random(asked.seed)
+        problem = ""
+        for number in range(self.endpoint.retries + 1):
+            if number:
+                self.retried += 1
+                longest = min(self.endpoint.longest_wait, self.endpoint.first_wait * 2 ** (number - 1))
+                self._sleep(longest * jitter.uniform(0.5, 1.0))
+            self._sleep(self._pace.start(time.monotonic()))
+            found = self._try(client, body)
+            if isinstance(found, Answer):
+                return found
+            problem = found
+        return Answer(error=f"{problem}, after {self.endpoint.retries + 1} tries")
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0 and self._stop.wait(seconds):
+            raise _Stopped
+
+    def _try(self, client: Any, body: dict[str, Any]) -> Answer | str:
+        """An answer, or what passes."""
+        import httpx2
+
+        try:
+            response = client.post(f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body)
+        except httpx2.TimeoutException:
+            return f"no answer within {self.endpoint.timeout:g} s"
+        except httpx2.TransportError as error:
+            return f"no connection ({self._safe(str(error)) or type(error).__name__})"
+        status = response.status_code
+        said = self._safe(response.text)
+        if status == 200:
+            return _answer(response) or f"status 200 with a body that is no chat completion: {said!r}"
+        if status in _PASSING or status >= 500:
+            with contextlib.suppress(ValueError):
+                seconds = float(response.headers.get("Retry-After", ""))
+                self._pace.hold(time.monotonic() + max(0.0, min(seconds, _LONGEST_TOLD)))
+            return f"status {status}: {said}"
+        if status in _OF_ONE_PICTURE:
+            return Answer(error=f"refused with status {status}: {said}")
+        hint = (
+            f"is the key in {self.endpoint.key_variable} right? ({'one was sent' if self._key else 'it is not set'})"
+            if status in (401, 403)
+            else "are URL and model right?"
+        )
+        raise _Fatal(
+            f"{self.endpoint.url} answers with status {status} for model '{self.endpoint.model}': {said}; {hint}"
+        )
+
+    def _safe(self, text: str) -> str:
+        """The beginning of what an endpoint said, without the key that some repeat."""
+        text = text.replace(self._key, "***") if self._key else text
+        return " ".join(text.split())[:200]
+
+    def _body(self, asked: Asked) -> dict[str, Any]:
+        image = asked.image
+        if max(image.size) > self.endpoint.side:
+            image = image.copy()
+            image.thumbnail((self.endpoint.side, self.endpoint.side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=92)
+        url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": asked.prompt}]
+        return {
+            "model": self.endpoint.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self.config.max_new_tokens,
+            "temperature": self.config.temperature,
+            "seed": asked.seed,
+        }
+
+
+def _answer(response: Any) -> Answer | None:
+    """The answer in a body; None if it is no chat completion."""
+    try:
+        choice = response.json()["choices"][0]
+        message = choice["message"]
+        content = message.get("refusal") or message.get("content") or ""
+        if isinstance(content, list):
+            content = "".join(part["text"] for part in content if part.get("type") == "text")
+        if not isinstance(content, str):
+            return None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    text = content.encode("utf-8", "replace").decode()
+    return Answer(text=text, complete=choice.get("finish_reason") != "length")

@@ -5,12 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from vedere.errors import ConfigError, ContextError
-from vedere.infer.engine import Engine, Request, Token
-from vedere.infer.sampling import SamplingParams
+from vedere.errors import ConfigError
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.positions import inverse_frequencies
-from vedere.models.rope_scaling import frequencies, table_scale
+from vedere.models.rope_scaling import RotaryState, frequencies, table_scale
 
 BASE = DecoderConfig(
     hidden_size=32,
@@ -64,14 +62,21 @@ def test_packed_documents_are_as_if_alone(config):
     torch.testing.assert_close(packed, torch.cat(alone), rtol=0, atol=1e-5)
 
 
-def test_an_answer_stays_within_one_set_of_frequencies():
-    assert (LONG.context, LLAMA3.context, BASE.context) == (16, 64, 64)
-    torch.manual_seed(1)
-    engine = Engine(Decoder(LONG).eval(), chunk=4)
-    request = Request(ids=torch.arange(10), sampling=SamplingParams(max_new_tokens=6))
-    assert sum(isinstance(event, Token) for event in engine.generate([request])) == 6
-    with pytest.raises(ContextError, match="17 positions, but the model has 16"):
-        engine.check(dataclasses.replace(request, sampling=SamplingParams(max_new_tokens=7)))
+def test_how_far_an_answer_may_go():
+    dynamic = dataclasses.replace(BASE, rope_scaling="dynamic", rope_factor=3.0)
+    assert (LONG.context, LLAMA3.context, BASE.context, dynamic.context) == (64, 64, 64, 192)
+    assert dataclasses.replace(dynamic, v2pe=True).context == 64  # V2PE replaces the scaling
+
+
+def test_a_state_remembers_as_its_original_does():
+    dynamic = dataclasses.replace(BASE, rope_scaling="dynamic")
+    lengths = (10, 80, 70, 30, 66)
+    states = RotaryState(dynamic), RotaryState(dynamic, resets=True), RotaryState(LONG)
+    assert [[state.grow(length) for length in lengths] for state in states] == [
+        [10, 80, 80, 80, 80],  # InternLM2
+        [10, 80, 80, 30, 66],  # Llama, Qwen
+        [10, 80, 70, 30, 66],  # Phi-3
+    ]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,10 @@ Mono-InternVL's original routes visual tokens only while its cache is empty, whi
 inside an image too, and decoding, which is all text, touches no visual weight. Positions may be fractional (V2PE, 2504.10479,
 sec. 2.1): the n-th new token stands n after the prompt's last position.
 
+Where rotary frequencies depend on the length (dynamic NTK, longrope), a request by default starts from the trained ones, whatever
+ran before: its prompt is rotated by the prompt's whole length, each new token by the length it makes, and keys in the cache
+stay as they were, as in a fresh instance of the originals. ``history`` shares one state among all requests instead.
+
 Cost of a decoded token: every text weight is read once for the whole batch. Tiles stay 8-bit until a prompt's turn comes.
 
 Axes: T tokens, D width, V vocabulary, N tiles.
@@ -32,6 +36,7 @@ from vedere.errors import ConfigError, ContextError, PromptError, VedereError
 from vedere.infer.cache import Cache
 from vedere.infer.sampling import Sampler, SamplingParams
 from vedere.models.decoder import Decoder
+from vedere.models.rope_scaling import RotaryState, turning_length
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
 from vedere.vision.pixels import Statistics, normalise
@@ -145,6 +150,7 @@ class _Run:
         pixels = request.pixels
         self.pixels = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
         self.sampler = Sampler(request.sampling, self.ids, engine.device)
+        self.rotary = engine.history or RotaryState(engine.decoder.config)
         self.fed = 0
         self.embeds: Tensor | None = None
         self.ids_out: list[int] = []
@@ -172,7 +178,9 @@ class Engine:
         model: An assembly, or a bare `Decoder` for text.
         max_batch: Most requests in progress; each holds its keys and values (see `vedere.infer.cache`).
         chunk: Most prompt tokens of a step.
-        max_positions: Positions that prompt and answer may use; None takes the model's.
+        max_positions: Positions that prompt and answer may use; None takes the model's. Dynamic NTK can go beyond these.
+        history: Rotary state that all requests share and leave behind, as one instance of the originals does: answers then
+            depend on what was asked before. None: a new one for each request.
 
     Raises:
         ConfigError: limits below 1, or more positions than the model has.
@@ -185,12 +193,17 @@ class Engine:
         max_batch: int = 8,
         chunk: int = 512,
         max_positions: int | None = None,
+        history: RotaryState | None = None,
     ) -> None:
         self.model = model
+        self.history = history
         self.decoder = model if isinstance(model, Decoder) else model.decoder
         most = self.decoder.config.context
         self.max_positions = most if max_positions is None else max_positions
-        if max_batch < 1 or chunk < 1 or not 1 <= self.max_positions <= most:
+        config = self.decoder.config
+        self._turns = turning_length(config) is not None and not config.v2pe
+        endless = config.rope_scaling == "dynamic" and self._turns
+        if max_batch < 1 or chunk < 1 or self.max_positions < 1 or (self.max_positions > most and not endless):
             raise ConfigError(
                 f"max_batch {max_batch}, chunk {chunk}, max_positions {self.max_positions}: expected at least 1 each, and at "
                 f"most the model's {most} positions"
@@ -292,7 +305,10 @@ class Engine:
             if pixels is not None or places:
                 raise PromptError(f"{where} has pictures, but the model is a bare language model; load one that sees")
             return
-        tiles, per_tile = (0 if pixels is None else len(pixels)), self.model.patches.tokens_per_tile
+        patches = self.model.patches
+        tiles, per_tile = 0, patches.tokens_per_tile
+        if pixels is not None:
+            tiles, per_tile = len(pixels), patches.tokens_of(*pixels.shape[-2:])
         if tiles * per_tile != places:
             raise PromptError(
                 f"{where} has {places} visual positions for {tiles} tiles of {per_tile} tokens; give the tiles of exactly the "
@@ -333,6 +349,7 @@ class Engine:
             torch.cat(types) if visual else None,
             cache=window,
             rows_M=last.to(self.device),
+            lengths=self._lengths([(run, run.last_position + 1) for run, _ in zip(feeding, counts, strict=False)]),
         )
         cache.commit(window)
         if not complete:
@@ -353,9 +370,20 @@ class Engine:
         whole = all(place.is_integer() for place in places)
         positions = torch.tensor([int(place) for place in places] if whole else places, device=self.device)
         window = cache.window(0, [1] * len(decoding))
-        hidden = self.decoder(self.decoder.embed(ids), positions, range(len(decoding) + 1), cache=window)
+        lengths = self._lengths([(run, place + 1) for run, place in zip(decoding, places, strict=True)])
+        hidden = self.decoder(
+            self.decoder.embed(ids), positions, range(len(decoding) + 1), cache=window, lengths=lengths
+        )
         cache.commit(window)
         return self._choose(decoding, self.decoder.logits(hidden))
+
+    def _lengths(self, runs: list[tuple[_Run, float]]) -> list[float] | None:
+        """Rotary lengths in force for these runs of a pass, given how long each will be; a shared state takes the longest."""
+        if not self._turns:
+            return None
+        if self.history is not None:
+            return [self.history.grow(max(length for _, length in runs))] * len(runs)
+        return [run.rotary.grow(length) for run, length in runs]
 
     def _embed(self, run: _Run) -> Tensor:
         if isinstance(self.model, Decoder):

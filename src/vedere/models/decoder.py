@@ -22,7 +22,7 @@ from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
 from vedere.models.moe import MoE
 from vedere.models.positions import rotary_table
-from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale, turning_length
+from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +113,9 @@ class DecoderConfig:
 
     @property
     def context(self) -> int:
-        """Positions of one answer: as many as there are, or as many as one set of rotary frequencies holds for.
-
-        Longer documents can be computed in one pass (`Decoder.forward`); with a cache, keys would keep old frequencies.
-        """
-        return min(self.max_positions, turning_length(self) or self.max_positions)
+        """Positions of prompt and answer: ``max_positions``, times the factor where dynamic NTK stretches them."""
+        stretched = self.rope_scaling == "dynamic" and not self.v2pe
+        return max(self.max_positions, int(self.rope_factor * self.max_positions)) if stretched else self.max_positions
 
 
 class DecoderLayer(nn.Module):
@@ -222,18 +220,18 @@ class Decoder(nn.Module):
             return out.float()
         return torch.nn.functional.linear(hidden, self.embed.weight).float()
 
-    def rotary(self, positions_T: Tensor, borders: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def rotary(
+        self, positions_T: Tensor, borders: Sequence[int], dtype: torch.dtype, lengths: Sequence[float] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(cos, sin) ``[T, d]`` of packed documents.
 
-        ``dynamic`` and ``longrope`` go by each document's own length (its last position + 1): keys of a cache therefore must
-        be written with the frequencies in force for the whole answer, which the engine does by refusing longer contexts
-        (`vedere.models.rope_scaling.turning_length`).
+        ``dynamic`` and ``longrope`` go by ``lengths``, or by each document's own length (its last position + 1).
         """
         config = self.config
         if config.v2pe:  # the table is rounded like the activations, but applied in float32
             cos, sin = rotary_table(positions_T, config.head_dim, config.rope_theta, dtype)
             return cos.float(), sin.float()
-        frequencies = packed_frequencies(config, positions_T, borders)
+        frequencies = packed_frequencies(config, positions_T, borders, lengths)
         return rotary_table(positions_T, config.head_dim, config.rope_theta, dtype, frequencies, table_scale(config))
 
     def forward(
@@ -245,6 +243,7 @@ class Decoder(nn.Module):
         cache: KeyValueCache | None = None,
         record: list[Tensor] | None = None,
         rows_M: Tensor | None = None,
+        lengths: Sequence[float] | None = None,
     ) -> Tensor:
         """Hidden states after the final norm.
 
@@ -256,6 +255,8 @@ class Decoder(nn.Module):
             cache: Key-value cache with one slot a document, or None.
             record: Receives the input of every layer and the result, in reading order (for verification).
             rows_M: The rows that are wanted, each once: the last layer computes no others. None: all.
+            lengths: Length that the rotary frequencies in force are made for, one a document
+                (`vedere.models.rope_scaling.RotaryState`); None: each document's own. A cache needs them where they change.
 
         Returns:
             ``[T, D]``, or ``[M, D]`` in the order of ``rows_M``.
@@ -266,7 +267,7 @@ class Decoder(nn.Module):
         borders = segments.tolist() if isinstance(segments, Tensor) else list(segments)
         router = SpanRouter(span_types_T, len(embeds_TD))
         step = AttentionPass(borders, router, embeds_TD.device, self.config.head_dim, self.backend, cache)
-        table = self.rotary(positions_T, borders, embeds_TD.dtype)
+        table = self.rotary(positions_T, borders, embeds_TD.dtype, lengths)
         if router.order is not None:
             table = (table[0][router.order], table[1][router.order])
         x_TD = router.sort(embeds_TD)

@@ -79,7 +79,12 @@ class PatchConfig:
     @property
     def tokens_per_tile(self) -> int:
         """Visual tokens of a tile after unshuffling."""
-        return (self.grid // self.downsample) ** 2
+        return self.tokens_of(self.tile, self.tile)
+
+    def tokens_of(self, height: int, width: int) -> int:
+        """Visual tokens of a tile of another size, in pixels."""
+        side = self.patch * self.downsample
+        return (height // side) * (width // side)
 
 
 class PatchEmbedding(nn.Module):

@@ -62,7 +62,7 @@ class Release:
     @property
     def context(self) -> int:
         """Positions of one answer here."""
-        return self.model.decoder.context
+        return self.model.decoder.max_positions
 
     @property
     def tokens_per_tile(self) -> int:

@@ -10,7 +10,8 @@ The kinds are those of released configs, by the names of their ``rope_scaling``;
   pre-training, another beyond it; cosine and sine are scaled by sqrt(1 + ln(M / O) / ln O) in both cases.
 
 What depends on L is computed for each document by its own length, so that packing stays isolated (the originals take the
-longest of a batch). ``yarn`` and others are refused: no release of this line uses them.
+longest of a batch). An answer that grows past that length keeps the keys it has as they were rotated, as the releases' own code
+does (`RotaryState`); transformers computes Phi-3's again at that point, so its answers differ there. ``yarn`` and others are refused: no release of this line uses them.
 
 Axes: T tokens, d head width.
 """
@@ -92,21 +93,49 @@ def frequencies(config: DecoderConfig, length: float) -> Tensor:
 
 
 def turning_length(config: DecoderConfig) -> int | None:
-    """Length at which the frequencies of a growing document change; None if they never do.
-
-    Keys in a cache stay rotated as they were, so an answer must not cross it.
-    """
+    """Length beyond which the frequencies of a growing document change; None if they never do."""
     return {"dynamic": config.max_positions, "longrope": config.rope_original_positions}.get(config.rope_scaling)
 
 
-def packed_frequencies(config: DecoderConfig, positions_T: Tensor, borders: Sequence[int]) -> Tensor | None:
-    """Inverse frequencies of packed documents: ``[d/2]`` for all, ``[T, d/2]`` where they may differ, None for plain ones."""
+class RotaryState:
+    """The length that rotary frequencies are made for, while a sequence grows token by token.
+
+    The originals keep their tables between calls. ``dynamic`` goes by the longest input so far: InternLM2 for good, Llama and
+    Qwen of transformers until an input is shorter than the trained length. ``longrope`` goes by the input at hand. A new state
+    is an instance that has seen nothing; keys that are in a cache stay rotated as they were in either case.
+
+    Args:
+        config: The decoder.
+        resets: Whether a short input brings the trained base back.
+    """
+
+    def __init__(self, config: DecoderConfig, resets: bool = False) -> None:
+        self.config, self.resets = config, resets
+        self.length = 0.0
+
+    def grow(self, length: float) -> float:
+        """The length in force for a pass after which a sequence has ``length`` positions, prompt and cache included."""
+        forgets = self.config.rope_scaling != "dynamic" or (self.resets and length < self.config.max_positions)
+        self.length = length if forgets else max(self.length, length)
+        return self.length
+
+
+def packed_frequencies(
+    config: DecoderConfig, positions_T: Tensor, borders: Sequence[int], lengths: Sequence[float] | None = None
+) -> Tensor | None:
+    """Inverse frequencies of packed documents: ``[d/2]`` for all, ``[T, d/2]`` where they may differ, None for plain ones.
+
+    ``lengths`` are those in force (`RotaryState`), one a document; None: each document's own.
+    """
     if config.rope_scaling == "none":
         return None
     turn = turning_length(config)
-    if turn is None or float(positions_T.max()) + 1 <= turn:
+    longest = max(lengths) if lengths is not None else float(positions_T.max()) + 1
+    if turn is None or longest <= turn:
         return None if config.rope_scaling == "dynamic" else frequencies(config, 1).to(positions_T.device)
     documents = list(itertools.pairwise(borders))
-    rows = torch.stack([frequencies(config, float(positions_T[start:end].max()) + 1) for start, end in documents])
+    if lengths is None:
+        lengths = [float(positions_T[start:end].max()) + 1 for start, end in documents]
+    rows = torch.stack([frequencies(config, length) for length in lengths])
     sizes = torch.tensor([end - start for start, end in documents])
     return rows.repeat_interleave(sizes, dim=0).to(positions_T.device)

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,11 +21,11 @@ from vedere.errors import CheckpointError
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
 from vedere.models.checkpoints import load_model, read_config
+from vedere.models.rope_scaling import RotaryState
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
 from vedere.train.losses import chunked_cross_entropy, next_token_targets
 from vedere.verify.check import FEATURES, LOSSES, Check, Recording
-from vedere.verify.greedy import Runner
 
 _CHUNK = 16  # prompt tokens that the engine is fed at once: images do not end where chunks end
 IMAGE_CONTEXT = 500
@@ -75,24 +76,20 @@ class Assembly:
 
     Args:
         recording: Its recorded tensors.
+        folder: Of another checkpoint to verify with them; None: the recorded folder's own.
 
     Raises:
         CheckpointError: weights that cannot be loaded, or another kind of model.
     """
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, folder: Path | None = None) -> None:
         self.recording = recording
-        model = load_model(recording.directory, dtype=torch.float32)
+        folder = recording.directory if folder is None else folder
+        model = load_model(folder, dtype=torch.float32)
         if not isinstance(model, VisionLanguageModel):
-            raise CheckpointError(
-                f"{recording.directory} holds a {type(model).__name__} without vision; nothing to verify"
-            )
+            raise CheckpointError(f"{folder} holds a {type(model).__name__} without vision; nothing to verify")
         self.model = model
-        self.runner = self.fresh()
-
-    def fresh(self) -> Runner:
-        """An instance of the original that has seen nothing."""
-        return Runner(self.model, resets=read_config(self.recording.directory).language != "internlm2")
+        self.history = RotaryState(model.decoder.config, resets=read_config(folder).language != "internlm2")
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -133,8 +130,17 @@ class Assembly:
 
     def run(self, rows: PackedRows, features: Tensor | None, record: list[Tensor] | None = None) -> Tensor:
         """Hidden states of packed rows with these features in their visual positions."""
-        embeds = self.model.place(rows.ids, rows.span_types, features)
-        return self.runner.hidden(embeds, rows.positions, rows.borders, rows.span_types, rows.length, record=record)
+        return self.decode(self.model.place(rows.ids, rows.span_types, features), rows, rows.span_types, record)
+
+    def decode(
+        self, embeds: Tensor, rows: PackedRows, span_types: Tensor | None, record: list[Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states as the recorded instance gives them: one rotary base for a batch, by its padded length."""
+        lengths = [self.history.grow(rows.length)] * (len(rows.borders) - 1)
+        hidden: Tensor = self.model.decoder(
+            embeds, rows.positions, rows.borders, span_types, record=record, lengths=lengths
+        )
+        return hidden
 
     def features_for(self, ids: Tensor) -> Tensor | None:
         """The first features, as many as ``ids`` have visual positions."""
@@ -157,36 +163,26 @@ class Assembly:
             tiles = int(self.recording.take("prompt_num_tiles").flatten()[0])
         return ids, self.shown_pixels[:tiles] if tiles else None
 
-    def generate(self, ids_T: Tensor, positions_T: Tensor, pixels: Tensor | None, new: int) -> Tensor:
-        """Greedy ids ``[new]``: from the product's engine, fed in chunks that cut images, wherever it can run them.
-
-        It cannot where an earlier run left another rotary base in force, beyond the trained length, or with tiles of
-        another size than the model's.
-        """
-        config, tile = self.model.decoder.config, self.model.patches.tile
-        stateful = config.rope_scaling == "dynamic" and not config.v2pe and self.runner.longest > config.max_positions
-        fits = int(positions_T[-1].ceil()) + 1 + new <= config.context
-        if stateful or not fits or (pixels is not None and pixels.shape[-2:] != (tile, tile)):
-            return self.replay(self.runner, ids_T, positions_T, pixels, new)
-        sampling = SamplingParams(max_new_tokens=new)
-        types = visual_types(ids_T)
-        request = Request(ids=ids_T, span_types=types, positions=positions_T, pixels=pixels, sampling=sampling)
-        events = Engine(self.model, chunk=_CHUNK).generate([request])
-        return torch.tensor([event.id for event in events if isinstance(event, Token)])
-
-    def replay(
-        self,
-        runner: Runner,
-        ids_T: Tensor,
-        positions_T: Tensor,
-        pixels: Tensor | None,
-        new: int,
-        cached: bool = True,
-        last_logits: list[Tensor] | None = None,
+    def generate(
+        self, ids_T: Tensor, positions_T: Tensor, pixels: Tensor | None, new: int, history: RotaryState | None = None
     ) -> Tensor:
-        """Greedy ids ``[new]`` as an instance of the original with the runner's history gives them."""
-        features = None if pixels is None else self.model.encode(pixels)
-        return runner.greedy(ids_T, positions_T, visual_types(ids_T), features, new, cached, last_logits)
+        """Greedy ids ``[new]`` from the product's engine, fed in chunks that cut images.
+
+        Args:
+            ids_T: Prompt.
+            positions_T: Its positions.
+            pixels: Its tiles.
+            new: How many.
+            history: Rotary state of an instance that has run before; None: of one that has not.
+        """
+        sampling = SamplingParams(max_new_tokens=new)
+        request = Request(
+            ids=ids_T, span_types=visual_types(ids_T), positions=positions_T, pixels=pixels, sampling=sampling
+        )
+        config = self.model.decoder.config
+        most = len(ids_T) + new if config.rope_scaling == "dynamic" and not config.v2pe else config.context
+        engine = Engine(self.model, chunk=_CHUNK, max_positions=max(most, config.context), history=history)
+        return torch.tensor([event.id for event in engine.generate([request]) if isinstance(event, Token)])
 
     def loss(self) -> Tensor:
         """Mean cross-entropy over all targets of the batch, ``[1]``."""
@@ -220,4 +216,4 @@ class Assembly:
 
     def _generated(self, new: int) -> Tensor:
         ids, pixels = self.prompt()
-        return self.generate(ids, torch.arange(len(ids)), pixels, new)[None]
+        return self.generate(ids, torch.arange(len(ids)), pixels, new, self.history)[None]

@@ -16,24 +16,26 @@ from torch import Tensor
 
 from vedere.errors import CheckpointError
 from vedere.models.internvl import InternVL
-from vedere.verify.assembly import Assembly
+from vedere.verify.assembly import Assembly, visual_types
 from vedere.verify.check import Check, Recording
 
 _STATE = re.compile(r"vision_hidden_state_(\d+)")
 _RESIZED = re.compile(r"(interp(?:_\w+)?)_vision_last_hidden_state")
 
 
-def checks(directory: Path) -> Iterator[Check]:
-    """Every recorded tensor of an InternVL folder.
+def checks(directory: Path, folder: Path | None = None) -> Iterator[Check]:
+    """Every recorded tensor of an InternVL folder, with its own checkpoint or the one in ``folder``.
 
     Raises:
         CheckpointError: weights or recorded tensors cannot be read, or an unsupported language model.
     """
     recording = Recording(directory)
-    run = Assembly(recording)
+    run = Assembly(recording, folder)
     model = run.model
     if not isinstance(model, InternVL):
-        raise CheckpointError(f"{directory}: config.json and weights are of a {type(model).__name__}, not of InternVL")
+        raise CheckpointError(
+            f"{folder or directory}: config.json and weights are of a {type(model).__name__}, not of InternVL"
+        )
     for name in sorted(recording.tensors):
         if found := _STATE.fullmatch(name):
             yield from run.features_check(name, partial(_state, run, model, int(found[1])))
@@ -66,22 +68,37 @@ def _resized(recording: Recording, model: InternVL, pixels: str) -> Tensor:
 def _fresh(run: Assembly) -> Iterator[Check]:
     """Greedy runs on an instance that has seen nothing before."""
     recording = run.recording
-    for name, cached in (("generated_ids_fresh_incremental", True), ("generated_ids_fresh_reforward", False)):
-        if name in recording:
-            new = recording.tensors[name].shape[-1]
-            yield recording.compare(name, partial(_replayed_ids, run, new, cached), "mismatches")
+    name = "generated_ids_fresh_incremental"
+    if name in recording:
+        yield recording.compare(name, lambda: _incremental(run, recording.tensors[name].shape[-1]), "mismatches")
+    if "generated_ids_fresh_reforward" in recording:
+        new = recording.tensors["generated_ids_fresh_reforward"].shape[-1]
+        yield recording.compare("generated_ids_fresh_reforward", lambda: _reforward(run, new)[0], "mismatches")
     if "logits_fresh_reforward" in recording:
         steps = recording.tensors["logits_fresh_reforward"].shape[1]
-        yield from run.features_check("logits_fresh_reforward", lambda: _replay(run, steps, False)[1])
+        yield from run.features_check("logits_fresh_reforward", lambda: _reforward(run, steps)[1])
 
 
-def _replayed_ids(run: Assembly, new: int, cached: bool) -> Tensor:
-    return _replay(run, new, cached)[0]
-
-
-def _replay(run: Assembly, new: int, cached: bool) -> tuple[Tensor, Tensor]:
-    """Ids ``[1, new]`` and the logits ``[1, new, V]`` that they were chosen from."""
+def _incremental(run: Assembly, new: int) -> Tensor:
+    """Ids ``[1, new]`` of a request that the engine answers by itself."""
     ids, pixels = run.prompt()
+    return run.generate(ids, torch.arange(len(ids)), pixels, new)[None]
+
+
+def _reforward(run: Assembly, new: int) -> tuple[Tensor, Tensor]:
+    """Ids ``[1, new]`` and the logits ``[1, new, V]`` that they were chosen from, the whole sequence computed at every step."""
+    ids, pixels = run.prompt()
+    features = None if pixels is None else run.model.encode(pixels)
     logits: list[Tensor] = []
-    found = run.replay(run.fresh(), ids, torch.arange(len(ids)), pixels, new, cached, logits)
-    return found[None], torch.stack(logits)[None]
+    for _ in range(new):
+        types = visual_types(ids)
+        hidden = run.model.decoder(
+            run.model.place(ids, types, features),
+            torch.arange(len(ids)),
+            [0, len(ids)],
+            types,
+            rows_M=torch.tensor([len(ids) - 1]),
+        )
+        logits.append(run.model.decoder.logits(hidden[-1]))
+        ids = torch.cat([ids, logits[-1].argmax()[None]])
+    return ids[-new:][None], torch.stack(logits)[None]

@@ -14,18 +14,18 @@ from vedere.verify.assembly import IMAGE_CONTEXT, Assembly, pack_rows
 from vedere.verify.check import FEATURES, Check, Recording
 
 
-def checks(directory: Path) -> Iterator[Check]:
-    """Every recorded tensor of a Mono-InternVL folder.
+def checks(directory: Path, folder: Path | None = None) -> Iterator[Check]:
+    """Every recorded tensor of a Mono-InternVL folder, with its own checkpoint or the one in ``folder``.
 
     Raises:
         CheckpointError: weights or recorded tensors cannot be read.
     """
     recording = Recording(directory)
-    run = Assembly(recording)
+    run = Assembly(recording, folder)
     model = run.model
     if not isinstance(model, MonoInternVL):
         raise CheckpointError(
-            f"{directory}: config.json and weights are of a {type(model).__name__}, not of Mono-InternVL"
+            f"{folder or directory}: config.json and weights are of a {type(model).__name__}, not of Mono-InternVL"
         )
     yield from run.features_check("vision_last_hidden_state", lambda: model.patch_states(run.pixels).flatten(1, 2))
     yield from run.features_check("projected_features", lambda: run.features)
@@ -57,6 +57,6 @@ def _text_only(run: Assembly) -> Tensor:
     """Logits ``[B, L, V]`` of the language model alone."""
     ids_BL = run.recording.take("text_only_input_ids")
     rows = pack_rows(ids_BL)
-    hidden = run.runner.hidden(run.model.decoder.embed(rows.ids), rows.positions, rows.borders, None, rows.length)
+    hidden = run.decode(run.model.decoder.embed(rows.ids), rows, None)
     logits: Tensor = run.model.decoder.logits(hidden)
     return logits.view(*ids_BL.shape, -1)

@@ -21,14 +21,14 @@ from vedere.verify.check import FEATURES, Check, Recording
 _TENSOR = re.compile(r"(position_ids|logits|generated_ids)\.(default|d\d+)")
 
 
-def checks(directory: Path) -> Iterator[Check]:
-    """Every recorded tensor of a V2PE folder.
+def checks(directory: Path, folder: Path | None = None) -> Iterator[Check]:
+    """Every recorded tensor of a V2PE folder, with its own checkpoint or the one in ``folder``.
 
     Raises:
         CheckpointError: weights or recorded tensors cannot be read.
     """
     recording = Recording(directory)
-    run = Assembly(recording)
+    run = Assembly(recording, folder)
     yield from run.features_check("projected_features", lambda: run.features)
     found = [match for match in map(_TENSOR.fullmatch, recording.tensors) if match]
     order = {"position_ids": 0, "logits": 1, "generated_ids": 2}

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Literal
 
-from vedere.errors import ConfigError, MediaError
+from vedere.errors import ConfigError, MediaError, PromptError
 
 MOST_TILES = 1024  # of one picture; the originals go up to 128
 Role = Literal["tile", "thumbnail", "global", "frame"]
@@ -271,6 +272,52 @@ def hd_steps(width: int, height: int, policy: HDPolicy) -> int:
     return steps
 
 
+def grids_of(span_types: Sequence[int], side: int) -> tuple[tuple[int, int], ...]:
+    """The grids of pictures of an `HDPolicy`, read back from the span types of their prompt.
+
+    A picture takes ``side`` rows of the global view, a separator, and ``side x rows`` rows of ``side x columns`` tokens; so
+    row ends between two separators count the rows, and the first row behind a separator the columns.
+
+    Args:
+        span_types: `SpanKind` of every position of one or more prompts.
+        side: Merged tokens a side of a tile: 12 for 4KHD.
+
+    Returns:
+        (columns, rows) of each picture.
+
+    Raises:
+        PromptError: span types that no such plan has.
+    """
+    image = [kind for kind in span_types if kind != SpanKind.TEXT]
+    found: list[tuple[int, int]] = []
+    separators = [place for place, kind in enumerate(image) if kind == SpanKind.SEPARATOR]
+    expected: list[int] = []
+    for number, place in enumerate(separators):
+        end = separators[number + 1] if number + 1 < len(separators) else len(image)
+        part = image[place + 1 : end]
+        ends = part.count(SpanKind.ROW_END) - (side if number + 1 < len(separators) else 0)
+        first = part.index(SpanKind.ROW_END) if ends > 0 else 0
+        grid = (first // side, ends // side)
+        if min(grid) < 1:
+            break
+        found.append(grid)
+        for kind, length in _hd_spans(side, *grid):
+            expected += [int(kind)] * length
+    if expected != [int(kind) for kind in image]:
+        raise PromptError(
+            f"{len(image)} image positions are no pictures of global and local views with tiles of {side} x {side} tokens; "
+            "plan and render them with the model's HDPolicy"
+        )
+    return tuple(found)
+
+
+def _hd_spans(side: int, columns: int, rows: int) -> list[tuple[SpanKind, int]]:
+    spans = [(SpanKind.VISUAL, side), (SpanKind.ROW_END, 1)] * side
+    spans += [(SpanKind.SEPARATOR, 1)]
+    spans += [(SpanKind.VISUAL, side * columns), (SpanKind.ROW_END, 1)] * (side * rows)
+    return spans
+
+
 def _plan_tiling(width: int, height: int, policy: TilingPolicy) -> MediaPlan:
     columns, rows = tiling_grid(width, height, policy)
     side = policy.tile
@@ -317,10 +364,6 @@ def _plan_hd(width: int, height: int, policy: HDPolicy) -> MediaPlan:
         for column in range(columns)
     ]
     merged = _tokens_per_side(side, policy.patch, policy.downsample)
-    spans: list[tuple[SpanKind, int]] = []
-    spans += [(SpanKind.VISUAL, merged), (SpanKind.ROW_END, 1)] * merged
-    spans += [(SpanKind.SEPARATOR, 1)]
-    spans += [(SpanKind.VISUAL, merged * columns), (SpanKind.ROW_END, 1)] * (merged * rows)
     return MediaPlan(
         width=width,
         height=height,
@@ -330,7 +373,7 @@ def _plan_hd(width: int, height: int, policy: HDPolicy) -> MediaPlan:
         resized=resized,
         padding=padding,
         tiles=tuple(tiles),
-        spans=tuple(spans),
+        spans=tuple(_hd_spans(merged, columns, rows)),
         transposed=transposed,
     )
 

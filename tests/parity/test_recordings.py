@@ -22,6 +22,8 @@ KINDS = {
     "internvl-qwen2": "InternVL",
     "internvl-llama": "InternVL",
     "internvit-6b-style": "InternVL",
+    "xcomposer2-4khd": "XComposer2-4KHD",
+    "xcomposer2-4khd-two-images": "XComposer2-4KHD",
     "v2pe-positions": "V2PE position ids",
     "preprocessing": "preprocessing",
     "chat-templates": "chat templates",

@@ -39,7 +39,8 @@ from vedere.models.decoder import Decoder
 from vedere.models.rope_scaling import RotaryState, turning_length
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
-from vedere.vision.pixels import Statistics, normalise
+from vedere.vision.hd import tower_inputs
+from vedere.vision.pixels import Statistics
 
 Integers = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
@@ -288,7 +289,7 @@ class Engine:
             if value is not None and len(value) != len(ids):
                 raise PromptError(f"{where} has {len(value)} {name} for {len(ids)} tokens; expected one a token")
         places = 0 if types is None else int((_integers(types) == int(SpanKind.VISUAL)).sum())
-        self._check_pixels(where, places, pixels)
+        self._check_pixels(where, places, pixels, None if types is None else _integers(types))
         last = len(ids) - 1 if positions is None else float(positions[-1])
         asked = request.sampling.max_new_tokens
         needed = math.ceil(last) + 1 + asked
@@ -300,7 +301,9 @@ class Engine:
                 f"{needed} positions, but the model has {self.max_positions}; {advice} (fewer tiles or frames, less history)"
             )
 
-    def _check_pixels(self, where: str, places: int, pixels: Tensor | np.ndarray[Any, Any] | None) -> None:
+    def _check_pixels(
+        self, where: str, places: int, pixels: Tensor | np.ndarray[Any, Any] | None, types: Tensor | None
+    ) -> None:
         if isinstance(self.model, Decoder):
             if pixels is not None or places:
                 raise PromptError(f"{where} has pictures, but the model is a bare language model; load one that sees")
@@ -309,6 +312,8 @@ class Engine:
         tiles, per_tile = 0, patches.tokens_per_tile
         if pixels is not None:
             tiles, per_tile = len(pixels), patches.tokens_of(*pixels.shape[-2:])
+            if not torch.as_tensor(pixels).is_floating_point():
+                tiles += len(self.model.grids(types))  # global views are made of the tiles (`_embed`)
         if tiles * per_tile != places:
             raise PromptError(
                 f"{where} has {places} visual positions for {tiles} tiles of {per_tile} tokens; give the tiles of exactly the "
@@ -391,7 +396,7 @@ class Engine:
             return embedded
         pixels = run.pixels
         if pixels is not None and pixels.dtype == torch.uint8:
-            pixels = normalise(pixels.to(self.device), run.request.statistics)
+            pixels = tower_inputs(pixels.to(self.device), self.model.grids(run.types), run.request.statistics)
         return self.model.embed(run.ids, run.types, pixels)
 
     def _choose(self, runs: Sequence[_Run], logits_SV: Tensor) -> list[tuple[_Run, int, float]]:

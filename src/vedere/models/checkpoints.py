@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
-from vedere.models import hf_config, hf_names, keymaps
+from vedere.models import hf_config, hf_names, keymaps, xcomposer2_files
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
@@ -42,6 +42,7 @@ from vedere.models.published import (
     read_config,
 )
 from vedere.models.shards import Stored, json_writer, open_tensors, read_file, read_tensors, write_tensors
+from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 
 __all__ = [
     "CheckpointConfig",
@@ -64,7 +65,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
-_COMPUTED = ".rotary_emb.inv_freq"  # old releases store it; it follows from config.json
+_UNREAD = (".rotary_emb.inv_freq", *xcomposer2_files.UNUSED)  # follows from config.json, or nobody uses it
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -94,6 +95,8 @@ def key_map(
         return keymaps.mono_internvl(config, names)
     if isinstance(config, InternVLConfig):
         return keymaps.internvl(config, names)
+    if isinstance(config, XComposer2Config):
+        return xcomposer2_files.key_map(config, names)
     own = {"internlm2": keymaps.internlm2, "llama": keymaps.llama, "phi3": keymaps.phi3}
     return own.get(layout, keymaps.own)(config)
 
@@ -113,7 +116,7 @@ def read_own(
     """
     directory = Path(directory)
     files = open_tensors(directory)
-    stored = {name: tensor for name, tensor in files.tensors.items() if not name.endswith(_COMPUTED)}
+    stored = {name: tensor for name, tensor in files.tensors.items() if not name.endswith(_UNREAD)}
     config = read_config(directory, stored)
     integers = [name for name, tensor in stored.items() if not tensor.is_floating_point()]
     if integers:
@@ -121,12 +124,21 @@ def read_own(
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
+    if dtype is None and isinstance(config.model, XComposer2Config):
+        dtype = _one_dtype(config, stored)
     names = key_map(config.model, config.layout, config.language, stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
     rules = [Rule(n, shape, (n,), (shape,), Same()) for n, shape in shapes.items()] if own else list(names.rules)
     return config, _arranged(files, rules, dtype, torch.device(device))
+
+
+def _one_dtype(config: CheckpointConfig, stored: Mapping[str, Tensor]) -> torch.dtype | None:
+    """XComposer2's files mix float32 into their bfloat16; config.json says what the model runs in."""
+    found = {tensor.dtype for tensor in stored.values()}
+    named = getattr(torch, str(config.extras.get("torch_dtype", "bfloat16")), None)
+    return named if len(found) > 1 and isinstance(named, torch.dtype) else None
 
 
 def _arranged(
@@ -159,7 +171,7 @@ def load_model(
     backend: Backend = "auto",
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Loads a model: `MonoInternVL`, `InternVL`, or a bare `Decoder`.
+    """Loads a model: `MonoInternVL`, `InternVL`, `XComposer2`, or a bare `Decoder`.
 
     Args:
         directory: Folder in any layout.
@@ -212,7 +224,7 @@ def save_model(
     """Writes config.json and weights; an earlier checkpoint in ``directory`` stays valid until the new one is complete.
 
     Args:
-        model: `MonoInternVL`, `InternVL` or `Decoder`.
+        model: `MonoInternVL`, `InternVL`, `XComposer2` or `Decoder`.
         directory: Target folder.
         layout: ``vedere``; ``original``: names and config of the released InternVL code; ``hf``: those of transformers.
         max_shard_bytes: Largest file; more than one file comes with an index.
@@ -264,9 +276,11 @@ def model_config(model: nn.Module) -> ModelConfig:
         CheckpointError: not one of vedere's assemblies.
     """
     config = getattr(model, "config", None)
-    if isinstance(config, (MonoInternVLConfig, InternVLConfig, DecoderConfig)):
+    if isinstance(config, (MonoInternVLConfig, InternVLConfig, XComposer2Config, DecoderConfig)):
         return config
-    raise CheckpointError(f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL or Decoder")
+    raise CheckpointError(
+        f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer2 or Decoder"
+    )
 
 
 def _build(config: ModelConfig, backend: Backend) -> nn.Module:
@@ -275,6 +289,8 @@ def _build(config: ModelConfig, backend: Backend) -> nn.Module:
             return MonoInternVL(config, backend)
         if isinstance(config, InternVLConfig):
             return InternVL(config, backend)
+        if isinstance(config, XComposer2Config):
+            return XComposer2(config, backend)
         return Decoder(config, backend)
 
 

@@ -20,6 +20,7 @@ from vedere.errors import ConfigError
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass, Backend, KeyValueCache
 from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
+from vedere.models.low_rank import LowRank
 from vedere.models.moe import MoE
 from vedere.models.positions import rotary_table
 from vedere.models.rope_scaling import Scaling, check_scaling, packed_frequencies, table_scale
@@ -60,6 +61,8 @@ class DecoderConfig:
         visual_ffn: Visual feed-forward experts (Mono-InternVL).
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions replace rope scaling; rotation then runs in float32.
+        partial_rank: Rank of the partial LoRA of every linear map, which image tokens alone take (XComposer2); 0: none.
+        partial_alpha: Its scale is ``partial_alpha / partial_rank``.
     """
 
     hidden_size: int
@@ -91,6 +94,8 @@ class DecoderConfig:
     visual_ffn: bool = False
     visual_attention: bool = False
     v2pe: bool = False
+    partial_rank: int = 0
+    partial_alpha: float = 256.0
 
     def __post_init__(self) -> None:
         """Checks what no tensor shape would catch.
@@ -109,6 +114,13 @@ class DecoderConfig:
             )
         if self.moe_size and (self.visual_ffn or self.ffn_bias):
             raise ConfigError("a mixture has neither visual feed-forward experts nor biases here; choose one of them")
+        if self.partial_rank < 0 or self.partial_alpha <= 0:
+            raise ConfigError(
+                f"partial_rank {self.partial_rank} with partial_alpha {self.partial_alpha}; expected a rank >= 0 and an "
+                "alpha > 0"
+            )
+        if self.partial_rank and (self.visual_ffn or self.visual_attention or self.moe_size):
+            raise ConfigError("partial LoRA stands beside neither visual experts nor a mixture; choose one of them")
         check_scaling(self)
 
     @property
@@ -162,6 +174,8 @@ class DecoderLayer(nn.Module):
             config.head_dim,
         )
         self.ffn = FeedForward(feed_forward(), feed_forward() if config.visual_ffn else None)
+        if config.partial_rank:
+            attach_partial(self, config.partial_rank, config.partial_alpha)
 
     def forward(
         self,
@@ -187,6 +201,19 @@ class DecoderLayer(nn.Module):
         x_TD = x_TD + self.attention.project(attended, router)
         out: Tensor = x_TD + self.ffn(self.ffn_norm(x_TD), router)
         return out
+
+
+def attach_partial(layer: DecoderLayer, rank: int, alpha: float, dropout: float = 0.0) -> None:
+    """Gives a layer's four linear maps partial LoRA (XComposer2: w1 and w3, gate and up here, have factors of their own)."""
+
+    def low(linear: nn.Linear, parts: int = 1) -> LowRank:
+        rows = linear.out_features // parts
+        return LowRank(linear.in_features, [(k * rows, rows) for k in range(parts)], rank, alpha, dropout)
+
+    attention, ffn = layer.attention.text, layer.ffn.text
+    assert isinstance(ffn, SwiGLU)  # the config refuses the others
+    layer.attention.attach_partial({"qkv": low(attention.qkv), "out": low(attention.out)})
+    layer.ffn.attach_partial({"gate_up": low(ffn.gate_up, 2), "down": low(ffn.down)})
 
 
 class Decoder(nn.Module):

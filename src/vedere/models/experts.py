@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vedere.models.layers import SwiGLU
+from vedere.models.low_rank import LowRank
 from vedere.plan import SpanKind
 
 
@@ -144,6 +145,8 @@ class SpanRouter:
 class Experts(nn.Module):
     """Modules of the same shape, one a span type; without a visual one every token takes the text one.
 
+    With partial LoRA (`attach_partial`) visual rows take the text expert and a low-rank addition, on their slice alone.
+
     Args:
         text: The language model's own.
         visual: Its visual twin, or None.
@@ -154,6 +157,17 @@ class Experts(nn.Module):
         self.text = text
         if visual is not None:
             self.visual = visual
+
+    def attach_partial(self, maps: dict[str, LowRank]) -> None:
+        """Gives visual rows a low-rank addition to the linear maps of these names."""
+        self.partial = nn.ModuleDict(maps)
+
+    def _with_partial(self, out: Tensor, x: Tensor, router: SpanRouter, name: str) -> Tensor:
+        if router.visual and hasattr(self, "partial") and name in self.partial:
+            low = self.partial[name]
+            assert isinstance(low, LowRank)
+            low.add_to(out[router.text :], x[router.text :])
+        return out
 
     def route(self, x: Tensor, router: SpanRouter, name: str) -> Tensor:
         """Applies the linear map ``name`` of each row's expert.
@@ -168,13 +182,12 @@ class Experts(nn.Module):
         """
         text = self.text.get_submodule(name)
         if not hasattr(self, "visual") or router.visual == 0:
-            out: Tensor = text(x)
-            return out
+            return self._with_partial(text(x), x, router, name)
         visual = self.visual.get_submodule(name)
         if router.text == 0:
             seen: Tensor = visual(x)
             return seen
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or type(text) is not nn.Linear or type(visual) is not nn.Linear:  # an adapter
             return torch.cat([text(x[: router.text]), visual(x[router.text :])])
         joined: Tensor = _RoutedLinear.apply(  # type: ignore[no-untyped-call]
             x, text.weight, text.bias, visual.weight, visual.bias, router.text

@@ -58,7 +58,7 @@ class ExpertNames:
 class LanguageNames:
     """Names of a language model's tensors, without ``.weight``; ``layer`` holds the place of the layer number.
 
-    ``grouped`` and ``paired_halves`` say how the rows of query, key and value stand (`Grouped`, `PairedHalves`); else one
+    ``partial`` are the two leaves of a map's partial LoRA. ``grouped`` and ``paired_halves`` say how the rows of query, key and value stand (`Grouped`, `PairedHalves`); else one
     after the other.
     """
 
@@ -74,6 +74,7 @@ class LanguageNames:
     visual: ExpertNames | None = None
     grouped: bool = False
     paired_halves: bool = False
+    partial: tuple[str, str] | None = None
 
 
 def _own_names(kind: str) -> ExpertNames:
@@ -109,6 +110,7 @@ INTERNLM2 = LanguageNames(
         down="feed_forward_ve.w2",
     ),
     grouped=True,
+    partial=("Plora_A.weight", "Plora_B.weight"),
 )
 LLAMA = LanguageNames(
     family="llama",
@@ -163,17 +165,20 @@ OWN = LanguageNames(
     ffn_norm="ffn_norm",
     text=_own_names("text"),
     visual=_own_names("visual"),
+    partial=("lora_A", "lora_B"),
 )
 NAMINGS: Mapping[Naming, LanguageNames] = {"internlm2": INTERNLM2, "llama": LLAMA, "phi3": PHI3}
 
 
-def _same(own: str, foreign: str, shape: Shape, foreign_shape: Shape | None = None) -> Rule:
+def same_rule(own: str, foreign: str, shape: Shape, foreign_shape: Shape | None = None) -> Rule:
+    """One tensor as it is, with other axes of length one in the file where ``foreign_shape`` says so."""
     return Rule(own, shape, (foreign,), (foreign_shape or shape,), Same())
 
 
-def _linear(own: str, foreign: str, rows: int, columns: int, bias: bool) -> list[Rule]:
-    rules = [_same(f"{own}.weight", f"{foreign}.weight", (rows, columns))]
-    return [*rules, _same(f"{own}.bias", f"{foreign}.bias", (rows,))] if bias else rules
+def linear_rules(own: str, foreign: str, rows: int, columns: int, bias: bool) -> list[Rule]:
+    """Weight and, where it has one, bias of a linear map."""
+    rules = [same_rule(f"{own}.weight", f"{foreign}.weight", (rows, columns))]
+    return [*rules, same_rule(f"{own}.bias", f"{foreign}.bias", (rows,))] if bias else rules
 
 
 def _joined(
@@ -197,13 +202,13 @@ def _attention(own: str, prefix: str, names: ExpertNames, family: LanguageNames,
     rows = [query + 2 * key] if len(foreign) == 1 else [query, key, key]
     rules = [
         *_joined(f"{own}.qkv", foreign, rows, c.hidden_size, c.qkv_bias, layout),
-        *_linear(f"{own}.out", prefix + names.out, c.hidden_size, query, c.out_bias),
+        *linear_rules(f"{own}.out", prefix + names.out, c.hidden_size, query, c.out_bias),
     ]
     if c.qk_norm:
         if names.qk_norm is None:
             raise _nameless(family, "norms of query and key heads (Qwen3)")
         for norm, name in zip(("q_norm", "k_norm"), names.qk_norm, strict=True):
-            rules.append(_same(f"{own}.{norm}.weight", f"{prefix}{name}.weight", (c.head_dim,)))
+            rules.append(same_rule(f"{own}.{norm}.weight", f"{prefix}{name}.weight", (c.head_dim,)))
     return rules
 
 
@@ -213,7 +218,7 @@ def _ffn(own: str, prefix: str, names: ExpertNames, config: DecoderConfig) -> li
     rows = [2 * c.ffn_size // len(gate_up)] * len(gate_up)
     return [
         *_joined(f"{own}.gate_up", gate_up, rows, c.hidden_size, c.ffn_bias, Stacked() if len(rows) > 1 else Same()),
-        *_linear(f"{own}.down", prefix + names.down, c.hidden_size, c.ffn_size, c.ffn_bias),
+        *linear_rules(f"{own}.down", prefix + names.down, c.hidden_size, c.ffn_size, c.ffn_bias),
     ]
 
 
@@ -232,10 +237,51 @@ def _mixture(own: str, prefix: str, names: ExpertNames, family: LanguageNames, c
     gate_up = tuple(of(member, name) for member in members for name in names.gate_up)
     down = tuple(of(member, names.down) for member in members)
     return [
-        _same(f"{own}.router.weight", f"{prefix}{names.router}.weight", (c.moe_size, c.hidden_size)),
+        same_rule(f"{own}.router.weight", f"{prefix}{names.router}.weight", (c.moe_size, c.hidden_size)),
         stacked("gate_up", gate_up, (2 * c.ffn_size, c.hidden_size), (c.ffn_size, c.hidden_size)),
         stacked("down", down, (c.hidden_size, c.ffn_size), (c.hidden_size, c.ffn_size)),
     ]
+
+
+def _partial(own: str, prefix: str, family: LanguageNames, config: DecoderConfig) -> list[Rule]:
+    """Partial LoRA of a layer's four maps; what the file keeps apart has factors of its own (`vedere.models.low_rank`)."""
+    if family.partial is None:
+        raise _nameless(family, "partial LoRA")
+    c, names, (down, up) = config, family.text, family.partial
+    query, key = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    grouped = Grouped(c.heads, c.kv_heads, c.head_dim) if family.grouped else Same()
+    rules = []
+    for brick, leaf, foreign, parts, outputs, inputs, layout in (
+        ("attention", "qkv", names.qkv, 1, query + 2 * key, c.hidden_size, grouped),
+        ("attention", "out", (names.out,), 1, c.hidden_size, query, Same()),
+        ("ffn", "gate_up", names.gate_up, 2, 2 * c.ffn_size, c.hidden_size, Stacked()),
+        ("ffn", "down", (names.down,), 1, c.hidden_size, c.ffn_size, Same()),
+    ):
+        name = f"{own}.{brick}.partial.{leaf}"
+        if family is OWN:
+            foreign, parts_in_file = (f"{brick}.partial.{leaf}",), 1
+        else:
+            parts_in_file = len(foreign)
+            assert parts_in_file == parts  # only InternLM2's names have partial LoRA
+        a = (parts * c.partial_rank // parts_in_file, inputs)
+        b = (outputs // parts_in_file, c.partial_rank)
+        rules += [
+            Rule(
+                f"{name}.lora_A",
+                (parts * c.partial_rank, inputs),
+                tuple(f"{prefix}{n}.{down}" for n in foreign),
+                (a,) * parts_in_file,
+                Stacked(),
+            ),
+            Rule(
+                f"{name}.lora_B",
+                (outputs, c.partial_rank),
+                tuple(f"{prefix}{n}.{up}" for n in foreign),
+                (b,) * parts_in_file,
+                Stacked() if family is OWN else layout,
+            ),
+        ]
+    return rules
 
 
 def _nameless(family: LanguageNames, what: str) -> CheckpointError:
@@ -260,20 +306,22 @@ def language_rules(config: DecoderConfig, names: LanguageNames, prefix: str = ""
     if (c.visual_ffn or c.visual_attention) and names.visual is None:
         raise _nameless(names, "visual experts")
     rules = [
-        _same("decoder.embed.weight", f"{prefix}{names.embed}.weight", (c.vocab_size, c.hidden_size)),
-        _same("decoder.norm.weight", f"{prefix}{names.norm}.weight", (c.hidden_size,)),
+        same_rule("decoder.embed.weight", f"{prefix}{names.embed}.weight", (c.vocab_size, c.hidden_size)),
+        same_rule("decoder.norm.weight", f"{prefix}{names.norm}.weight", (c.hidden_size,)),
     ]
     if not c.tied_head:
-        rules.append(_same("decoder.head.weight", f"{prefix}{names.head}.weight", (c.vocab_size, c.hidden_size)))
+        rules.append(same_rule("decoder.head.weight", f"{prefix}{names.head}.weight", (c.vocab_size, c.hidden_size)))
     for number in range(c.layers):
         own, layer = f"decoder.layers.{number}", prefix + names.layer.format(number)
         for norm, foreign in (("attention_norm", names.attention_norm), ("ffn_norm", names.ffn_norm)):
-            rules.append(_same(f"{own}.{norm}.weight", f"{layer}{foreign}.weight", (c.hidden_size,)))
+            rules.append(same_rule(f"{own}.{norm}.weight", f"{layer}{foreign}.weight", (c.hidden_size,)))
         rules += _attention(f"{own}.attention.text", layer, names.text, names, c)
         if c.moe_size:
             rules += _mixture(f"{own}.ffn.text", layer, names.text, names, c)
         else:
             rules += _ffn(f"{own}.ffn.text", layer, names.text, c)
+        if c.partial_rank:
+            rules += _partial(own, layer, names, c)
         if c.visual_attention and names.visual:
             rules += _attention(f"{own}.attention.visual", layer, names.visual, names, c)
         if c.visual_ffn and names.visual:
@@ -285,10 +333,10 @@ def patch_rules(width: int, patch: int, patches: int) -> list[Rule]:
     """Patch convolution, class vector and position table; the file keeps leading axes of length one."""
     own, foreign = "vision", "vision_model.embeddings"
     return [
-        _same(f"{own}.patch.weight", f"{foreign}.patch_embedding.weight", (width, 3, patch, patch)),
-        _same(f"{own}.patch.bias", f"{foreign}.patch_embedding.bias", (width,)),
-        _same(f"{own}.cls", f"{foreign}.class_embedding", (width,), (1, 1, width)),
-        _same(f"{own}.positions", f"{foreign}.position_embedding", (patches + 1, width), (1, patches + 1, width)),
+        same_rule(f"{own}.patch.weight", f"{foreign}.patch_embedding.weight", (width, 3, patch, patch)),
+        same_rule(f"{own}.patch.bias", f"{foreign}.patch_embedding.bias", (width,)),
+        same_rule(f"{own}.cls", f"{foreign}.class_embedding", (width,), (1, 1, width)),
+        same_rule(f"{own}.positions", f"{foreign}.position_embedding", (patches + 1, width), (1, patches + 1, width)),
     ]
 
 
@@ -296,13 +344,13 @@ def stem_rules(parts: Sequence[str], width: int) -> list[Rule]:
     """A pretrained stem and its way into the patches; the released files know none, so the names are ours."""
     channels, own, foreign = stem_channels(parts), "vision", "vision_model.embeddings"
     return [
-        *(_same(f"stem.{name}", f"vision_model.stem.{name}", shape) for name, shape in stem_shapes(parts).items()),
+        *(same_rule(f"stem.{name}", f"vision_model.stem.{name}", shape) for name, shape in stem_shapes(parts).items()),
         *(
-            _same(f"{own}.stem_norms.{number}.{leaf}", f"{foreign}.stem_norms.{number}.{leaf}", (size,))
+            same_rule(f"{own}.stem_norms.{number}.{leaf}", f"{foreign}.stem_norms.{number}.{leaf}", (size,))
             for number, size in enumerate(channels)
             for leaf in ("weight", "bias")
         ),
-        *_linear(f"{own}.stem_map", f"{foreign}.stem_map", width, sum(channels), True),
+        *linear_rules(f"{own}.stem_map", f"{foreign}.stem_map", width, sum(channels), True),
     ]
 
 
@@ -312,17 +360,17 @@ def tower_rules(width: int, ffn: int, layers: int, *, norm_bias: bool, qkv_bias:
     for number in range(layers):
         own, foreign = f"vision.layers.{number}", f"vision_model.encoder.layers.{number}"
         for norm in ("norm1", "norm2"):
-            rules.append(_same(f"{own}.{norm}.weight", f"{foreign}.{norm}.weight", (width,)))
+            rules.append(same_rule(f"{own}.{norm}.weight", f"{foreign}.{norm}.weight", (width,)))
             if norm_bias:
-                rules.append(_same(f"{own}.{norm}.bias", f"{foreign}.{norm}.bias", (width,)))
-        rules += _linear(f"{own}.attention.qkv", f"{foreign}.attn.qkv", 3 * width, width, qkv_bias)
+                rules.append(same_rule(f"{own}.{norm}.bias", f"{foreign}.{norm}.bias", (width,)))
+        rules += linear_rules(f"{own}.attention.qkv", f"{foreign}.attn.qkv", 3 * width, width, qkv_bias)
         if qk_norm:
             for norm in ("q_norm", "k_norm"):
-                rules.append(_same(f"{own}.attention.{norm}.weight", f"{foreign}.attn.{norm}.weight", (width,)))
-        rules += _linear(f"{own}.attention.out", f"{foreign}.attn.proj", width, width, True)
-        rules += _linear(f"{own}.ffn.fc1", f"{foreign}.mlp.fc1", ffn, width, True)
-        rules += _linear(f"{own}.ffn.fc2", f"{foreign}.mlp.fc2", width, ffn, True)
-        rules += [_same(f"{own}.scale{i}", f"{foreign}.ls{i}", (width,)) for i in (1, 2)]
+                rules.append(same_rule(f"{own}.attention.{norm}.weight", f"{foreign}.attn.{norm}.weight", (width,)))
+        rules += linear_rules(f"{own}.attention.out", f"{foreign}.attn.proj", width, width, True)
+        rules += linear_rules(f"{own}.ffn.fc1", f"{foreign}.mlp.fc1", ffn, width, True)
+        rules += linear_rules(f"{own}.ffn.fc2", f"{foreign}.mlp.fc2", width, ffn, True)
+        rules += [same_rule(f"{own}.scale{i}", f"{foreign}.ls{i}", (width,)) for i in (1, 2)]
     return rules
 
 
@@ -330,10 +378,10 @@ def projector_rules(width: int, hidden: int, cells: int) -> list[Rule]:
     """LayerNorm and two linear layers; ``cells`` patches are unshuffled into one token."""
     wide = width * cells
     return [
-        _same("projector.norm.weight", "mlp1.0.weight", (wide,)),
-        _same("projector.norm.bias", "mlp1.0.bias", (wide,)),
-        *_linear("projector.fc1", "mlp1.1", hidden, wide, True),
-        *_linear("projector.fc2", "mlp1.3", hidden, hidden, True),
+        same_rule("projector.norm.weight", "mlp1.0.weight", (wide,)),
+        same_rule("projector.norm.bias", "mlp1.0.bias", (wide,)),
+        *linear_rules("projector.fc1", "mlp1.1", hidden, wide, True),
+        *linear_rules("projector.fc2", "mlp1.3", hidden, hidden, True),
     ]
 
 

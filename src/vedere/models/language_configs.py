@@ -222,7 +222,9 @@ def write_language(config: DecoderConfig, given: Mapping[str, Any], *, only: str
     Raises:
         CheckpointError: no kind has.
     """
-    plain = DecoderConfig(**(vars(config) | {"visual_ffn": False, "visual_attention": False, "v2pe": False}))
+    plain = DecoderConfig(
+        **(vars(config) | {"visual_ffn": False, "visual_attention": False, "v2pe": False, "partial_rank": 0})
+    )
     known = Fields(given, "the config given", "")
     found = None
     if given:

@@ -33,6 +33,7 @@ class PatchConfig:
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
         transcript: The text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
         table_tile: Side of the tile that the position table is made for, where it is another one; 0: that of ``tile``.
+        bias: Bias of the patch convolution; CLIP has none.
     """
 
     width: int
@@ -43,6 +44,7 @@ class PatchConfig:
     stem: tuple[str, ...] = ()
     transcript: bool = False
     table_tile: int = 0
+    bias: bool = True
 
     def __post_init__(self) -> None:
         """Checks the sizes.
@@ -97,7 +99,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, config: PatchConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch = nn.Conv2d(3, config.width, config.patch, stride=config.patch)
+        self.patch = nn.Conv2d(3, config.width, config.patch, stride=config.patch, bias=config.bias)
         self.cls = nn.Parameter(torch.empty(config.width))
         self.positions = nn.Parameter(torch.empty(config.table_grid**2 + 1, config.width))
         nn.init.normal_(self.cls, std=0.02)
@@ -185,11 +187,12 @@ class Projector(nn.Module):
     Args:
         width: Unshuffled width 4C.
         hidden: Decoder width D.
+        norm: Whether there is the LayerNorm; XComposer2 has none.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, norm: bool = True) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)  # eps 1e-5: the torch default, unlike the tower's
+        self.norm = nn.LayerNorm(width) if norm else nn.Identity()  # eps 1e-5: the torch default, unlike the tower's
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
 

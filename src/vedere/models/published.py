@@ -5,6 +5,7 @@
   released models: ``bias`` is true, ``ps_version`` is v1, ``rms_norm_eps`` 1e-6, ``rope_theta`` 10000.
 * `hf`: the native layout of transformers (``internvl``); `vedere.models.hf_config` reads and writes it.
 * `vedere`: ``{"format": "vedere", "family": ..., "model": {...}, "extras": {...}}``.
+  XComposer2's folders are `original` too; `vedere.models.xcomposer2_files` reads and writes them.
 * `internlm2`, `llama` (Qwen2 and Qwen3 too), `phi3`: a bare language model from the hub, called by the names of its tensors;
   `decoder`: the same as vedere caches it, the plain `DecoderConfig`.
 
@@ -26,6 +27,7 @@ from typing import Any, Literal
 
 from vedere.config import from_dict, nearest, to_dict
 from vedere.errors import CheckpointError, ConfigError
+from vedere.models import xcomposer2_files
 from vedere.models.config_fields import MOST_LAYERS, Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
@@ -34,12 +36,14 @@ from vedere.models.keymaps import Naming
 from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.xcomposer2 import XComposer2Config
 
 Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "phi3", "decoder"]
-ModelConfig = MonoInternVLConfig | InternVLConfig | DecoderConfig
+ModelConfig = MonoInternVLConfig | InternVLConfig | XComposer2Config | DecoderConfig
 FAMILIES: dict[str, type[Any]] = {
     "mono-internvl": MonoInternVLConfig,
     "internvl": InternVLConfig,
+    "xcomposer2": XComposer2Config,
     "decoder": DecoderConfig,
 }
 _LANGUAGE = "language_model."  # prefix of the names of its tensors
@@ -65,7 +69,7 @@ class CheckpointConfig:
 
     @property
     def family(self) -> str:
-        """``mono-internvl``, ``internvl`` or ``decoder``."""
+        """A key of `FAMILIES`."""
         return next(name for name, cls in FAMILIES.items() if isinstance(self.model, cls))
 
 
@@ -123,6 +127,8 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
             raise CheckpointError(f"{where}: 'model' and 'extras' must be objects; write the checkpoint again")
         return CheckpointConfig(layout="vedere", model=from_dict(FAMILIES[family], data["model"]), extras=extras)
     kind = data.get("model_type")
+    if xcomposer2_files.is_xcomposer2(data, names):
+        return CheckpointConfig(layout="original", model=xcomposer2_files.read(data, names, where), extras=data)
     if kind == "internvl_chat":
         model, naming = _original(data, names, where)
         return CheckpointConfig(layout="original", model=model, extras=data, language=naming)
@@ -153,6 +159,8 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         raise CheckpointError(
             'a bare language model has no original InternVL layout; save it with layout="vedere" instead'
         )
+    if isinstance(model, XComposer2Config):
+        return xcomposer2_files.write(model, extras)
     mono = isinstance(model, MonoInternVLConfig)
     patches = model.vision if isinstance(model, MonoInternVLConfig) else model.vision.patches
     if patches.stem:
@@ -206,6 +214,8 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
 
 def language_naming(data: Mapping[str, Any]) -> Naming:
     """How the tensors of the language model are called in an original folder with this config.json."""
+    if xcomposer2_files.is_xcomposer2(data):
+        return "internlm2"
     return KINDS[kind_of(Fields(data.get("llm_config"), "config.json", "llm_config"))].naming
 
 

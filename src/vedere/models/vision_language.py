@@ -49,13 +49,21 @@ class VisionLanguageModel(nn.Module, abc.ABC):
     def encode(self, pixels: Tensor) -> Tensor:
         """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``."""
 
+    def grids(self, span_types_T: Tensor | None) -> tuple[tuple[int, int], ...]:
+        """(columns, rows) of each picture whose global view stands before its tiles; none but under 4KHD."""
+        return ()
+
+    def features(self, span_types_T: Tensor | None, pixels: Tensor) -> Tensor:
+        """Features of normalised tiles for all image positions of ``span_types_T``, in their order."""
+        return self.encode(pixels)
+
     def embed(self, ids_T: Tensor, span_types_T: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
         """Embedded tokens with visual features in their places.
 
         Args:
             ids_T: Token ids.
             span_types_T: `SpanKind` a token; None means text only.
-            pixels: Normalised tiles ``[N, 3, S, S]`` in token order, or None.
+            pixels: Normalised tiles ``[N, 3, S, S]`` in token order, global views included, or None.
 
         Returns:
             ``[T, D]``.
@@ -63,13 +71,15 @@ class VisionLanguageModel(nn.Module, abc.ABC):
         Raises:
             PromptError: more or fewer features than visual places.
         """
-        features = None if pixels is None or len(pixels) == 0 else self.encode(pixels.to(self.device, self.dtype))
+        features = None
+        if pixels is not None and len(pixels):
+            features = self.features(span_types_T, pixels.to(self.device, self.dtype))
         return self.place(ids_T, span_types_T, features)
 
     def place(self, ids_T: Tensor, span_types_T: Tensor | None, features: Tensor | None) -> Tensor:
         """Like `embed`, with features ``[N, P, D]`` (or ``[M, D]``) already encoded."""
         embedded: Tensor = self.decoder.embed(ids_T)
-        places = 0 if span_types_T is None else int((span_types_T == int(SpanKind.VISUAL)).sum())
+        places = 0 if span_types_T is None else int((span_types_T != int(SpanKind.TEXT)).sum())
         found = 0 if features is None else features.numel() // features.shape[-1]
         if places != found:
             raise PromptError(
@@ -78,7 +88,7 @@ class VisionLanguageModel(nn.Module, abc.ABC):
             )
         if features is None or span_types_T is None:
             return embedded
-        where = (span_types_T == int(SpanKind.VISUAL)).nonzero().squeeze(1)
+        where = (span_types_T != int(SpanKind.TEXT)).nonzero().squeeze(1)
         return embedded.index_copy(0, where, features.reshape(-1, features.shape[-1]).to(embedded.dtype))
 
     def forward(

@@ -15,7 +15,16 @@ from typing import Any
 
 from vedere.errors import CheckpointError
 from vedere.models.shards import read_file, read_tensors
-from vedere.verify import chat_templates, internvl, loss_reweighting, mono, preprocessing, v2pe, v2pe_positions
+from vedere.verify import (
+    chat_templates,
+    internvl,
+    loss_reweighting,
+    mono,
+    preprocessing,
+    v2pe,
+    v2pe_positions,
+    xcomposer2,
+)
 from vedere.verify.check import IO, Check
 
 Checks = Callable[[Path], Iterator[Check]]
@@ -93,7 +102,7 @@ KINDS = (
     Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks),
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks),
     Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks),
-    Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), None),
+    Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks),
     Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
     Kind("InternVL", lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded), internvl.checks),
 )

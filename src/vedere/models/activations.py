@@ -37,6 +37,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from vedere.errors import ConfigError
 from vedere.models.attention import EXPLICIT_LIMIT
 from vedere.models.decoder import DecoderConfig
 from vedere.models.full_scores import FEWEST, MOST
@@ -54,7 +55,9 @@ def _inside(model: ModelConfig) -> tuple[DecoderConfig, PatchConfig | None, Inte
         return model.decoder, model.vision, None
     if isinstance(model, InternVLConfig):
         return model.decoder, model.vision.patches, model.vision
-    return model, None, None
+    if isinstance(model, DecoderConfig):
+        return model, None, None
+    raise ConfigError(f"memory of a pass is not estimated for a {type(model).__name__} yet; plan its views with --policy hd")
 
 
 def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles: int = 0, chunk: int = 512) -> int:

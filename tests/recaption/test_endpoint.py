@@ -14,6 +14,7 @@ from fake_endpoint import Script, said, serve
 from PIL import Image
 
 from vedere.errors import ConfigError
+from vedere.recaption import endpoint as endpoints
 from vedere.recaption.captioner import Answer, AnswerConfig, Asked
 from vedere.recaption.endpoint import EndpointCaptioner, EndpointConfig, Pace
 
@@ -177,3 +178,31 @@ def test_retry_after_is_heeded() -> None:
 
     _, endpoint, _ = ask(script)
     assert endpoint.times[1] - endpoint.times[0] >= 0.29
+
+
+def test_ctrl_c_ends_waits_at_once_and_loses_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One question waits for its next try, one is being answered: the first is given up, the second comes."""
+    whole, calls = endpoints.wait, []
+
+    def interrupted(*given: Any, **more: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 1:
+            time.sleep(0.3)
+            raise KeyboardInterrupt
+        return whole(*given, **more)
+
+    def script(number: int, body: dict[str, Any]) -> Any:
+        if body["seed"] == 0:
+            return (503, {}, b"")
+        time.sleep(0.6)
+        return said("fine")
+
+    monkeypatch.setattr(endpoints, "wait", interrupted)
+    came: list[tuple[Asked, Answer]] = []
+    with serve(script) as endpoint:
+        config = EndpointConfig(url=endpoint.url, model="seer", concurrency=2, first_wait=60.0, longest_wait=60.0)
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            came.extend(EndpointCaptioner(config).answers(questions(20)))
+    assert [(asked.name, answer.text) for asked, answer in came] == [("1.png", "fine")]
+    assert time.monotonic() - begun < 20

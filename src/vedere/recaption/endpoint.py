@@ -199,7 +199,7 @@ class EndpointCaptioner:
         return Answer(error=f"{problem}, after {self.endpoint.retries + 1} tries")
 
     def _sleep(self, seconds: float) -> None:
-        if seconds > 0 and self._stop.wait(seconds):
+        if self._stop.wait(max(0.0, seconds)):
             raise _Stopped
 
     def _try(self, client: Any, body: dict[str, Any]) -> Answer | str:

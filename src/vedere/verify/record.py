@@ -215,12 +215,12 @@ def _readme(model: VisionLanguageModel | Decoder, said: dict[str, Any], tensors:
 `{type(model).__name__}` in {said["dtype"]}; {versions}; seed {said["seed"]}.
 Check a model against them: `vedere verify THIS_FOLDER --model MODEL`.
 
-A batch padded on the right: a row with pictures of 2 and 1 tiles, one with a picture of 1 tile, one of text (a bare language
-model: text only). Visual positions hold id {said["image_context"]}; text ids are random; tiles are normal noise.
-`labels` are not shifted, -100 is ignored. `hidden_state_K` is the input of decoder layer K (the last one: after the final norm)
+A batch padded on the right: a row with pictures of 2 and 1 tiles, one with a picture of 1 tile, one of text (a bare
+language model: text only). Visual positions hold id {said["image_context"]}; text ids are random; tiles are normal noise.
+`labels` are not shifted, -100 is ignored. `hidden_state_K` is the input of decoder layer K (the last: after the final norm)
 and `logits` belong to it; both at the text positions of all rows, one row after the other, padding left out.
-`generated_ids`: {NEW_TOKENS} greedy ids after the first row, without stop ids; `margins`: distance of the two largest logits, by
-their root mean square (smallest here: {min(margins):.3g}). `.dK`: with the V2PE step 1/K.
+`generated_ids`: {NEW_TOKENS} greedy ids after the first row, without stop ids; `margins`: distance of the two largest logits,
+by their root mean square (smallest here: {min(margins):.3g}). `.dK`: with the V2PE step 1/K.
 
 Tolerance: {TOLERANCES[said["dtype"]]:g} on the norm of the error by the norm of what is recorded (that of the coarser dtype, if
 another one is verified); ids are compared up to the first that was no clear winner.

@@ -88,15 +88,13 @@ def _arguments(
         return model, dtype, device
     if dtype is not None or device is not None:
         raise ConfigError(
-            f"{directory} is of kind '{kind.name}', recorded in float32 and verified so on the CPU; leave dtype and device out, "
-            "or make a recording of your own: vedere verify --record DIR --model MODEL"
+            f"{directory} is of kind '{kind.name}', recorded in float32 and verified so on the CPU; leave dtype and device "
+            "out, or make a recording of your own: vedere verify --record DIR --model MODEL"
         )
     if model is None:
         return ()
     if kind.subject == "nothing":
-        raise ConfigError(
-            f"{directory} is of kind '{kind.name}', which has no model to replace by '{model}'; leave it out"
-        )
+        raise ConfigError(f"{directory} is of kind '{kind.name}', which has no model to replace by '{model}'")
     return (Path(model),)
 
 

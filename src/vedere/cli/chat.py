@@ -84,6 +84,8 @@ class ChatOptions:
     """Which frames are taken."""
     max_tiles: int | None = None
     """Most tiles of a question's pictures."""
+    v2pe_delta: float | None = None
+    """Step of a visual position (V2PE: 1, 0.5, 0.25, ... 1/256 = 0.00390625); by default config.json's, else 1."""
     template: str | None = None
     """Chat template, where the model's folder names none."""
     device: str | None = None
@@ -123,6 +125,7 @@ def main(argv: list[str]) -> int:
         device=options.device,
         template=options.template,
         max_tiles=options.max_tiles,
+        v2pe_delta=options.v2pe_delta,
         language_model=options.language_model,
         revision=options.revision,
         weights=options.weights,

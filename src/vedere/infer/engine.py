@@ -10,8 +10,8 @@ inside an image too, and decoding, which is all text, touches no visual weight. 
 sec. 2.1): the n-th new token stands n after the prompt's last position.
 
 Where rotary frequencies depend on the length (dynamic NTK, longrope), a request by default starts from the trained ones,
-whatever ran before: its prompt is rotated by the prompt's whole length, each new token by the length it makes, and keys in the cache
-stay as they were, as in a fresh instance of the originals. ``history`` shares one state among all requests instead.
+whatever ran before: its prompt is rotated by the prompt's whole length, each new token by the length it makes, and keys in
+the cache stay as they were, as in a fresh instance of the originals. ``history`` shares one state among all requests instead.
 
 Cost of a decoded token: every text weight is read once for the whole batch. Tiles stay 8-bit until a prompt's turn comes.
 

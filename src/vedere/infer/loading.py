@@ -171,7 +171,7 @@ def open_model(
             if not isinstance(policy, TilingPolicy):
                 raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
             policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
-    mode, delta = _positions(extras, decoder.config.v2pe, v2pe_delta)
+    mode, delta = _positions(extras, model, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None:
@@ -194,14 +194,30 @@ def open_model(
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
 
 
-def _positions(extras: dict[str, Any], v2pe: bool, given: Fraction | float | None) -> tuple[str, Fraction]:
-    """Position mode and step: as asked, else as the checkpoint was trained (a stride k means a step of k/256)."""
+def _positions(
+    extras: dict[str, Any], model: VisionLanguageModel | Decoder, given: Fraction | float | None
+) -> tuple[str, Fraction]:
+    """Position mode and step: as asked, else as the checkpoint was trained (a stride k means a step of k/256).
+
+    The released configs of InternVL3 do not say that it was trained with V2PE, so a step below 1 is believed for any model with
+    a tower; it replaces the rope scaling, as in the original.
+    """
+    import dataclasses
+
+    from vedere.models.internvl import InternVL
+    from vedere.models.positions import v2pe_deltas
+
+    decoder = model.decoder if hasattr(model, "decoder") else model
     if given is not None:
-        if not v2pe:
+        v2pe_deltas("v2pe_fix", 0, given)  # refuses what is no step
+        if not decoder.config.v2pe and given == 1:
+            return "default", Fraction(1)
+        if not decoder.config.v2pe and not isinstance(model, InternVL):
             raise ConfigError(f"v2pe_delta {given} was given, but the model was not trained with V2PE; leave it out")
+        decoder.config = dataclasses.replace(decoder.config, v2pe=True)
         return "v2pe_fix", Fraction(given)
     stride = extras.get("rope_pos_id_stride")
-    if v2pe and stride is not None:
+    if decoder.config.v2pe and stride is not None:
         return "v2pe_fix", Fraction(int(stride), 256)
     return "default", Fraction(1)
 

@@ -328,7 +328,8 @@ def load(
         device: Where they go; None takes a GPU if there is one.
         template: Chat template; None takes the one that config.json names.
         max_tiles: Most tiles of a question's pictures; None takes config.json's.
-        v2pe_delta: Step of a visual position (V2PE), in (0, 1]; None takes config.json's.
+        v2pe_delta: Step of a visual position (V2PE), in (0, 1]; None takes config.json's. Models with a tower take it although
+            their config says nothing of V2PE (InternVL3); rope scaling is then off.
         language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
             the delta says it was.
         revision: Branch, tag or commit of a model of the hub.

@@ -10,9 +10,9 @@ The kinds are those of released configs, by the names of their ``rope_scaling``;
   pre-training, another beyond it; cosine and sine are scaled by sqrt(1 + ln(M / O) / ln O) in both cases.
 
 What depends on L is computed for each document by its own length, so that packing stays isolated (the originals take the
-longest of a batch). An answer that grows past that length keeps the keys it has as they were rotated, as the releases' own code
-does (`RotaryState`); transformers computes Phi-3's again at that point, so its answers differ there. ``yarn`` and others are
-refused: no release of this line uses them.
+longest of a batch). An answer that grows past that length keeps the keys it has as they were rotated, as the releases' own
+code does (`RotaryState`); transformers computes Phi-3's again at that point, so its answers differ there. ``yarn`` and
+others are refused: no release of this line uses them.
 
 Axes: T tokens, d head width.
 """

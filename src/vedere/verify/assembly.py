@@ -49,23 +49,23 @@ class PackedRows:
         return self.mask.shape[1]
 
 
-def pack_rows(ids_BL: Tensor, mask_BL: Tensor | None = None) -> PackedRows:
+def pack_rows(ids_BL: Tensor, mask_BL: Tensor | None = None, context: int = IMAGE_CONTEXT) -> PackedRows:
     """Packs the rows of a batch; ``mask_BL`` is 1 at real tokens, None where all are."""
     mask = torch.ones_like(ids_BL, dtype=torch.bool) if mask_BL is None else mask_BL.bool()
     ids = ids_BL[mask].long()
     columns = torch.arange(ids_BL.shape[1]).expand_as(ids_BL)[mask]
     borders = [0, *itertools.accumulate(mask.sum(1).tolist())]
-    return PackedRows(ids, columns, visual_types(ids), borders, mask)
+    return PackedRows(ids, columns, visual_types(ids, context), borders, mask)
 
 
-def visual_types(ids: Tensor) -> Tensor:
+def visual_types(ids: Tensor, context: int = IMAGE_CONTEXT) -> Tensor:
     """`SpanKind` of every id: visual exactly at the image-context id."""
-    return torch.where(ids == IMAGE_CONTEXT, int(SpanKind.VISUAL), int(SpanKind.TEXT))
+    return torch.where(ids == context, int(SpanKind.VISUAL), int(SpanKind.TEXT))
 
 
-def image_blocks(ids_T: Tensor) -> list[tuple[int, int]]:
+def image_blocks(ids_T: Tensor, context: int = IMAGE_CONTEXT) -> list[tuple[int, int]]:
     """(start, length) of every run of visual positions."""
-    visual = (ids_T == IMAGE_CONTEXT).int()
+    visual = (ids_T == context).int()
     edges = torch.cat([visual.new_zeros(1), visual, visual.new_zeros(1)]).diff()
     starts, ends = (edges == 1).nonzero().squeeze(1), (edges == -1).nonzero().squeeze(1)
     return [(start, end - start) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]

@@ -20,7 +20,7 @@ from torch import Tensor
 from vedere.errors import CheckpointError
 from vedere.models.shards import read_file
 
-Measure = Literal["absolute", "relative", "mismatches", "input"]
+Measure = Literal["absolute", "relative", "norm", "mismatches", "input"]
 IO = "io.safetensors"
 
 # Default tolerances, as the recorded folders suggest. Everything else is compared exactly.
@@ -38,7 +38,8 @@ class Check:
     Attributes:
         name: Recorded tensor or table.
         shape: Its shape; for tables the number of entries.
-        measure: ``absolute`` and ``relative`` (largest error), ``mismatches`` (a count), or ``input`` (not compared).
+        measure: ``absolute`` and ``relative`` (largest error), ``norm`` (of the error, by that of what is
+            recorded), ``mismatches`` (a count), or ``input`` (not compared).
         error: By that measure.
         tolerance: Largest error that passes.
         note: What went wrong, where that can be said.
@@ -58,7 +59,7 @@ class Check:
 
     def with_tolerance(self, tolerance: float | None) -> Check:
         """The check with another tolerance, where it is numeric; counts of mismatches stay exact."""
-        if tolerance is None or self.measure not in ("absolute", "relative"):
+        if tolerance is None or self.measure not in ("absolute", "relative", "norm"):
             return self
         return replace(self, tolerance=tolerance)
 
@@ -83,11 +84,14 @@ def table(name: str, wrong: list[str], entries: int) -> Check:
 
 
 def difference(computed: Tensor, recorded: Tensor, measure: Measure) -> float:
-    """Largest absolute error, largest relative error, or number of unequal elements of two equally shaped tensors."""
+    """Largest absolute or relative error, norm of the error by that of ``recorded``, or number of unequal elements."""
     if measure == "mismatches":
         return int((computed.double() != recorded.double()).sum())
     if not recorded.numel():
         return 0.0
+    if measure == "norm":
+        expected = recorded.double()
+        return float((computed.double() - expected).norm() / expected.norm().clamp(min=1e-30))
     error = (computed.double() - recorded.double()).abs()
     if measure == "relative":
         error = error / recorded.double().abs().clamp(min=1e-30)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vedere.errors import CheckpointError
 from vedere.models.shards import read_file, read_tensors
@@ -21,13 +21,14 @@ from vedere.verify import (
     loss_reweighting,
     mono,
     preprocessing,
+    recorded,
     v2pe,
     v2pe_positions,
     xcomposer2,
 )
 from vedere.verify.check import IO, Check
 
-Checks = Callable[[Path], Iterator[Check]]
+Checks = Callable[..., Iterator[Check]]
 
 
 class Clues:
@@ -82,11 +83,14 @@ class Kind:
         name: As messages call it.
         fits: Its rule.
         checks: Verifies a folder; None where this version cannot.
+        subject: What it can be pointed at instead of what lies in the folder: nothing, the ``folder`` of another checkpoint, or
+            any ``model`` in any dtype on any device.
     """
 
     name: str
     fits: Callable[[Clues], bool]
     checks: Checks | None
+    subject: Literal["nothing", "folder", "model"] = "nothing"
 
 
 def _holds(names: frozenset[str], part: str) -> bool:
@@ -94,17 +98,23 @@ def _holds(names: frozenset[str], part: str) -> bool:
 
 
 KINDS = (
+    Kind("vedere's own", lambda c: c.has(recorded.DESCRIPTION), recorded.checks, "model"),
     Kind("chat templates", lambda c: c.has(chat_templates.DIALOGUES), chat_templates.checks),
     Kind("preprocessing", lambda c: c.has(preprocessing.IMAGES), preprocessing.checks),
     Kind("V2PE position ids", lambda c: c.has(v2pe_positions.INDEX), v2pe_positions.checks),
     Kind("preference loss", lambda c: "step0.policy_logits" in c.recorded, None),
     Kind("loss re-weighting", lambda c: "l0.labels" in c.recorded, loss_reweighting.checks),
-    Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks),
-    Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks),
-    Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks),
+    Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks, "folder"),
+    Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks, "folder"),
+    Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks, "folder"),
     Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks),
     Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
-    Kind("InternVL", lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded), internvl.checks),
+    Kind(
+        "InternVL",
+        lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded),
+        internvl.checks,
+        "folder",
+    ),
 )
 
 

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vedere.errors import CheckpointError
-from vedere.verify.check import Check
-from vedere.verify.kinds import recognise
+import torch
 
-_MEASURES = {"absolute": "max abs error", "relative": "max rel error", "mismatches": "mismatches"}
+from vedere.errors import CheckpointError, ConfigError
+from vedere.verify.check import Check
+from vedere.verify.kinds import Kind, recognise
+
+_MEASURES = {
+    "absolute": "max abs error",
+    "relative": "max rel error",
+    "norm": "rel norm error",
+    "mismatches": "mismatches",
+}
 
 
 @dataclass(frozen=True)
@@ -38,21 +45,33 @@ class Report:
         return bool(self.checks) and all(check.passed for check in self.checks)
 
 
-def verify(directory: Path | str, tolerance: float | None = None) -> Report:
+def verify(
+    directory: Path | str,
+    tolerance: float | None = None,
+    *,
+    model: Path | str | None = None,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+) -> Report:
     """Compares a folder of recorded outputs with what vedere computes.
 
     Args:
         directory: The folder.
         tolerance: Replaces the default tolerance of all numeric comparisons.
+        model: Another model than the recorded one: a folder, or, for vedere's own recordings, any name of a model.
+        dtype: Of its weights; None: as recorded. For vedere's own recordings.
+        device: Where it runs; None: the CPU. For vedere's own recordings.
 
     Raises:
         CheckpointError: a folder that cannot be verified.
+        ConfigError: a model, dtype or device for a kind of folder that takes none.
     """
     directory = Path(directory)
     kind = recognise(directory)
     assert kind.checks is not None  # `recognise` refuses the others
+    arguments = _arguments(directory, kind, model, dtype, device)
     try:
-        found = [check.with_tolerance(tolerance) for check in kind.checks(directory)]
+        found = [check.with_tolerance(tolerance) for check in kind.checks(directory, *arguments)]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"{directory} looks like a recording of kind '{kind.name}', but is not laid out like one "
@@ -60,6 +79,23 @@ def verify(directory: Path | str, tolerance: float | None = None) -> Report:
         ) from error
     compared = tuple(check for check in found if check.measure != "input")
     return Report(directory, kind.name, compared, tuple(check.name for check in found if check.measure == "input"))
+
+
+def _arguments(
+    directory: Path, kind: Kind, model: Path | str | None, dtype: torch.dtype | None, device: str | None
+) -> tuple[Any, ...]:
+    if kind.subject == "model":
+        return model, dtype, device
+    if dtype is not None or device is not None:
+        raise ConfigError(
+            f"{directory} is of kind '{kind.name}', recorded in float32 and verified so on the CPU; leave dtype and device "
+            "out, or make a recording of your own: vedere verify --record DIR --model MODEL"
+        )
+    if model is None:
+        return ()
+    if kind.subject == "nothing":
+        raise ConfigError(f"{directory} is of kind '{kind.name}', which has no model to replace by '{model}'")
+    return (Path(model),)
 
 
 def lines(report: Report) -> list[str]:

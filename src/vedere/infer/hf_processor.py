@@ -39,8 +39,10 @@ _KNOWN_TOKENIZERS = (
     "Qwen2Tokenizer",
     "Qwen2TokenizerFast",
 )
-# A class of transformers for each form of a vocabulary, where the folder's own class comes as code.
-_CLASS_OF = dict(zip(TOKENIZER_FILES, ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "LlamaTokenizer"), strict=True))
+_LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
+# A class of transformers for each form of a vocabulary, where the folder's own class comes as code. InternLM2's rules are
+# those of the sentencepiece library itself; today's LlamaTokenizer would give tokens in reserved places other ids.
+_CLASS_OF = dict(zip(TOKENIZER_FILES, ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "SentencePieceBackend"), strict=True))
 
 
 def hf_files(
@@ -87,7 +89,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _tokenizer(source: Path, tokenizer: Tokenizer, template: Template, max_positions: int) -> dict[str, Any]:
     given = {k: v for k, v in _read(source / "tokenizer_config.json").items() if k not in _CODE}
     kind = given.get("tokenizer_class")
-    if kind not in _KNOWN_TOKENIZERS:  # a class that comes as code, or none
+    if kind in _LLAMA and given.get("legacy") is False:
+        kind = "LlamaTokenizer"  # one space before the text, none before later runs
+    elif kind not in _KNOWN_TOKENIZERS:  # a class that comes as code, or none
         kind = next(name for file, name in _CLASS_OF.items() if (source / file).is_file())
     names = {
         "start_image_token": template.image_start,

@@ -19,8 +19,8 @@ WORDS = 320
 ADDED = ["<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"]
 
 
-def config(**changes: Any) -> InternVLConfig:
-    """A Qwen2 decoder (or with ``qkv_bias=False`` a Llama) behind a LayerNorm tower."""
+def config(*, tower: dict[str, Any] | None = None, **changes: Any) -> InternVLConfig:
+    """A Qwen2 decoder (or with ``qkv_bias=False`` a Llama) behind a LayerNorm tower; ``tower`` changes that."""
     decoder: dict[str, Any] = {
         "hidden_size": 32,
         "ffn_size": 48,
@@ -33,10 +33,15 @@ def config(**changes: Any) -> InternVLConfig:
         "max_positions": 512,
         "qkv_bias": True,
     }
-    tower = InternViTConfig(
-        patches=PatchConfig(width=24, patch=7, tile=TILE), layers=2, heads=3, ffn_size=40, norm="layer_norm"
-    )
-    return InternVLConfig(vision=tower, decoder=DecoderConfig(**(decoder | changes)))
+    seeing: dict[str, Any] = {
+        "patches": PatchConfig(width=24, patch=7, tile=TILE),
+        "layers": 2,
+        "heads": 3,
+        "ffn_size": 40,
+        "norm": "layer_norm",
+    }
+    vision = InternViTConfig(**(seeing | (tower or {})))
+    return InternVLConfig(vision=vision, decoder=DecoderConfig(**(decoder | changes)))
 
 
 def model(shape: InternVLConfig, seed: int = 0) -> InternVL:

@@ -1,6 +1,10 @@
 """What `vedere convert --layout hf` writes, in the hands of transformers itself."""
 
 import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,16 @@ import tiny_internvl
 from vedere.cli import main
 from vedere.infer.prompts import Question
 from vedere.infer.session import load
+from vedere.models.checkpoints import load_model, read_config, save_model
+from vedere.text.chat import get_template
+from vedere.text.jinja import jinja_template
+from vedere.text.tokenizer import Tokenizer
 from vedere.vision.pixels import normalise
+
+TEXT = Path(__file__).resolve().parent.parent / "text"
+VOCABULARIES = TEXT / "vocabularies"
+sys.path.insert(0, str(TEXT))
+from corpus import LINES  # noqa: E402
 
 
 @pytest.fixture
@@ -32,19 +45,8 @@ def processor_class(monkeypatch):
     return AutoProcessor
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"qkv_bias": False}, {"qkv_bias": False, "qk_norm": True}, {"rope_scaling": "dynamic"}],
-    ids=["qwen2", "llama", "qwen3", "dynamic"],
-)
-def test_transformers_loads_what_is_written_and_agrees(tmp_path, processor_class, changes):
-    from transformers import AutoModelForImageTextToText
-
-    source, folder = tiny_internvl.folder(tmp_path / "own", **changes), tmp_path / "hf"
-    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
-    peer, notes = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
-    assert not any(notes.values())
+def agree(folder, peer, processor_class):
+    """A picture and a question: pixels, ids and logits of both sides."""
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 97, 3), dtype=np.uint8))
     content = [{"type": "image", "image": picture}, {"type": "text", "text": "How many red circles?"}]
     inputs = processor_class.from_pretrained(folder).apply_chat_template(
@@ -69,3 +71,77 @@ def test_transformers_loads_what_is_written_and_agrees(tmp_path, processor_class
         found = session.model.decoder.logits(hidden)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
     assert peer.generation_config.eos_token_id == session.prompts.tokenizer.token_id("<|im_end|>")
+
+
+QWEN3 = {"qkv_bias": False, "qk_norm": True}
+KINDS = {
+    "qwen2": {},
+    "llama": {"qkv_bias": False},
+    "qwen3": QWEN3,
+    "qwen3, one key head": QWEN3 | {"kv_heads": 1, "head_dim": 12},
+    "qwen3_moe": QWEN3 | {"moe_size": 5, "moe_active": 2, "moe_normed": True},
+    "qwen3_moe, weights as they are": QWEN3 | {"moe_size": 4, "moe_active": 3},
+    "dynamic": {"rope_scaling": "dynamic"},
+    **{f"state {n}": {"tower": {"layers": 4, "select_layer": n}} for n in (-4, -2, 1, 4)},
+}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_read_what_the_other_writes_and_agree(tmp_path, processor_class, kind):
+    from transformers import AutoModelForImageTextToText
+
+    source, folder = tiny_internvl.folder(tmp_path / "own", **KINDS[kind]), tmp_path / "hf"
+    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
+    peer, notes = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert not any(notes.values())
+    agree(folder, peer, processor_class)
+    theirs = tmp_path / "theirs"
+    peer.save_pretrained(theirs)
+    for file in folder.iterdir():
+        if not (theirs / file.name).exists():
+            shutil.copyfile(file, theirs / file.name)
+    assert read_config(theirs).model == read_config(source).model
+    one, other = load_model(theirs).state_dict(), load_model(source).state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    agree(theirs, peer, processor_class)
+
+
+def told(folder):
+    """What the files of a native folder say to transformers' processor."""
+    words = json.loads((folder / "tokenizer_config.json").read_text())
+    return words, (folder / "chat_template.jinja").read_text()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("form", ["qwen2", "qwen2-fast", "internlm2", "phi3"])
+def test_the_tokenizer_s_own_form_goes_along(tmp_path, processor_class, form):
+    source, folder = tmp_path / "own", tmp_path / "hf"
+    tokenizer = Tokenizer.load(VOCABULARIES / form)
+    name = {"internlm2": "internlm2-chat", "phi3": "phi3-chat"}.get(form, "internvl2_5")
+    template = get_template(name)
+    shape = tiny_internvl.config(vocab_size=tokenizer.vocab_size, qkv_bias=False)
+    save_model(tiny_internvl.model(shape), source, extras={"template": name, "use_thumbnail": True})
+    for file in (VOCABULARIES / form).iterdir():
+        shutil.copyfile(file, source / file.name)
+    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
+    words, jinja = told(folder)
+    assert words["extra_special_tokens"] == {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    assert jinja == jinja_template(template, bos=tokenizer.bos_id is not None)
+    peer = processor_class.from_pretrained(folder).tokenizer
+    names = {key: getattr(peer, f"{key}_id") for key in ("start_image_token", "end_image_token", "context_image_token")}
+    assert names == {key: tokenizer.token_id(words["extra_special_tokens"][key]) for key in names}
+    assert json.loads((folder / "config.json").read_text())["image_token_id"] == names["context_image_token"]
+    stop = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
+    assert (stop if isinstance(stop, list) else [stop]) == list(template.stop_ids(tokenizer))
+    assert Tokenizer.load(folder).encode("".join(LINES)) == tokenizer.encode("".join(LINES))
+    for line in LINES:
+        if form == "phi3":  # where its class of today agrees with the one of its release
+            line = "a" + line.translate(dict.fromkeys(range(0x1C, 0x20)))
+        assert peer.encode(line, add_special_tokens=False) == tokenizer.encode(line), line

@@ -116,9 +116,12 @@ def test_other_templates_without_media(peer, name):
     assert text == "".join(piece.text for piece in render_pieces(turns, [], template, train=False))
 
 
-def test_the_early_native_form_is_a_choice():
-    assert '"<image>\\n"' in jinja_template(get_template("internvl2_5"), image="<image>")
-    assert '"<IMG_CONTEXT>\\n"' in jinja_template(get_template("internvl2_5"))
+@pytest.mark.peer
+def test_the_bos_is_written_once_and_in_front(peer):
+    made = jinja_template(get_template("internlm2-chat"), bos=True)
+    text = peer.apply_chat_template([{"role": "user", "content": "a"}], chat_template=made, tokenize=False, bos_token="<s>")
+    assert text == "<s><|im_start|>user\na<|im_end|>"
+    assert "bos_token" not in jinja_template(get_template("internlm2-chat"))
 
 
 def test_no_default_system_message_is_written():

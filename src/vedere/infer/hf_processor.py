@@ -18,7 +18,8 @@ from vedere.errors import CheckpointError
 from vedere.models.patches import PatchConfig
 from vedere.plan import Policy, SquarePolicy, TilingPolicy
 from vedere.text.chat import Template
-from vedere.text.tokenizer import Tokenizer
+from vedere.text.jinja import VIDEO, jinja_template
+from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from vedere.vision.pixels import mean_std
 
 HF_FILES = (
@@ -29,10 +30,19 @@ HF_FILES = (
     "tokenizer_config.json",
     "video_preprocessor_config.json",
 )
-_VIDEO = "<video>"
 _PROCESSOR = "InternVLProcessor"
 _CODE = ("auto_map", "chat_template", "processor_class", "additional_special_tokens")
-_KNOWN_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
+_KNOWN_TOKENIZERS = (
+    "GPT2Tokenizer",
+    "GPT2TokenizerFast",
+    "PreTrainedTokenizerFast",
+    "Qwen2Tokenizer",
+    "Qwen2TokenizerFast",
+)
+_LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
+# A class of transformers for each form of a vocabulary, where the folder's own class comes as code. InternLM2's rules are
+# those of the sentencepiece library itself; today's LlamaTokenizer would give tokens in reserved places other ids.
+_CLASS_OF = dict(zip(TOKENIZER_FILES, ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "SentencePieceBackend"), strict=True))
 
 
 def hf_files(
@@ -50,7 +60,7 @@ def hf_files(
 
     Raises:
         CheckpointError: a tiling that the native processor does not have, or damaged files in ``source``.
-        ConfigError: the vocabulary lacks the template's markers.
+        ConfigError: the vocabulary lacks the template's markers, or the template has no Jinja form.
     """
     template.check_markers(tokenizer)
     data = {
@@ -61,44 +71,7 @@ def hf_files(
         "video_preprocessor_config.json": _frames(patches),
     }
     texts = {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in data.items()}
-    return texts | {"chat_template.jinja": chat_template(template, tokenizer.bos_id is not None)}
-
-
-def chat_template(template: Template, bos: bool = False) -> str:
-    """The Jinja form of a template: turns of roles, their content a text or a list of texts, pictures and videos.
-
-    Args:
-        template: The strings.
-        bos: Put the tokenizer's bos in front.
-    """
-
-    def quoted(text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)
-
-    content = (
-        "{%- if message['content'] is string %}{{ message['content'] }}{%- else %}"
-        "{%- for part in message['content'] %}"
-        f"{{%- if part['type'] == 'image' %}}{{{{ {quoted(template.image_context)} + {quoted(chr(10))} }}}}"
-        f"{{%- elif part['type'] == 'video' %}}{{{{ {quoted(_VIDEO)} + {quoted(chr(10))} }}}}"
-        "{%- elif part['type'] == 'text' %}{{ part['text'] }}{%- endif %}"
-        "{%- endfor %}{%- endif %}"
-    )
-
-    def turn(header: str, end: str) -> str:
-        return f"{{{{ {quoted(header)} }}}}{content}{{{{ {quoted(end)} }}}}"
-
-    return (
-        ("{{ bos_token }}" if bos else "")
-        + "{%- for message in messages %}"
-        + "{%- if message['role'] == 'system' %}"
-        + turn(template.system_header, template.system_end)
-        + "{%- elif message['role'] == 'user' %}"
-        + turn(template.user_header, template.user_end)
-        + "{%- else %}"
-        + turn(template.assistant_header, template.answer_end + template.after_answer)
-        + "{%- endif %}{%- endfor %}"
-        + f"{{%- if add_generation_prompt %}}{{{{ {quoted(template.assistant_header)} }}}}{{%- endif %}}"
-    )
+    return texts | {"chat_template.jinja": jinja_template(template, bos=tokenizer.bos_id is not None)}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -116,13 +89,15 @@ def _read(path: Path) -> dict[str, Any]:
 def _tokenizer(source: Path, tokenizer: Tokenizer, template: Template, max_positions: int) -> dict[str, Any]:
     given = {k: v for k, v in _read(source / "tokenizer_config.json").items() if k not in _CODE}
     kind = given.get("tokenizer_class")
-    if kind not in _KNOWN_TOKENIZERS:  # a class that comes as code, or none
-        kind = "PreTrainedTokenizerFast" if (source / "tokenizer.json").is_file() else "LlamaTokenizer"
+    if kind in _LLAMA and given.get("legacy") is False:
+        kind = "LlamaTokenizer"  # one space before the text, none before later runs
+    elif kind not in _KNOWN_TOKENIZERS:  # a class that comes as code, or none
+        kind = next(name for file, name in _CLASS_OF.items() if (source / file).is_file())
     names = {
         "start_image_token": template.image_start,
         "end_image_token": template.image_end,
         "context_image_token": template.image_context,
-        "video_token": _VIDEO,
+        "video_token": VIDEO,
     }
     end = next(text for text in template.stop if not tokenizer.lacks([text]))
     return (

@@ -26,7 +26,7 @@ from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.delta import DELTA, made_for
 from vedere.text.chat import get_template
-from vedere.text.tokenizer import Tokenizer
+from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ def open_model(
     if tokenizer.vocab_size > decoder.config.vocab_size:
         raise CheckpointError(
             f"the tokenizer in {words} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
-            "they do not belong together"
+            "they do not belong together: fetch the tokenizer's files and the weights from one release"
         )
     if isinstance(model, MonoInternVL):
         model.cut_with(tokenizer.pieces)
@@ -270,7 +270,7 @@ def _with_language_model(
     from vedere.models.sources import language_model as fetch
     from vedere.packages import cache_directory
 
-    own = folder if (folder / "tokenizer.json").is_file() else None
+    own = folder if any((folder / file).is_file() for file in TOKENIZER_FILES) else None
     if name not in SHIPPED or given is not None:  # joined in memory each time
         base = find_language_model(folder, given, say)
         return load_model(folder, dtype or torch.bfloat16, device, language_model=base), own or base

@@ -225,10 +225,7 @@ def _from_hub_folder(path: Path, target: Path, made_from: dict[str, Any], say: S
         tensors = {name: tensor.to(torch.bfloat16) for name, tensor in parts}
         configs.save(config.model, folder / "config.json")
         write_tensors(folder, tensors, max_shard_bytes=sys.maxsize)
-        if (path / "tokenizer.json").is_file():
-            shutil.copyfile(path / "tokenizer.json", folder / "tokenizer.json")
-        else:
-            Tokenizer.load(path).save(folder)
+        Tokenizer.load(path).save(folder)
         return {"origin": made_from | {"sha256": _weights_sha256(path)}, "tensors_sha256": tensors_sha256(tensors)}
 
     return _make(target, fill)

@@ -167,11 +167,8 @@ class Template:
         Raises:
             ConfigError: the vocabulary has none of them.
         """
-        found = []
-        for text in self.stop:
-            ids = tokenizer.encode(text)
-            if len(ids) == 1:
-                found.append(ids[0])
+        # By name: some tokenizers write a space in front of a lone token (Phi-3).
+        found = [tokenizer.token_id(text) for text in self.stop if not tokenizer.lacks([text])]
         if not found:
             raise ConfigError(
                 f"template '{self.name}' stops at {' or '.join(self.stop)}, but the vocabulary of "

@@ -13,14 +13,18 @@ from vedere.errors import ConfigError
 from vedere.text.chat import Template
 
 
-def jinja_template(template: Template, *, image: str | None = None, video: str = "<video>") -> str:
+VIDEO = "<video>"
+"""What stands for a video until the processor has its frames."""
+
+
+def jinja_template(template: Template, *, bos: bool = False) -> str:
     """The Jinja source of a template; a system message is written only where a conversation brings one.
+
+    A picture is written as the context token, by which the processor finds it.
 
     Args:
         template: The template.
-        image: What stands for a picture; None: the context token, by which today's processors find it. Early releases wrote
-            ``<image>``.
-        video: What stands for a video.
+        bos: Put the tokenizer's bos in front: its own way of adding one is off where a chat template is used.
 
     Raises:
         ConfigError: a template whose finished turns look different from the last one, which a message cannot know.
@@ -30,13 +34,12 @@ def jinja_template(template: Template, *, image: str | None = None, video: str =
             f"template '{template.name}' has no Jinja form: it writes history or pictures in places that a single message does "
             "not know; use vedere's renderer"
         )
-    image = template.image_context if image is None else image
     lead = template.untagged.removeprefix("<image>")
     content = (
         "{%- if message['content'] is string -%}{{ message['content'] }}{%- else -%}"
         "{%- for item in message['content'] -%}"
-        f"{{%- if item['type'] == 'image' -%}}{{{{ {_literal(image + lead)} }}}}"
-        f"{{%- elif item['type'] == 'video' -%}}{{{{ {_literal(video + lead)} }}}}"
+        f"{{%- if item['type'] == 'image' -%}}{{{{ {_literal(template.image_context + lead)} }}}}"
+        f"{{%- elif item['type'] == 'video' -%}}{{{{ {_literal(VIDEO + lead)} }}}}"
         "{%- elif item['type'] == 'text' -%}{{ item['text'] }}{%- endif -%}"
         "{%- endfor -%}{%- endif -%}"
     )
@@ -49,7 +52,8 @@ def jinja_template(template: Template, *, image: str | None = None, video: str =
         f"{{%- {test} -%}}{{{{ {_literal(header)} }}}}{content}{{{{ {_literal(end)} }}}}" for test, header, end in forms
     )
     opening = f"{{%- if add_generation_prompt -%}}{{{{ {_literal(template.assistant_header)} }}}}{{%- endif -%}}"
-    return f"{{%- for message in messages -%}}{turns}{{%- endif -%}}{{%- endfor -%}}{opening}"
+    start = "{{ bos_token }}" if bos else ""
+    return f"{start}{{%- for message in messages -%}}{turns}{{%- endif -%}}{{%- endfor -%}}{opening}"
 
 
 def _literal(text: str) -> str:

@@ -1,0 +1,195 @@
+"""Folders like the recorded ones, of other shapes, written by a plain second implementation: they pass, and edited ones fail.
+
+Head counts, one key head, other selected states, both orders of the unshuffle, grids of 3 x 3 tokens, dropped tiles anywhere.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_internvl import PlainInternVL
+from safetensors.torch import load_file, save_file
+
+import tiny_internvl
+from vedere.cli import main
+from vedere.models.checkpoints import load_model, read_config, save_model
+from vedere.models.patches import PatchConfig
+from vedere.verify.run import verify
+
+CONTEXT, START, END = 500, 501, 502
+WORDS, NEW = 510, 5
+
+
+@st.composite
+def shapes(draw):
+    """Config of a model: what the recorded folders do not have."""
+    heads = draw(st.sampled_from((1, 2, 3, 4, 6)))
+    kv = draw(st.sampled_from([n for n in (1, 2, 3, 6) if heads % n == 0]))
+    size = draw(st.sampled_from((4, 8)))
+    qk_norm = draw(st.booleans())
+    fields = {"heads": heads, "kv_heads": kv, "head_dim": size, "vocab_size": WORDS, "qk_norm": qk_norm}
+    fields["hidden_size"] = heads * size
+    fields["qkv_bias"] = not qk_norm and draw(st.booleans())  # none of both: InternLM2
+    layers = draw(st.integers(4, 5))
+    rms = draw(st.booleans())
+    patches = PatchConfig(
+        width=24, patch=7, tile=draw(st.sampled_from((14, 28, 42))), unshuffle=draw(st.sampled_from(("v1", "v2")))
+    )
+    tower = {
+        "patches": patches,
+        "layers": layers,
+        "heads": draw(st.sampled_from((1, 2, 3, 8))),
+        "select_layer": draw(st.sampled_from((-1, -2, -4, 1))),
+        "norm": "rms_norm" if rms else "layer_norm",
+        "qk_norm": rms,
+        "qkv_bias": not rms,
+    }
+    return tiny_internvl.config(tower=tower, **fields)
+
+
+def record(folder, shape, tiles, dropped, seed):
+    """Model, inputs and what the plain implementation says.
+
+    Args:
+        folder: Where to.
+        shape: Config of the model.
+        tiles: For each row of the batch, tiles of each of its pictures.
+        dropped: Places among all tiles where a padding tile is put.
+        seed: Of weights and inputs.
+    """
+    save_model(tiny_internvl.model(shape, seed), folder, layout="original", extras={"template": "internvl2_5"})
+    plain, patches = PlainInternVL(folder), shape.vision.patches
+    draw = torch.Generator().manual_seed(seed)
+    flags = [1] * sum(map(sum, tiles))
+    for place in dropped:
+        flags.insert(place % (len(flags) + 1), 0)
+    pixels = torch.randn(len(flags), 3, patches.tile, patches.tile, generator=draw)
+    shown = plain.features(pixels)[torch.tensor(flags) == 1]
+    rows = []
+    for pictures in tiles:
+        row = [1]
+        for count in pictures:
+            row += [*torch.randint(3, CONTEXT, (3,), generator=draw).tolist(), START]
+            row += [CONTEXT] * (count * patches.tokens_per_tile) + [END]
+        rows.append(torch.tensor([*row, *torch.randint(3, CONTEXT, (4,), generator=draw).tolist()]))
+    length = max(map(len, rows))
+    padded = [torch.nn.functional.pad(row, (0, length - len(row))) for row in rows]
+    mask = torch.stack([(torch.arange(length) < len(row)).long() for row in rows])
+    labels = torch.stack(padded).where((mask == 1) & (torch.arange(length) > 4), torch.tensor(-100))
+    logits, losses, used = torch.zeros(len(rows), length, WORDS), [], 0
+    for place, (row, pictures) in enumerate(zip(rows, tiles, strict=True)):
+        features = shown[used : used + sum(pictures)].flatten(0, 1)
+        used += sum(pictures)
+        logits[place, : len(row)] = plain.logits(row, features if len(features) else None, CONTEXT)
+        targets = labels[place, 1 : len(row)]
+        losses.append((logits[place, : len(row) - 1], targets))
+    one, other = (torch.cat(parts) for parts in zip(*losses, strict=True))
+    states = plain.states(pixels)
+    prompt, first = rows[0], shown[: sum(tiles[0])].flatten(0, 1)
+    grown = prompt
+    for _ in range(NEW):
+        grown = torch.cat([grown, plain.logits(grown, first if len(first) else None, CONTEXT)[-1:].argmax(-1)])
+    stored = {
+        "pixel_values": pixels,
+        "image_flags": torch.tensor(flags)[:, None],
+        "input_ids": torch.stack(padded),
+        "attention_mask": mask,
+        "labels": labels,
+        "logits": logits,
+        "logits_row0_unpadded": logits[:1, : len(rows[0])].clone(),
+        "loss": torch.nn.functional.cross_entropy(one, other, ignore_index=-100)[None],
+        "projected_features": plain.features(pixels),
+        "vision_hidden_state_0": states[0],
+        "vision_hidden_state_2": states[2],
+        "vision_last_hidden_state": states[-1],
+        "prompt_ids": prompt[None],
+        "prompt_num_tiles": torch.tensor([sum(tiles[0])]),
+        "generated_ids": grown[None, len(prompt) :].clone(),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "io.safetensors")
+
+
+def failed(folder):
+    return {check.name: (check.error, check.note) for check in verify(folder).checks if not check.passed}
+
+
+BATCHES = st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=2), min_size=1, max_size=2)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(shape=shapes(), tiles=BATCHES, dropped=st.lists(st.integers(0, 9), max_size=2), data=st.data())
+def test_other_shapes_pass_and_edited_folders_fail(shape, tiles, dropped, data):
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        record(folder, shape, tiles, dropped, seed=len(dropped))
+        assert read_config(folder).model == shape
+        report = verify(folder)
+        assert not failed(folder)
+        names = sorted(check.name for check in report.checks)
+        assert len(names) == 8
+        stored = load_file(folder / "io.safetensors")
+        name = data.draw(st.sampled_from(names))
+        edited = stored[name].clone()
+        at = data.draw(st.integers(0, edited[0].numel() - 1))  # row 0: the longest or the only one may be padded elsewhere
+        if name == "logits" and not stored["attention_mask"][0, at // WORDS]:
+            return
+        edited[0].view(-1)[at] += 1 if not edited.is_floating_point() else 1e-3 * max(1.0, float(edited.abs().max()))
+        save_file(stored | {name: edited}, folder / "io.safetensors")
+        assert set(failed(folder)) == {name}
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"select_layer": -2}, {"projected_features"}),
+        ({"ps_version": "v1"}, {"projected_features"}),
+    ],
+)
+def test_a_config_that_says_something_else_is_seen(tmp_path, change, seen):
+    import json
+
+    shape = tiny_internvl.config(vocab_size=WORDS, tower={"layers": 4})
+    record(tmp_path, shape, [[2], [1]], [1], seed=3)
+    assert not failed(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    wrong = failed(tmp_path)
+    assert seen <= set(wrong)
+    assert "logits" in wrong
+    assert "vision_last_hidden_state" not in wrong
+    assert main(["verify", str(tmp_path)]) == 1
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(shape=shapes(), tiles=BATCHES)
+def test_the_native_form_of_the_same_folder_passes_too(shape, tiles):
+    from dataclasses import replace
+
+    patches = replace(shape.vision.patches, unshuffle="v2")
+    vision = replace(shape.vision, patches=patches, norm_eps=1e-6)
+    shape = replace(shape, vision=vision)
+    with tempfile.TemporaryDirectory() as place:
+        own, native = Path(place) / "own", Path(place) / "native"
+        record(own, shape, tiles, [], seed=1)
+        save_model(load_model(own), native, layout="hf", extras=read_config(own).extras, image_token=CONTEXT)
+        stored = load_file(own / "io.safetensors")
+        save_file(stored, native / "io.safetensors")
+        report = verify(native)
+        assert report.kind == "native InternVL"
+        assert not failed(native)
+        assert read_config(native).model.vision.select_layer == shape.vision.select_layer
+
+
+def test_the_plain_implementation_is_the_recorded_one(golden):
+    """What writes the folders above agrees with what the original implementations wrote."""
+    for name in ("internvl-qwen2", "internvl-internlm2", "internvit-6b-style"):
+        stored, plain = load_file(golden / name / "io.safetensors"), PlainInternVL(golden / name)
+        features = plain.features(stored["pixel_values"])
+        torch.testing.assert_close(features, stored["projected_features"], atol=1e-4, rtol=0)
+        row = stored["input_ids"][0][stored["attention_mask"][0] == 1]
+        kept = features[stored["image_flags"].flatten() == 1].flatten(0, 1)[: int((row == CONTEXT).sum())]
+        found = plain.logits(row, kept, CONTEXT)
+        torch.testing.assert_close(found, stored["logits_row0_unpadded"][0], atol=1e-4, rtol=0)

@@ -84,6 +84,8 @@ class ChatOptions:
     """Which frames are taken."""
     max_tiles: int | None = None
     """Most tiles of a question's pictures."""
+    hd_num: int | None = None
+    """Most local views of a picture, the N of XComposer2-4KHD's HD-N; by default 25."""
     template: str | None = None
     """Chat template, where the model's folder names none."""
     device: str | None = None
@@ -121,6 +123,7 @@ def main(argv: list[str]) -> int:
         device=options.device,
         template=options.template,
         max_tiles=options.max_tiles,
+        hd_num=options.hd_num,
         language_model=options.language_model,
         revision=options.revision,
         say=note,

@@ -328,15 +328,13 @@ def model_policy(model: ModelConfig, extras: dict[str, Any], hd_num: int | None 
 def _xcomposer2_policy(model: XComposer2Config, extras: dict[str, Any]) -> Policy:
     """Global and local views, those of 2.5 by its tiles of 560 px; or one square, squashed."""
     patches = model.vision.patches
-    sizes = {"tile": patches.tile, "patch": patches.patch, "downsample": patches.downsample}
+    tile, patch, downsample = patches.tile, patches.patch, patches.downsample
     if extras.get("policy") is not None:
-        return policy_from(extras, **sizes)
+        return policy_from(extras, tile, patch, downsample)
     if model.views == "square":
-        return SquarePolicy(**sizes)
+        return SquarePolicy(tile=tile, patch=patch, downsample=downsample)
     newer = HDPolicy.xcomposer25()
-    if patches.tile == newer.tile:
-        return replace(newer, **sizes)
-    return HDPolicy(**sizes)
+    return replace(newer if tile == newer.tile else HDPolicy(), tile=tile, patch=patch, downsample=downsample)
 
 
 def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) -> Policy:

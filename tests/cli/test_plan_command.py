@@ -30,18 +30,29 @@ def as_json(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[s
     return status, json.loads(out)
 
 
-def test_4khd_needs_no_model(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = run(capsys, "3840x1600", "--hd", "55")
+def test_4khd_shows_views_tokens_memory_and_the_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "3840x1600", "--policy", "hd", "--hd-num", "55")
     expected = plan_media(3840, 1600, HDPolicy(limit=55))
     assert status == 0
     assert not err
-    header, row = out.strip().splitlines()
+    header, row, title, *rest = out.strip().splitlines()
     assert header.split() == ["input", "size", "policy", "grid", "tiles", "tokens", "spans"]
     assert "HD-55 of 336 px  11 x 5  55 + 1  8137" in row
     assert expected.tokens == 8137
     assert row.endswith("8064 visual + 72 row end + 1 separator")
-    _, data = as_json(capsys, "3840x1600", "--hd", "55")
-    assert "model" not in data
+    assert title == "3840x1600: 3696 x 1540 px, white where dotted"
+    rule = "+" + 11 * "------+"
+    assert rest[:16:4] == [rule] * 4
+    assert rest[1] == "|" + 11 * "......|"  # 70 px of white above the picture
+    assert rest[2] == rest[10] == "|" + 11 * "######|"
+    assert rest[20] == rule
+    assert rest[19] == rest[1]
+    summary = "\n".join(rest[21:])
+    assert "internlm-xcomposer2-4khd-7b, bf16" in summary
+    assert "8137 media + 64 text = 8201 tokens" in summary
+    assert "together     18.8 GB" in summary
+    _, data = as_json(capsys, "3840x1600", "--hd-num", "55")
+    assert data["model"]["parameters"]["parts"]["partial LoRA"] == 32 * 256 * (4096 + 6144 + 8192 + 3 * 18432)
     assert data["inputs"][0]["policy"]["limit"] == 55
     assert sum(data["inputs"][0]["spans"].values()) == data["media_tokens"] == 8137
 
@@ -160,9 +171,12 @@ def test_bytes_for_people(count: float, text: str) -> None:
         (("10x10", "--model", "minni"), "unknown model 'minni'; did you mean 'mini'?"),
         (("10x10", "--dtype", "bf61"), "unknown dtype 'bf61'; did you mean 'bf16'?"),
         (("10x10", "--dtype", "fp16"), "float16 overflows in Mono-InternVL"),
-        (("10x10", "--hd", "9", "--model", "mini"), "give one of them"),
-        (("10x10", "--hd", "9", "--max-tiles", "3"), "--max-tiles 3 belongs to tiling"),
-        (("10x10x3", "--hd", "9"), "videos are planned by a TilingPolicy"),
+        (
+            ("10x10", "--hd-num", "9", "--model", "mini"),
+            "mini has a tiling of its own; name a model with global and local",
+        ),
+        (("10x10", "--hd-num", "9", "--max-tiles", "3"), "--max-tiles 3 belongs to tiling"),
+        (("10x10x3", "--hd-num", "9"), "videos are planned by a TilingPolicy"),
         (("10x10", "--frames", "0"), "--frames 0; expected at least 1"),
         (("10x10", "--new-tokens", "-1"), "--new-tokens -1; expected 0 or more"),
         (("10x10", "--max-tiles", "0"), "max_tiles 0: expected 1 <= min <= max"),

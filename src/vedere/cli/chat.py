@@ -86,6 +86,8 @@ class ChatOptions:
     """Most tiles of a question's pictures."""
     v2pe_delta: float | None = None
     """Step of a visual position (V2PE: 1, 0.5, 0.25, ... 1/256 = 0.00390625); by default config.json's, else 1."""
+    hd_num: int | None = None
+    """Most local views of a picture, the N of XComposer2-4KHD's HD-N; by default 25."""
     template: str | None = None
     """Chat template, where the model's folder names none."""
     device: str | None = None
@@ -126,6 +128,7 @@ def main(argv: list[str]) -> int:
         template=options.template,
         max_tiles=options.max_tiles,
         v2pe_delta=options.v2pe_delta,
+        hd_num=options.hd_num,
         language_model=options.language_model,
         revision=options.revision,
         weights=options.weights,

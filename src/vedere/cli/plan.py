@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vedere.models.footprint import Footprint, ModelShape
 
 _SIZE = re.compile(r"(\d+)[xX](\d+)(?:[xX](\d+))?")
+_HD_MODEL = "internlm-xcomposer2-4khd-7b"
 _COLUMNS = ("input", "size", "policy", "grid", "tiles", "tokens", "spans")
 
 
@@ -34,13 +35,15 @@ class PlanOptions:
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|WxH|VIDEO...")]
     """Pictures, videos, or sizes: 1280x720 for a picture, 1280x720x16 for a video of 16 frames."""
     model: str | None = None
-    """mini, mono-internvl-2b, or a folder with config.json; by default mini, or none with --hd."""
+    """mini, mono-internvl-2b, or a folder with config.json; by default mini, or XComposer2-4KHD with --policy hd."""
     dtype: str = "bf16"
     """bf16, fp32 or fp16: numbers of weights, keys and activations."""
     max_tiles: int | None = None
     """Most tiles of the pictures together, thumbnails not counted; by default the model's."""
-    hd: int | None = None
-    """Plan as XComposer2-4KHD does, with a grid of at most so many sub-images (the N of HD-N); needs no model."""
+    policy: Literal["model", "hd"] = "model"
+    """How pictures are cut: as the model does, or as XComposer2-4KHD does, with global and local views."""
+    hd_num: int | None = None
+    """Most local views of a picture (the N of HD-N) for --policy hd, or a model that has such views; by default 25."""
     frames: int = 8
     """Frames taken of a video."""
     text_tokens: int = 64
@@ -75,56 +78,60 @@ def main(argv: list[str]) -> int:
     pictures = sum(frames is None for *_, frames in sizes)
     shared = policy.for_images(pictures) if isinstance(policy, TilingPolicy) else policy
     planned = [Planned(name, plan_media(width, height, shared, frames)) for name, width, height, frames in sizes]
-    total = _footprint(options, shape, planned) if shape else None
+    total = _footprint(options, shape, planned)
     if options.json:
         print_json(to_dict(planned, shape, total, options))
     else:
         print_table(planned)
+        for one in planned:
+            if isinstance(one.plan.policy, HDPolicy):
+                print(f"{one.name}: {one.plan.resized[0]} x {one.plan.resized[1]} px, white where dotted")
+                print(drawing(one.plan))
         print("\n".join(summary(planned, shape, total, options)))
-    if total is not None and not total.fits:
+    if not total.fits:
+        fewer = "--hd-num" if isinstance(policy, HDPolicy) else "--max-tiles, --frames"
         note(
             f"vedere plan: {total.tokens} tokens do not fit the {total.limit} positions of the model by "
-            f"{total.tokens - total.limit}; lower --max-tiles, --frames or --new-tokens"
+            f"{total.tokens - total.limit}; lower {fewer} or --new-tokens"
         )
         return 1
     return 0
 
 
-def _shape(options: PlanOptions) -> ModelShape | None:
-    if options.hd is not None and options.model is None:
-        return None
-    if options.hd is not None:
-        raise ConfigError(
-            f"--hd {options.hd} plans as XComposer2-4KHD does, --model {options.model} has a tiling of its own; give one of "
-            "them"
-        )
+def _shape(options: PlanOptions) -> ModelShape:
     from dataclasses import replace
 
     from vedere.infer.loading import SHIPPED, shipped_directory
     from vedere.models.footprint import model_shape
 
-    name = options.model or "mini"
+    name = options.model or ("mini" if options.policy == "model" and options.hd_num is None else _HD_MODEL)
     folder = shipped_directory(name)
     if name in SHIPPED and (folder / "config.json").is_file():
         return replace(model_shape(folder), name=name)
     return model_shape(name)
 
 
-def _policy(options: PlanOptions, shape: ModelShape | None) -> Policy:
-    """How the model, or ``--hd``, cuts pictures."""
-    if shape is None:
-        if options.max_tiles is not None:
-            raise ConfigError(f"--max-tiles {options.max_tiles} belongs to tiling; with --hd its number is the limit")
-        return HDPolicy(limit=options.hd or HDPolicy().limit)
+def _policy(options: PlanOptions, shape: ModelShape) -> Policy:
+    """How the model cuts pictures."""
     from dataclasses import replace
 
-    from vedere.infer.prompts import policy_from
-    from vedere.models.footprint import patches_of
+    from vedere.infer.prompts import model_policy
 
-    patches = patches_of(shape.model)
-    if patches is None:
+    policy = model_policy(shape.model, dict(shape.extras))
+    if policy is None:
         raise ConfigError(f"{shape.name} is a bare language model, it takes no pictures; name a model that sees")
-    policy = policy_from(dict(shape.extras), patches.tile, patches.patch, patches.downsample)
+    if not isinstance(policy, HDPolicy) and (options.policy == "hd" or options.hd_num is not None):
+        asked = "--policy hd" if options.hd_num is None else f"--hd-num {options.hd_num}"
+        raise ConfigError(
+            f"{asked} plans as XComposer2-4KHD does, {shape.name} has a tiling of its own; name a model with global and local "
+            "views, or give --policy hd without --model"
+        )
+    if isinstance(policy, HDPolicy):
+        if options.max_tiles is not None:
+            raise ConfigError(
+                f"--max-tiles {options.max_tiles} belongs to tiling; --hd-num is the limit of local views"
+            )
+        return policy if options.hd_num is None else replace(policy, limit=options.hd_num)
     if options.max_tiles is None:
         return policy
     if not isinstance(policy, TilingPolicy):
@@ -162,6 +169,26 @@ def _footprint(options: PlanOptions, shape: ModelShape, planned: Sequence[Planne
         new_tokens=options.new_tokens,
         tiles=sum(len(one.plan.tiles) for one in planned),
     )
+
+
+def drawing(plan: MediaPlan) -> str:
+    """The grid of local views in letters: ``#`` shows the picture, ``.`` white padding; a view is 6 letters by 3 lines."""
+    columns, rows = plan.grid
+    side = plan.tile_size
+    left, top, _, _ = plan.padding
+    rule = "+" + ("-" * 6 + "+") * columns
+    lines = [rule]
+    for row in range(3 * rows):
+        y = (row + 0.5) * side / 3 - top
+        cells = ""
+        for column in range(6 * columns):
+            x = (column + 0.5) * side / 6 - left
+            inside = 0 <= x < plan.resized[0] and 0 <= y < plan.resized[1]
+            cells += ("|" if column % 6 == 0 else "") + ("#" if inside else ".")
+        lines.append(cells + "|")
+        if row % 3 == 2:
+            lines.append(rule)
+    return "\n".join(lines)
 
 
 def describe_policy(policy: Policy) -> str:
@@ -226,13 +253,9 @@ def in_millions(count: int) -> str:
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
 
 
-def summary(
-    planned: Sequence[Planned], shape: ModelShape | None, total: Footprint | None, options: PlanOptions
-) -> list[str]:
+def summary(planned: Sequence[Planned], shape: ModelShape, total: Footprint, options: PlanOptions) -> list[str]:
     """What stands below the table."""
     tokens = sum(one.plan.tokens for one in planned)
-    if shape is None or total is None:
-        return [f"media tokens {tokens}"] if len(planned) > 1 else []
     count = total.parameters
     prompt = total.tokens - options.new_tokens
     chosen = f"{shape.name}, {options.dtype}"
@@ -250,9 +273,7 @@ def summary(
     return lines
 
 
-def to_dict(
-    planned: Sequence[Planned], shape: ModelShape | None, total: Footprint | None, options: PlanOptions
-) -> dict[str, Any]:
+def to_dict(planned: Sequence[Planned], shape: ModelShape, total: Footprint, options: PlanOptions) -> dict[str, Any]:
     """The JSON form."""
     inputs = [
         {
@@ -272,31 +293,30 @@ def to_dict(
         for one in planned
     ]
     result: dict[str, Any] = {"inputs": inputs, "media_tokens": sum(one.plan.tokens for one in planned)}
-    if shape is not None and total is not None:
-        count = total.parameters
-        result |= {
-            "model": {
-                "name": shape.name,
-                "dtype": options.dtype,
-                "parameters": {
-                    "total": count.total,
-                    "active_text": count.active_text,
-                    "active_visual": count.active_visual,
-                    "parts": dict(count.parts),
-                },
+    count = total.parameters
+    result |= {
+        "model": {
+            "name": shape.name,
+            "dtype": options.dtype,
+            "parameters": {
+                "total": count.total,
+                "active_text": count.active_text,
+                "active_visual": count.active_visual,
+                "parts": dict(count.parts),
             },
-            "context": {
-                "prompt": total.tokens - options.new_tokens,
-                "answer": options.new_tokens,
-                "limit": total.limit,
-                "fits": total.fits,
-            },
-            "bytes": {
-                "weights": total.weights,
-                "kv": total.kv,
-                "kv_per_token": total.kv_per_token,
-                "activations": total.activations,
-                "total": total.total,
-            },
-        }
+        },
+        "context": {
+            "prompt": total.tokens - options.new_tokens,
+            "answer": options.new_tokens,
+            "limit": total.limit,
+            "fits": total.fits,
+        },
+        "bytes": {
+            "weights": total.weights,
+            "kv": total.kv,
+            "kv_per_token": total.kv_per_token,
+            "activations": total.activations,
+            "total": total.total,
+        },
+    }
     return result

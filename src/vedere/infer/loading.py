@@ -118,6 +118,7 @@ def open_model(
     device: torch.device | str | None = None,
     template: str | None = None,
     max_tiles: int | None = None,
+    hd_num: int | None = None,
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
@@ -127,15 +128,16 @@ def open_model(
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
     import dataclasses
 
-    from vedere.infer.prompts import PromptMaker, policy_from
-    from vedere.models.checkpoints import load_model, read_config
+    from vedere.infer.prompts import PromptMaker, model_policy
+    from vedere.models.checkpoints import load_model, model_config, read_config
     from vedere.models.decoder import Decoder
     from vedere.models.devices import choose_device
     from vedere.models.hf_config import is_native
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.quantized import check_form, choose_form, pack_weights
     from vedere.models.vision_language import VisionLanguageModel
-    from vedere.plan import TilingPolicy
+    from vedere.models.xcomposer2 import XComposer2
+    from vedere.plan import HDPolicy, TilingPolicy
 
     name, folder = find(name_or_path, revision, say)
     device = choose_device(device)
@@ -163,17 +165,19 @@ def open_model(
         )
     if isinstance(model, MonoInternVL):
         model.cut_with(tokenizer.pieces)
-    policy = None
-    if not isinstance(model, Decoder):
-        patches = model.patches
-        policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)
-        if max_tiles is not None:
-            if not isinstance(policy, TilingPolicy):
-                raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
-            policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
+    policy = model_policy(model_config(model), extras, hd_num)
+    if max_tiles is not None and policy is not None:
+        if not isinstance(policy, TilingPolicy):
+            other = " (hd_num is its limit)" if isinstance(policy, HDPolicy) else ""
+            raise ConfigError(
+                f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}{other}"
+            )
+        policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
     mode, delta = _positions(extras, model, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
+    if chosen is None and isinstance(model, XComposer2):
+        chosen = "ixc2"  # released configs of this family name none
     if chosen is None:
         raise ConfigError(
             f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
@@ -186,6 +190,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
+        statistics="clip" if isinstance(model, XComposer2) else "imagenet",
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
@@ -204,10 +209,11 @@ def _positions(
     """
     import dataclasses
 
+    from vedere.models.decoder import Decoder
     from vedere.models.internvl import InternVL
     from vedere.models.positions import v2pe_deltas
 
-    decoder = model.decoder if hasattr(model, "decoder") else model
+    decoder = model if isinstance(model, Decoder) else model.decoder
     if given is not None:
         v2pe_deltas("v2pe_fix", 0, given)  # refuses what is no step
         if not decoder.config.v2pe and given == 1:

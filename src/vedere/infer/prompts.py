@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -20,12 +20,17 @@ import numpy as np
 from vedere.errors import ConfigError, ContextError, PromptError
 from vedere.infer.engine import Request
 from vedere.infer.sampling import SamplingParams
+from vedere.models.decoder import DecoderConfig
+from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.positions import document_positions, v2pe_deltas
-from vedere.plan import MediaPlan, Policy, TilingPolicy, plan_media
+from vedere.models.published import ModelConfig
+from vedere.models.xcomposer2 import XComposer2Config
+from vedere.plan import HDPolicy, MediaPlan, Policy, SquarePolicy, TilingPolicy, plan_media
 from vedere.text.chat import Template, Turn
 from vedere.text.render import Rendered, render
 from vedere.text.tokenizer import Tokenizer
 from vedere.vision.frames import FrameRule
+from vedere.vision.hd import hd_tiles
 from vedere.vision.pixels import ImageSource, Statistics, describe, media_tiles, open_image
 from vedere.vision.video import VideoSource, read_frames
 
@@ -163,7 +168,7 @@ class PromptMaker:
             text, found = self._place(earlier.question, earlier.images, earlier.videos, question)
             turns += [Turn("user", text), Turn("assistant", earlier.answer)]
             media += found
-        text, found = self._place(question.text, question.images, question.videos, question)
+        text, found = self._place(question.text, question.images, question.videos, question, alone=not question.history)
         turns.append(Turn("user", text))
         media += found
         rendered = render(tuple(turns), [medium.plan for medium in media], self.template, self.tokenizer, train=False)
@@ -200,8 +205,12 @@ class PromptMaker:
         images: Sequence[ImageSource | Medium],
         videos: Sequence[VideoSource | Medium],
         question: Question,
+        alone: bool = False,
     ) -> tuple[str, list[Medium]]:
-        """Text with a placeholder for each medium, and the media in that order."""
+        """Text with a placeholder for each medium, and the media in that order.
+
+        ``alone``: the conversation has no other turn, so a template may put pictures in front of the whole prompt.
+        """
         for name, value in (("images", images), ("videos", videos)):
             if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
                 raise PromptError(f"{name} is {describe(value)}; expected a list: {name}=[...], also for a single one")
@@ -212,6 +221,8 @@ class PromptMaker:
         tags = _PLACEHOLDER.findall(text)
         if not tags:
             tags = ["<image>"] * len(images) + ["<video>"] * len(videos)
+            if self.template.untagged_in_front and not videos and alone:
+                return text, read["<image>"]  # `render` puts them in front of the whole prompt
             lead = self.template.untagged or "<image>\n"
             text = lead * len(images) + "<video>\n" * len(videos) + text
         if all(tags.count(tag) == len(found) for tag, found in read.items()):
@@ -227,7 +238,8 @@ class PromptMaker:
         if isinstance(policy, TilingPolicy):
             policy = policy.for_images(together)
         plan = plan_media(*image.size, policy)
-        tiles = media_tiles(image, plan, statistics=self.statistics)
+        hd = isinstance(policy, HDPolicy)
+        tiles = hd_tiles(image, plan) if hd else media_tiles(image, plan, statistics=self.statistics)
         return Medium(kind="image", name=describe(source).strip("'"), plan=plan, tiles=tiles)
 
     def _video(self, source: VideoSource | Medium, question: Question) -> Medium:
@@ -287,6 +299,44 @@ def _exchange(entry: Any, place: int) -> Exchange:
     )
 
 
+def model_policy(model: ModelConfig, extras: dict[str, Any], hd_num: int | None = None) -> Policy | None:
+    """How a model cuts pictures, by its shape and its config.json; None for a bare language model.
+
+    Args:
+        model: Shape.
+        extras: Fields of config.json beyond the shape.
+        hd_num: The N of HD-N of this use, whatever the model was trained with; for models with global and local views only.
+
+    Raises:
+        ConfigError: as `policy_from`, or ``hd_num`` for a model that has another policy.
+    """
+    if isinstance(model, DecoderConfig):
+        policy: Policy | None = None
+    elif isinstance(model, XComposer2Config):
+        policy = _xcomposer2_policy(model, extras)
+    else:
+        patches = model.vision if isinstance(model, MonoInternVLConfig) else model.vision.patches
+        policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)
+    if hd_num is None:
+        return policy
+    if not isinstance(policy, HDPolicy):
+        has = "takes no pictures" if policy is None else f"has a {type(policy).__name__}"
+        raise ConfigError(f"hd_num {hd_num} is the limit of XComposer2-4KHD's views; this model {has}: leave it out")
+    return replace(policy, limit=hd_num)
+
+
+def _xcomposer2_policy(model: XComposer2Config, extras: dict[str, Any]) -> Policy:
+    """Global and local views, those of 2.5 by its tiles of 560 px; or one square, squashed."""
+    patches = model.vision.patches
+    tile, patch, downsample = patches.tile, patches.patch, patches.downsample
+    if extras.get("policy") is not None:
+        return policy_from(extras, tile, patch, downsample)
+    if model.views == "square":
+        return SquarePolicy(tile=tile, patch=patch, downsample=downsample)
+    newer = HDPolicy.xcomposer25()
+    return replace(newer if tile == newer.tile else HDPolicy(), tile=tile, patch=patch, downsample=downsample)
+
+
 def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) -> Policy:
     """The tiling that a checkpoint's config asks for: vedere's ``policy`` object, or the original InternVL fields.
 
@@ -299,12 +349,9 @@ def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) 
     Raises:
         ConfigError: fields that are no policy, or tiles of another size than the model's.
     """
-    from vedere.plan import SquarePolicy
-
     given = extras.get("policy")
     if given is not None:
         from vedere.config import from_dict
-        from vedere.plan import HDPolicy
 
         kinds = {"tiling": TilingPolicy, "square": SquarePolicy, "hd": HDPolicy}
         kind = kinds.get(given.get("kind", "tiling"))

@@ -311,6 +311,7 @@ def load(
     device: torch.device | str | None = None,
     template: str | None = None,
     max_tiles: int | None = None,
+    hd_num: int | None = None,
     v2pe_delta: Fraction | float | None = None,
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
@@ -328,6 +329,8 @@ def load(
         device: Where they go; None takes a GPU if there is one.
         template: Chat template; None takes the one that config.json names.
         max_tiles: Most tiles of a question's pictures; None takes config.json's.
+        hd_num: Most local views of a picture (XComposer2-4KHD's HD-N), for answering, whatever training used; None takes 25, of
+            XComposer-2.5 24.
         v2pe_delta: Step of a visual position (V2PE), in (0, 1]; None takes config.json's. Models with a tower take it although
             their config says nothing of V2PE (InternVL3); rope scaling is then off.
         language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
@@ -349,6 +352,7 @@ def load(
         device=device,
         template=template,
         max_tiles=max_tiles,
+        hd_num=hd_num,
         v2pe_delta=v2pe_delta,
         language_model=language_model,
         revision=revision,

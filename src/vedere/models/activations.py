@@ -8,6 +8,8 @@ A = H d and K' = K d the widths of queries and keys.
 * encoding N tiles of side S: 8-bit pixels became float32 and were cast and cut into patches, ``N 3 S^2 (4 + 2 b)`` (for
   float32 the cast is free: ``4 + b``), beside what comes out of the patches; with a tower of width C, its widest block,
   ``N (P + 1) (2 C + 2 F_v) b``;
+  (XComposer2 encodes 16 views at a time and keeps their merged maps, then holds the maps four times over while they are put
+  together);
 * the mask of a chunk over m cached tokens while it is made, ``6 n m``; in bfloat16 no mask is made but the scores of up to n
   queries, ``H n m b``, at most 64 MB;
 * the feed-forward of a chunk, ``n (4 D + 4 F + 2 d) b + n m b``: the residual, what it was made from and the norm of it, gate
@@ -39,6 +41,7 @@ import torch
 
 from vedere.errors import ConfigError
 from vedere.models.attention import EXPLICIT_LIMIT
+from vedere.models.clip_vit import ClipViTConfig
 from vedere.models.decoder import DecoderConfig
 from vedere.models.full_scores import FEWEST, MOST
 from vedere.models.intern_vit import InternViTConfig
@@ -46,18 +49,21 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig
+from vedere.models.xcomposer2 import TOGETHER, XComposer2Config
 
 Learns = Callable[[str], bool]
 
 
-def _inside(model: ModelConfig) -> tuple[DecoderConfig, PatchConfig | None, InternViTConfig | None]:
+def _inside(model: ModelConfig) -> tuple[DecoderConfig, PatchConfig | None, InternViTConfig | ClipViTConfig | None]:
     if isinstance(model, MonoInternVLConfig):
         return model.decoder, model.vision, None
-    if isinstance(model, InternVLConfig):
+    if isinstance(model, (InternVLConfig, XComposer2Config)):
         return model.decoder, model.vision.patches, model.vision
     if isinstance(model, DecoderConfig):
         return model, None, None
-    raise ConfigError(f"memory of a pass is not estimated for a {type(model).__name__} yet; plan its views with --policy hd")
+    raise ConfigError(
+        f"memory of a pass is not estimated for a {type(model).__name__} yet; plan its views with --policy hd"
+    )
 
 
 def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles: int = 0, chunk: int = 512) -> int:
@@ -88,10 +94,25 @@ def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles:
         scores = run * (decoder.heads * prompt * b + run * (1 + b))
         scores += n * (2 * decoder.hidden_size + 4 * queries + 4 * keys) * b + embedded
         ffn, masking = ffn - mask * b, 0
-    return max(ffn, masking, head, scores, _encoding(patches, tower, tiles, b))
+    seen = (
+        _viewing(model, tiles, b, prompt)
+        if isinstance(model, XComposer2Config)
+        else _encoding(patches, tower, tiles, b)
+    )
+    return max(ffn, masking, head, scores, seen)
 
 
-def _encoding(patches: PatchConfig | None, tower: InternViTConfig | None, tiles: int, b: int) -> int:
+def _viewing(model: XComposer2Config, views: int, b: int, prompt: int) -> int:
+    """4KHD's two moments: a group of views in the tower, and the sequence of merged maps being put together."""
+    patches = model.vision.patches
+    values, cells, together = 3 * patches.tile**2, patches.grid**2, min(views, TOGETHER)
+    pixels = views * values * (4 + (b if b != 4 else 0))
+    merged = views * cells * patches.width * b
+    block = together * (cells + 1) * (2 * patches.width + 2 * model.vision.ffn_size) * b
+    return max(pixels + merged + block, pixels + 4 * merged, views * values * 8) if views else 0
+
+
+def _encoding(patches: PatchConfig | None, tower: InternViTConfig | ClipViTConfig | None, tiles: int, b: int) -> int:
     if patches is None or not tiles:
         return 0
     values, cells = 3 * patches.tile**2, patches.grid**2
@@ -171,7 +192,12 @@ def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, docu
 
 
 def _features(
-    patches: PatchConfig | None, tower: InternViTConfig | None, width: int, learns: Learns, tiles: int, b: int
+    patches: PatchConfig | None,
+    tower: InternViTConfig | ClipViTConfig | None,
+    width: int,
+    learns: Learns,
+    tiles: int,
+    b: int,
 ) -> int:
     """Bytes that patches, tower and projector keep."""
     if patches is None or not tiles:
@@ -184,7 +210,7 @@ def _features(
     projected = learns("projector.fc1.weight")
     each = cells * 3 * patches.patch**2 * b if first else 0
     if tower is not None and (first or inside):
-        each += tower.depth * _block(tower, learns, b)
+        each += (tower.depth if isinstance(tower, InternViTConfig) else tower.layers) * _block(tower, learns, b)
     if first or inside or projected or learns("projector.norm.weight"):
         merged = patches.tokens_per_tile
         unshuffled = channels * patches.downsample**2
@@ -193,10 +219,15 @@ def _features(
     return tiles * each
 
 
-def _block(tower: InternViTConfig, learns: Learns, b: int) -> int:
+def _block(tower: InternViTConfig | ClipViTConfig, learns: Learns, b: int) -> int:
     """Bytes that one tower block keeps of a tile."""
     channels, ffn = tower.patches.width, tower.ffn_size
-    values = 2 * channels + 4 * channels + ffn + (2 * channels if tower.qk_norm else 0)
+    values = (
+        2 * channels
+        + 4 * channels
+        + ffn
+        + (2 * channels if isinstance(tower, InternViTConfig) and tower.qk_norm else 0)
+    )
     for name, kept in (
         ("attention.qkv.weight", channels),
         ("attention.out.weight", channels),

@@ -36,6 +36,7 @@ from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
 from vedere.models.releases import RELEASES
+from vedere.models.xcomposer2 import XComposer2Config
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -123,7 +124,7 @@ def patches_of(model: ModelConfig) -> PatchConfig | None:
     """The visual tokenizer inside; None for a bare language model."""
     if isinstance(model, MonoInternVLConfig):
         return model.vision
-    return model.vision.patches if isinstance(model, InternVLConfig) else None
+    return model.vision.patches if isinstance(model, (InternVLConfig, XComposer2Config)) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +149,19 @@ _PARTS = (  # the first pattern that matches
     ("decoder.head.*", "head"),
     ("decoder.layers.*.attention.text.*", "attention"),
     ("decoder.layers.*.attention.visual.*", "visual attention experts"),
+    ("decoder.layers.*.partial.*", "partial LoRA"),
     ("decoder.layers.*.ffn.text.*", "feed-forward"),  # of a mixture: all members, of which a token sees some
     ("decoder.layers.*.ffn.visual.*", "visual feed-forward experts"),
     ("decoder.*", "norms"),
     ("vision.layers.*", "vision tower"),
+    ("vision.pre_norm.*", "vision tower"),
     ("stem.*", "stem"),
     ("vision.*", "patch embedding"),
     ("projector.*", "projector"),
+    ("row_end", "row end and separator"),
+    ("separator", "row end and separator"),
 )
+_SEEN = ("stem", "patch embedding", "vision tower", "projector", "norms", "partial LoRA", "row end and separator")
 _TEXT = ("embedding", "head", "attention", "feed-forward", "norms")
 
 
@@ -172,7 +178,7 @@ def parameters(model: ModelConfig) -> Parameters:
         members = (parts["feed-forward"] - router) // decoder.moe_size
         read["feed-forward"] = router + members * decoder.moe_active
     if patches_of(model) is not None:
-        seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "projector", "norms"))
+        seen = sum(parts.get(part, 0) for part in _SEEN)
         for visual, text in (
             ("visual attention experts", "attention"),
             ("visual feed-forward experts", "feed-forward"),

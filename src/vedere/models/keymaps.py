@@ -58,8 +58,8 @@ class ExpertNames:
 class LanguageNames:
     """Names of a language model's tensors, without ``.weight``; ``layer`` holds the place of the layer number.
 
-    ``partial`` are the two leaves of a map's partial LoRA. ``grouped`` and ``paired_halves`` say how the rows of query, key and value stand (`Grouped`, `PairedHalves`); else one
-    after the other.
+    ``grouped`` and ``paired_halves`` say how the rows of query, key and value stand (`Grouped`, `PairedHalves`); else one
+    after the other. ``partial`` are the two leaves of a map's partial LoRA.
     """
 
     family: str

@@ -4,8 +4,8 @@ Made from code, so that it cannot say anything else; a test compares the page wi
 ``python -m vedere.models.release_table > docs/releases.md``.
 
 Memory is that of the weights alone. In bf16 that is two bytes a parameter. The integer columns are weight-only: the matrices of
-the decoder's layers and its head with one byte a weight and a bfloat16 scale a row, or half a byte a weight and four bytes (scale
-and zero) for each `GROUP` weights; embedding, norms, biases, tower and projector stay bf16. Nothing is allocated.
+the decoder's layers and its head with one byte a weight and a bfloat16 scale a row, or half a byte a weight and four bytes
+(scale and zero) for each `GROUP` weights; embedding, norms, biases, tower and projector stay bf16. Nothing is allocated.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def weight_bytes(model: ModelConfig, bits: int) -> int:
 
 def page(releases: Mapping[str, Release] = RELEASES) -> str:
     """The text of docs/releases.md."""
-    columns = "Name Repository Parameters bf16 int8 int4 KV Context Tile Template".split()
+    columns = ["Name", "Repository", "Parameters", "bf16", "int8", "int4", "KV", "Context", "Tile", "Template"]
     rows = [columns, ["---"] * len(columns)]
     for name, release in releases.items():
         model = release.model

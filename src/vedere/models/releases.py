@@ -6,20 +6,23 @@ and the shapes must round to them; where none is known here, `published` is empt
 shapes alone cannot settle is said in `note`; config.json of the files always decides.
 
 Sources: InternVL3 (arXiv 2504.10479, tables 1 and 2), InternVL2.5 (2412.05271), InternVL3.5 (2508.18265), Mono-InternVL
-(2410.08202); language models by the configs of their own releases.
+(2410.08202), XComposer2 and 4KHD (2401.16420, 2404.06512), XComposer-2.5
+(2407.03320); language models by the configs of their own releases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from vedere.models.clip_vit import ClipViTConfig
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.xcomposer2 import XComposer2Config
 
 _TILE = PatchConfig(width=1024)
 VIT_300M = InternViTConfig(patches=_TILE)
@@ -52,7 +55,7 @@ class Release:
 
     name: str
     repository: str
-    model: InternVLConfig | MonoInternVLConfig
+    model: InternVLConfig | MonoInternVLConfig | XComposer2Config
     language_model: str
     template: str
     licence: str
@@ -183,6 +186,29 @@ def _internvl(
     )
 
 
+def _xcomposer2(
+    repository: str, tile: int, shape: tuple[int, int, int, int, int], views: Literal["hd", "square"], **more: Any
+) -> Release:
+    """XComposer2's line: CLIP ViT-L/14 with tiles of ``tile`` px, InternLM2 with partial LoRA of rank 256."""
+    fields: dict[str, Any] = {"rope_scaling": "none", "partial_rank": 256} | more
+    small = shape is _LM_1_8B
+    return Release(
+        name=repository.lower().replace("_", "."),
+        repository=f"internlm/{repository}",
+        model=XComposer2Config(
+            vision=ClipViTConfig(
+                patches=PatchConfig(width=1024, tile=tile, downsample=2 if views == "hd" else 1, bias=False)
+            ),
+            decoder=_internlm2(*shape, 92544, **fields),
+            views=views,
+        ),
+        language_model="internlm2-chat-1_8b" if small else "internlm2-7b",
+        template="ixc2",
+        licence="Apache-2.0; weights by InternLM's own terms",
+        note="no counts are printed with two digits; partial LoRA included",
+    )
+
+
 _ALL = (
     Release(
         name="mono-internvl-2b",
@@ -194,6 +220,11 @@ _ALL = (
         published={"total": "3.11 B"},
         note="bfloat16 only: float16 overflows",
     ),
+    _xcomposer2("internlm-xcomposer2-4khd-7b", 336, _LM_7B, "hd"),
+    _xcomposer2("internlm-xcomposer2-7b", 224, _LM_7B, "square", rope_scaling="dynamic", rope_factor=1.0),
+    _xcomposer2("internlm-xcomposer2-vl-7b", 490, _LM_7B, "square", rope_scaling="dynamic", rope_factor=1.0),
+    _xcomposer2("internlm-xcomposer2-vl-1_8b", 490, _LM_1_8B, "square", rope_scaling="dynamic"),
+    _xcomposer2("internlm-xcomposer2d5-7b", 560, _LM_7B, "hd"),
     _internvl(
         "InternVL2-1B",
         VIT_300M,

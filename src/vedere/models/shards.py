@@ -131,14 +131,14 @@ def write_tensors(
     shards = _shard(tensors, max_shard_bytes)
     writers: dict[str, Writer] = dict(beside or {})
     if len(shards) == 1:
-        writers[WEIGHTS] = _file_writer(shards[0])
+        writers[WEIGHTS] = file_writer(shards[0])
         kept = {WEIGHTS}
     else:
         names = _shard_names(directory, len(shards))
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name in shard}
         total = sum(tensor.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        writers |= {file: _file_writer(shard) for file, shard in zip(names, shards, strict=True)}
+        writers |= {file: file_writer(shard) for file, shard in zip(names, shards, strict=True)}
         writers[INDEX] = json_writer(index)
         kept = {*names, INDEX}
     write_together(directory, writers)
@@ -159,7 +159,8 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _file_writer(tensors: Mapping[str, Tensor]) -> Writer:
+def file_writer(tensors: Mapping[str, Tensor]) -> Writer:
+    """A writer of one safetensors file for `write_together`."""
     ready = {name: tensor.detach() for name, tensor in tensors.items()}
     return lambda path: save_file({n: t.contiguous() for n, t in ready.items()}, path, metadata={"format": "pt"})
 

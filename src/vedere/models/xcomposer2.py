@@ -10,8 +10,8 @@ XComposer2-7B and -VL take one square tile, do not merge, and have neither row e
 ``views`` ``square``. XComposer-2.5's weights are 4KHD's with tiles of 560 px.
 
 All image positions, row ends and separators too, go through the partial LoRA of every linear map
-(`DecoderConfig.partial_rank`); text does not, and so it cannot be merged. Which grid a picture has is read from its span types (`vedere.plan.grids_of`), which
-the plan wrote: nothing else has to travel with the pixels.
+(`DecoderConfig.partial_rank`); text does not, and so it cannot be merged. Which grid a picture has is read from its span types
+(`vedere.plan.grids_of`), which the plan wrote: nothing else has to travel with the pixels.
 
 Cost: the tower runs `TOGETHER` views at a time where no gradient is kept, so HD-65 needs no more memory than 16 views.
 

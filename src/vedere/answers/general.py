@@ -14,7 +14,8 @@ import re
 import unicodedata
 from typing import Literal
 
-ANSWER_RULES_VERSION = 1
+ANSWER_RULES_VERSION = 2
+"""2: Chinese verdicts and options; letters next to Chinese text."""
 
 NUMBER_WORDS = {
     word: number
@@ -22,10 +23,15 @@ NUMBER_WORDS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     )
 }
+_LATIN = (
+    r"a-zA-Z0-9_\u00aa-\u02af\u0370-\u1fff"  # word characters of alphabets; Chinese stands next to a letter unspaced
+)
 _ARTICLES = frozenset(("a", "an", "the"))
 _DIGITS = "0123456789"
 _YES = frozenset(("yes", "yeah", "yep", "true", "correct"))
 _NO = frozenset(("no", "nope", "not", "false", "incorrect"))
+_CHINESE_NO = ("不", "否", "没", "错")
+_CHINESE_YES = ("是", "对", "有", "正确")
 _NUMBER = re.compile(
     r"(?<![\w.])-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?![0-9])|(?<![\w.])-?\.[0-9]+(?![0-9])"
 )
@@ -76,11 +82,15 @@ def exact_match(prediction: str, target: str) -> bool:
 def yes_no(text: str) -> Literal["yes", "no"] | None:
     """Return the verdict of an answer: its first word, else the only side that is named, else None.
 
-    "true" and "correct" count as yes, "false", "incorrect" and "not" as no.
+    "true" and "correct" count as yes, "false", "incorrect" and "not" as no. Chinese answers are read by how they begin.
     """
     words = normalise(text).split()
     if not words:
         return None
+    if words[0].startswith(_CHINESE_NO):
+        return "no"
+    if words[0].startswith(_CHINESE_YES):
+        return "yes"
     if words[0] in _YES:
         return "yes"
     if words[0] in _NO:
@@ -113,15 +123,15 @@ def option_letter(text: str, options: str = "ABCD") -> str | None:
     boxed: list[str] = re.findall(rf"\\boxed\{{\s*(?:\\text\{{)?\(?({one})\)?\}}?\s*\}}", text)
     if boxed:
         return boxed[-1].upper()
-    lead = r"(?i:\b(?:answer|option|choice)(?:\s+is)?)\s*[:=]?\s*\**"
-    told: list[str] = re.findall(rf"{lead}(?:\(({one})\)|({big})(?![\w'’]))", text)
+    lead = r"(?:(?i:\b(?:answer|option|choice)(?:\s+is)?)|(?:答案|选项|选择|应选|故选|选)(?:是|为)?)\s*[:：=]?\s*\**"
+    told: list[str] = re.findall(rf"{lead}(?:\(({one})\)|({big})(?![{_LATIN}'’]))", text)
     if told:
         return "".join(told[-1]).upper()
     stripped = text.strip().strip("*")
-    opening = re.match(rf"(?:\(({one})\)|({one})(?:[.):,]|\s*$))", stripped)
+    opening = re.match(rf"(?:\(({one})\)|({one})(?:[.):,．。：，、）]|\s*$))", stripped)
     if opening:
         return (opening.group(1) or opening.group(2)).upper()
-    for pattern in (rf"\(({big})\)", rf"(?<![\w'’])(?![AI]\s+[a-z])({big})(?![\w'’])"):
+    for pattern in (rf"\(({big})\)", rf"(?<![{_LATIN}'’])(?![AI]\s+[a-z])({big})(?![{_LATIN}'’])"):
         found = set(re.findall(pattern, text))
         if len(found) == 1:
             return str(found.pop())

@@ -1,0 +1,83 @@
+"""``vedere score BENCHMARK FILE``: figures of recorded answers by the official rules; no model, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from vedere.cli.data import columns
+from vedere.cli.output import note, print_json
+from vedere.evals.benchmarks import BENCHMARKS, SCORING_RULES_VERSION, score_file
+from vedere.evals.records import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """Score recorded answers by the official rules of a benchmark."""
+
+    benchmark: Annotated[str, tyro.conf.Positional]
+    """Name of the benchmark; a wrong one lists them all."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """JSONL, one answer a line (or a JSON array)."""
+    verdicts: Path | None = None
+    """Also write the verdict of every row to this JSONL file."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs ``vedere score``."""
+    about = f"{__doc__}\n\nBenchmarks: {', '.join(BENCHMARKS)}."
+    options = tyro.cli(
+        ScoreOptions, args=argv, prog="vedere score", description=about, config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    scores = score_file(options.benchmark, options.file)
+    if options.verdicts is not None:
+        from vedere.atomic import write_atomically
+
+        def write(path: Path) -> None:
+            path.write_text("".join(_verdict_lines(scores.verdicts)), encoding="utf-8")
+
+        write_atomically(options.verdicts, write)
+    if scores.counts["repeated_rows_left_out"]:
+        note(
+            f"vedere score: {scores.counts['repeated_rows_left_out']} rows repeat an earlier question and are left out"
+        )
+    about_run = {"benchmark": options.benchmark, "rules": SCORING_RULES_VERSION, "counts": dict(scores.counts)}
+    if options.json:
+        print_json({**scores.figures, "scoring": about_run})
+        return 0
+    rows = [(name, _shown(value)) for name, value in _flat(scores.figures)]
+    counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
+    print("\n".join(columns([("figure", options.benchmark), *rows])))
+    print("\n".join(["", *columns([("counted", ""), *counts]), f"rules version {SCORING_RULES_VERSION}"]))
+    return 0
+
+
+def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested figures as (name, figure), names joined by a point."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping) and not {"acc", "accuracy"} & set(value):
+            yield from _flat(value, f"{before}{name} · ")
+        else:
+            yield before + name, value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "  ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return "  ".join(map(_shown, value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _verdict_lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    import json
+    from dataclasses import asdict
+
+    for verdict in verdicts:
+        yield json.dumps(asdict(verdict), ensure_ascii=False) + "\n"

@@ -1,0 +1,172 @@
+"""Plain multiple choice: BLINK, MMStar, ScienceQA, SEED-Bench, AI2D, RealWorldQA.
+
+Most letters are read by VLMEvalKit's rules (`vedere.answers.kit_choice`); rows that these leave open, where that kit would ask
+a judge model, count as wrong and are counted. BLINK, MMStar and SEED-Bench have rules of their own. Other
+readings stand beside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vedere.answers import first_choice, internvl_choice, kit_choice
+from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
+
+_INSIDE = re.compile(r"(?:^|,\s*|\n\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)", re.DOTALL)
+_SEED_CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
+SEED_TYPES = (
+    *("Scene Understanding", "Instance Identity", "Instance Attribute", "Instance Location", "Instance Counting"),
+    *("Spatial Relation", "Instance Interaction", "Visual Reasoning", "Text Recognition"),
+)
+"""Names of SEED-Bench's image types 1 to 9."""
+
+
+def options_in(row: Row) -> dict[str, str]:
+    """Return a row's options, wherever they stand: own fields, ``choice_a`` ..., a text "A: ..., B: ...", or the question.
+
+    Letters A to D without texts when nothing is found.
+    """
+    if row.has("choice_a"):
+        return {letter: row.text(name) for letter, name in _SEED_CHOICES.items() if row.has(name)}
+    if isinstance(row.data.get("options"), (list, dict)) or row.has("choices", "A"):
+        return row.options()
+    text = row.data.get("options") if row.has("options") else row.data.get("question")
+    found = dict(_INSIDE.findall(str(text or "")))
+    return found if len(found) > 1 else {letter: f"({letter})" for letter in "ABCD"}
+
+
+def judge(row: Row) -> Verdict:
+    """Judge a row by VLMEvalKit's rules; no credit (None) where the rules leave it open."""
+    letter = kit_choice(row.answer(), options_in(row))
+    right = row.text("answer").strip().strip("()")
+    return Verdict(line=row.line, credit=None if letter is None else float(letter == right), extracted=letter)
+
+
+def _open(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    return {"unresolved": sum(verdict.credit is None for verdict in verdicts)}
+
+
+def score_blink(rows: Sequence[Row]) -> Scores:
+    """Score rows ``task, answer, prediction`` (letters in brackets): percent, mean of the tasks and over all rows."""
+    verdicts = []
+    for row in rows:
+        given, right = row.answer("prediction", "full_prediction", "response").strip(), row.text("answer").strip()
+        row.text("task")
+        letter = re.fullmatch(r"\(?([A-Z])\)?", given)
+        read = letter[1] if letter else None
+        verdicts.append(Verdict(line=row.line, credit=float(read == right.strip("()")), extracted=read))
+    tasks = {name: 100 * credit(found) for name, found in by(rows, verdicts, "task").items()}
+    figures = {"macro": mean(tasks.values()), "micro": 100 * credit(verdicts), "per_task": tasks}
+    return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": sum(v.extracted is None for v in verdicts)})
+
+
+def leading_letter(text: str) -> str | None:
+    """Return the letter where MMStar's script looks for it: first, after "(", after "option " or after "the answer is "."""
+    lowered = text.lower().strip()
+    for lead in ("(", "option ", "the answer is ", ""):
+        if lowered.startswith(lead) and lowered[len(lead) : len(lead) + 1] in set("abcdefgh"):
+            return lowered[len(lead)].upper()
+    return None
+
+
+def score_mmstar(rows: Sequence[Row]) -> Scores:
+    """Score rows ``index, question, answer, category, prediction``: ratios over all rows and by category.
+
+    The figures follow MMStar's own script (`leading_letter`); VLMEvalKit's reading stands beside them.
+    """
+    verdicts = []
+    for row in rows:
+        read, right = leading_letter(row.answer()), row.text("answer").strip()
+        verdicts.append(Verdict(line=row.line, credit=float(read == right), extracted=read))
+    parts = {name: credit(found) for name, found in sorted(by(rows, verdicts, "category").items())}
+    details = {name: credit(found) for name, found in sorted(by(rows, verdicts, "l2_category").items())}
+    figures = {"n": len(rows), "acc": credit(verdicts), "per_category": parts, "per_l2_category": details}
+    figures["acc_vlmevalkit"] = credit(judge(row) for row in rows)
+    return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": sum(v.extracted is None for v in verdicts)})
+
+
+def score_scienceqa(rows: Sequence[Row]) -> Scores:
+    """Score rows ``index, options, answer, prediction``.
+
+    Rows that the rules leave open take the recorded judge verdict ``hit`` where there is one (0 or 1), else they are wrong; a
+    row marked ``truncated`` takes ``rule_extracted``, because its prediction is not whole.
+    """
+    verdicts = []
+    final = []
+    for row in rows:
+        verdict = judge(row)
+        if row.data.get("truncated") and "rule_extracted" in row.data:
+            read = row.data["rule_extracted"]
+            held = None if read is None else float(read == row.text("answer"))
+            verdict = Verdict(line=row.line, credit=held, extracted=read)
+        verdicts.append(verdict)
+        recorded = _hit(row) if row.has("hit") else 0.0
+        final.append(recorded if verdict.credit is None else verdict.credit)
+    figures = {
+        "n": len(rows),
+        "acc": mean(final),
+        "rule_unresolved": _open(verdicts)["unresolved"],
+        "acc_rules_only": credit(verdicts),
+    }
+    return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
+
+
+def _hit(row: Row) -> float:
+    value = row.data["hit"]
+    if value not in (0, 1):
+        raise row.fail(f"'hit' is {value!r}", "0 or 1")
+    return float(value)
+
+
+def score_seed(rows: Sequence[Row]) -> Scores:
+    """Score rows ``question_id, choice_a ... choice_d, answer, prediction`` of SEED-Bench, image questions alone.
+
+    Video rows (``data_type`` video) are left out and counted. InternVL's rule is the figure; XComposer's (the first letter A
+    to D) and VLMEvalKit's stand beside it.
+    """
+    images = [row for row in rows if row.data.get("data_type", "image") == "image"]
+    verdicts = []
+    for row in images:
+        letter = internvl_choice(row.answer(), options_in(row))
+        verdicts.append(Verdict(line=row.line, credit=float(letter == row.text("answer").strip()), extracted=letter))
+    named = [Row(row.line, {"type": _seed_type(row)}) for row in images]
+    figures = {
+        "n": len(images),
+        "acc": credit(verdicts),
+        "per_type": {name: credit(found) for name, found in by(named, verdicts, "type").items()},
+        "acc_first_letter": mean(float(first_choice(r.answer()) == r.text("answer").strip()) for r in images),
+        "acc_vlmevalkit": credit(judge(row) for row in images),
+    }
+    counts = {"video_rows_left_out": len(rows) - len(images), "unresolved": sum(v.extracted is None for v in verdicts)}
+    return Scores(figures=figures, verdicts=verdicts, counts=counts)
+
+
+def _seed_type(row: Row) -> str | None:
+    if row.has("question_type_id"):
+        number = int(row.number("question_type_id"))
+        return SEED_TYPES[number - 1] if 0 < number <= len(SEED_TYPES) else str(number)
+    return row.text("category") if row.has("category") else None
+
+
+def score_ai2d(rows: Sequence[Row]) -> Scores:
+    """Score rows ``options, answer, prediction`` of AI2D by VLMEvalKit's rules.
+
+    Beside it InternVL's exact match (case-insensitive; "A." is wrong there) and XComposer's first capital letter.
+    """
+    verdicts = [judge(row) for row in rows]
+    answers = [(row.answer(), row.text("answer").strip()) for row in rows]
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    figures = {
+        "n": len(rows),
+        "acc": credit(verdicts),
+        "acc_exact": mean(float(given.strip().lower() == right.lower()) for given, right in answers),
+        "acc_first_letter": mean(float(first_choice(given, letters) == right) for given, right in answers),
+    }
+    return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
+
+
+def score_realworldqa(rows: Sequence[Row]) -> Scores:
+    """Score rows ``options, answer, prediction`` of RealWorldQA by VLMEvalKit's rules."""
+    verdicts = [judge(row) for row in rows]
+    return Scores(figures={"n": len(rows), "acc": credit(verdicts)}, verdicts=verdicts, counts=_open(verdicts))

@@ -1,0 +1,128 @@
+"""MMMU and MMMU-Pro: micro accuracy over choices and short answers.
+
+Rows hold either the parsed answer (``prediction``) or the raw one (``response``, with the options). Where the official
+parser draws an option at random, the row is not judged, and counted: the score lies between the two bounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vedere.answers import mmmu_choice, mmmu_pro_choice
+from vedere.evals.records import Row, Scores, Verdict, by
+
+_TAILS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
+_NUMBERS = (
+    re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
+    re.compile(r"-?\d+(?:\.\d+)?[eE][+-]?\d+"),
+    re.compile(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])"),
+)
+Normal = str | float
+
+
+def normal_forms(text: str) -> list[Normal]:
+    """Return what MMMU compares: a number rounded to 2 decimals, or the lower-cased text (a single character with a blank)."""
+    stripped = text.strip()
+    try:
+        return [round(float(stripped.replace(",", "")), 2)]
+    except ValueError:
+        lowered = stripped.lower()
+        return [f" {lowered}", f"{lowered} "] if len(lowered) == 1 else [lowered]
+
+
+def open_answers(response: str) -> list[Normal]:
+    """Return every text and number that MMMU's parser takes as the answer of an open question.
+
+    Per line the shortest tail after an indicator ("is ", "answer ", ...; in the last line "=" too), else the whole response,
+    and all numbers in them.
+    """
+    pieces = response.strip().strip(".").lower().split("\n")
+    tails = []
+    for number, piece in enumerate(pieces, 1):
+        marks = (*_TAILS, "=") if number == len(pieces) else _TAILS
+        found = [piece.rsplit(mark, 1)[-1].strip() for mark in marks if mark in piece]
+        tail = min(filter(None, found), key=len, default="")
+        if tail and tail not in (":", ",", ".", "!", "?", ";", "'"):
+            tails.append(tail)
+    tails = tails or ["\n".join(pieces)]
+    numbers = [one for tail in tails for pattern in _NUMBERS for one in pattern.findall(tail)]
+    return [form for text in (*tails, *numbers) for form in normal_forms(text)]
+
+
+def open_right(answers: Sequence[str], found: Sequence[Normal]) -> bool:
+    """Say whether a gold text is contained in a found text, or a gold number equals a found one."""
+    gold = [form for answer in answers for form in normal_forms(answer)]
+    for one in found:
+        if isinstance(one, str):
+            if any(isinstance(form, str) and form in one for form in gold):
+                return True
+        elif one in gold:
+            return True
+    return False
+
+
+def subject(identifier: str) -> str:
+    """Return ``Art_Theory`` of ``validation_Art_Theory_12``."""
+    return re.sub(r"^[a-z]+_|_\d+$", "", identifier)
+
+
+def _judge(row: Row, raw: bool) -> Verdict:
+    choice = row.text("question_type") == "multiple-choice"
+    if not choice:
+        given = row.answer("response") if raw else row.answer("prediction")
+        found = open_answers(given) if raw else normal_forms(given)
+        right = open_right(row.texts("answer"), found)
+        return Verdict(line=row.line, credit=float(right), extracted=given[:200])
+    if not raw:
+        given = row.answer("prediction")
+        return Verdict(line=row.line, credit=float(given in row.texts("answer")), extracted=given[:200])
+    options = row.data.get("index2ans")
+    letters = {str(key): str(text) for key, text in options.items()} if isinstance(options, dict) else row.options()
+    letter = mmmu_choice(row.answer("response"), letters)
+    credit = None if letter is None else float(letter in row.texts("answer"))
+    return Verdict(line=row.line, credit=credit, extracted=letter)
+
+
+def score(rows: Sequence[Row]) -> Scores:
+    """Score rows ``id, question_type, answer`` with ``prediction`` (parsed) or ``response`` and ``index2ans`` (raw)."""
+    raw = all(row.has("response") or "response" in row.data for row in rows)
+    verdicts = [_judge(row, raw) for row in rows]
+    named = [Row(row.line, {"subject": subject(row.text("id"))}) for row in rows]
+    groups = by(named, verdicts, "subject")
+    right = _right(verdicts)
+    fallback = sum(verdict.credit is None for verdict in verdicts)
+    figures: dict[str, object] = {"n": len(rows)}
+    if raw:
+        figures |= {
+            "correct_without_fallback": right,
+            "random_fallback_items": fallback,
+            "acc_bounds": [right / len(rows), (right + fallback) / len(rows)],
+        }
+    else:
+        figures |= {"correct": right, "acc": right / len(rows)}
+    figures["per_subject"] = {name: [_right(groups[name]), len(groups[name])] for name in sorted(groups)}
+    return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": fallback})
+
+
+def score_pro(rows: Sequence[Row]) -> Scores:
+    """Score rows ``id, options, answer, response`` of MMMU-Pro; rows that need the random fallback count as wrong."""
+    verdicts = []
+    for row in rows:
+        letter = mmmu_pro_choice(row.answer("response", "prediction"), row.options())
+        credit = None if letter is None else float(letter == row.text("answer"))
+        verdicts.append(Verdict(line=row.line, credit=credit, extracted=letter))
+    right = _right(verdicts)
+    fallback = sum(verdict.credit is None for verdict in verdicts)
+    figures = {
+        "n": len(rows),
+        "correct": right,
+        "acc": right / len(rows),
+        "random_fallback_items": fallback,
+        "acc_bounds": [right / len(rows), (right + fallback) / len(rows)],
+    }
+    return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": fallback})
+
+
+def _right(verdicts: Sequence[Verdict]) -> int:
+    return sum(verdict.credit == 1 for verdict in verdicts)

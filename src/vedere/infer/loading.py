@@ -166,7 +166,7 @@ def open_model(
             if not isinstance(policy, TilingPolicy):
                 raise ConfigError(f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}")
             policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
-    mode, delta = _positions(extras, model, v2pe_delta)
+    mode, delta = _positions(extras, model, decoder, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None:
@@ -186,7 +186,7 @@ def open_model(
 
 
 def _positions(
-    extras: dict[str, Any], model: VisionLanguageModel | Decoder, given: Fraction | float | None
+    extras: dict[str, Any], model: VisionLanguageModel | Decoder, decoder: Decoder, given: Fraction | float | None
 ) -> tuple[str, Fraction]:
     """Position mode and step: as asked, else as the checkpoint was trained (a stride k means a step of k/256).
 
@@ -198,7 +198,6 @@ def _positions(
     from vedere.models.internvl import InternVL
     from vedere.models.positions import v2pe_deltas
 
-    decoder = model.decoder if hasattr(model, "decoder") else model
     if given is not None:
         v2pe_deltas("v2pe_fix", 0, given)  # refuses what is no step
         if not decoder.config.v2pe and given == 1:

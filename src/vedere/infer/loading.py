@@ -173,7 +173,7 @@ def open_model(
                 f"max_tiles {max_tiles} needs a tiling policy; the model has {type(policy).__name__}{other}"
             )
         policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
-    mode, delta = _positions(extras, model, v2pe_delta)
+    mode, delta = _positions(extras, model, decoder, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None and isinstance(model, XComposer2):
@@ -200,7 +200,7 @@ def open_model(
 
 
 def _positions(
-    extras: dict[str, Any], model: VisionLanguageModel | Decoder, given: Fraction | float | None
+    extras: dict[str, Any], model: VisionLanguageModel | Decoder, decoder: Decoder, given: Fraction | float | None
 ) -> tuple[str, Fraction]:
     """Position mode and step: as asked, else as the checkpoint was trained (a stride k means a step of k/256).
 
@@ -209,11 +209,9 @@ def _positions(
     """
     import dataclasses
 
-    from vedere.models.decoder import Decoder
     from vedere.models.internvl import InternVL
     from vedere.models.positions import v2pe_deltas
 
-    decoder = model if isinstance(model, Decoder) else model.decoder
     if given is not None:
         v2pe_deltas("v2pe_fix", 0, given)  # refuses what is no step
         if not decoder.config.v2pe and given == 1:

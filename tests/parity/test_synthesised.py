@@ -133,7 +133,9 @@ def test_other_shapes_pass_and_edited_folders_fail(shape, tiles, dropped, data):
         stored = load_file(folder / "io.safetensors")
         name = data.draw(st.sampled_from(names))
         edited = stored[name].clone()
-        at = data.draw(st.integers(0, edited[0].numel() - 1))  # row 0: the longest or the only one may be padded elsewhere
+        at = data.draw(
+            st.integers(0, edited[0].numel() - 1)
+        )  # row 0: the longest or the only one may be padded elsewhere
         if name == "logits" and not stored["attention_mask"][0, at // WORDS]:
             return
         edited[0].view(-1)[at] += 1 if not edited.is_floating_point() else 1e-3 * max(1.0, float(edited.abs().max()))

@@ -119,7 +119,9 @@ def test_other_templates_without_media(peer, name):
 @pytest.mark.peer
 def test_the_bos_is_written_once_and_in_front(peer):
     made = jinja_template(get_template("internlm2-chat"), bos=True)
-    text = peer.apply_chat_template([{"role": "user", "content": "a"}], chat_template=made, tokenize=False, bos_token="<s>")
+    text = peer.apply_chat_template(
+        [{"role": "user", "content": "a"}], chat_template=made, tokenize=False, bos_token="<s>"
+    )
     assert text == "<s><|im_start|>user\na<|im_end|>"
     assert "bos_token" not in jinja_template(get_template("internlm2-chat"))
 

@@ -42,7 +42,9 @@ _KNOWN_TOKENIZERS = (
 _LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
 # A class of transformers for each form of a vocabulary, where the folder's own class comes as code. InternLM2's rules are
 # those of the sentencepiece library itself; today's LlamaTokenizer would give tokens in reserved places other ids.
-_CLASS_OF = dict(zip(TOKENIZER_FILES, ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "SentencePieceBackend"), strict=True))
+_CLASS_OF = dict(
+    zip(TOKENIZER_FILES, ("PreTrainedTokenizerFast", "Qwen2Tokenizer", "SentencePieceBackend"), strict=True)
+)
 
 
 def hf_files(

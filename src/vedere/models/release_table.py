@@ -60,7 +60,7 @@ def weight_bytes(model: ModelConfig, bits: int) -> int:
 
 def page(releases: Mapping[str, Release] = RELEASES) -> str:
     """The text of docs/releases.md."""
-    columns = "Name Repository Parameters bf16 int8 int4 KV Context Tile Template".split()
+    columns = ["Name", "Repository", "Parameters", "bf16", "int8", "int4", "KV", "Context", "Tile", "Template"]
     rows = [columns, ["---"] * len(columns)]
     for name, release in releases.items():
         model = release.model

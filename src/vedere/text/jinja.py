@@ -12,7 +12,6 @@ import json
 from vedere.errors import ConfigError
 from vedere.text.chat import Template
 
-
 VIDEO = "<video>"
 """What stands for a video until the processor has its frames."""
 

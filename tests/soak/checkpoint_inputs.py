@@ -36,8 +36,8 @@ from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.state import STATE, read_checkpoint, write_checkpoint
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS / "text")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "text"))
 from small_vocabularies import train_pieces, train_raw, write_gguf
 
 import tiny_internvl

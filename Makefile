@@ -57,7 +57,7 @@ peer: venv
 	$(PYTEST) -m peer
 
 soak: venv
-	$(BIN)/python tests/soak/run.py --inputs 20000 --kills 40 --out benchmarks/results/soak.json $(SOAK)
+	$(BIN)/python tests/soak/run.py --inputs 40000 --kills 40 --out benchmarks/results/soak.json $(SOAK)
 
 bench: venv
 	for one in $(BENCHES); do $(BIN)/python benchmarks/$$one.py || exit 1; done

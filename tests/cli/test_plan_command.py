@@ -69,7 +69,7 @@ def test_totals_are_those_of_the_footprint(capsys: pytest.CaptureFixture[str]) -
     expected = footprint(
         MONO_INTERNVL_2B, dtype=torch.bfloat16, prompt=prompt, new_tokens=100, tiles=len(picture.tiles) + 16
     )
-    assert data["context"] == {"prompt": prompt, "answer": 100, "limit": 32768, "fits": True}
+    assert data["context"] == {"prompt": prompt, "answer": 100, "limit": 65536, "fits": True}
     assert data["bytes"]["total"] == expected.total
     assert data["model"]["parameters"]["total"] == expected.parameters.total
     status, out, _ = run(capsys, "800x600", "--model", "mono-internvl-2b")

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import torch
 from cases import Case, law
 from mutations import damage, damage_json, dump_json
 from torch import nn
 
+from vedere.infer.hf_processor import hf_files
+from vedere.infer.loading import open_model
+from vedere.infer.prompts import Question
 from vedere.models import keymaps
 from vedere.models.checkpoints import key_map, load_model, save_delta_of, save_model, write_tensors
 from vedere.models.decoder import Decoder, DecoderConfig
@@ -27,15 +31,22 @@ from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.shards import json_writer, read_tensors
+from vedere.plan import TilingPolicy
+from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.state import STATE, read_checkpoint, write_checkpoint
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "text"))
 from small_vocabularies import train_pieces, train_raw, write_gguf
 
+import tiny_internvl
+
+WHOLE = "whole native"
 LANGUAGE = DecoderConfig(
     hidden_size=16, ffn_size=24, layers=2, heads=4, kv_heads=2, head_dim=4, vocab_size=40, max_positions=64
 )
+PICTURE = np.zeros((30, 60, 3), np.uint8)
 PATCHES = PatchConfig(width=8, patch=7, tile=28)
 LLAMA = {
     "model_type": "llama",
@@ -72,6 +83,12 @@ def good_checkpoints(root: Path) -> None:
     long = {"rope_original_positions": 32, "rope_short": (1.0, 1.5), "rope_long": (2.0, 3.0)}
     phi3 = replace(LANGUAGE, rope_scaling="longrope", **long)
     save_model(InternVL(InternVLConfig(vision=tower, decoder=phi3)), root / "internvl phi3 original", layout="original")
+    for name, seen, spoken in (
+        ("internvl native", tower, replace(LANGUAGE, qkv_bias=True)),
+        ("internvl qwen3 native", wide, qwen3),
+    ):
+        save_model(InternVL(InternVLConfig(vision=seen, decoder=spoken)), root / name, layout="hf", image_token=39)
+    _whole_native(root / WHOLE)
     save_model(mono, root / "mono in shards", max_shard_bytes=6000)
     own = {f"decoder.{name}": tensor for name, tensor in language.state_dict().items()}
     write_tensors(
@@ -100,6 +117,17 @@ def good_checkpoints(root: Path) -> None:
         state = {"stage": 0, "step_in_stage": step, "step": step, "tokens": 9, "loader": {"version": 1}}
         tensors = {"a": torch.full((3, 4), float(step)), "b": torch.ones(2)}
         write_checkpoint(root / "training state", step, tensors, {"m": torch.zeros(3)}, state)
+
+
+def _whole_native(folder: Path) -> None:
+    """All files of a native folder: tokenizer, tiling and stop tokens too."""
+    tiny_internvl.tokenizer(folder)
+    shape = tiny_internvl.config()
+    model, tokenizer, template = tiny_internvl.model(shape), Tokenizer.load(folder), get_template("internvl2_5")
+    written = hf_files(folder, tokenizer, template, TilingPolicy(tile=28, patch=7), model.patches, 512)
+    save_model(model, folder, layout="hf", image_token=tokenizer.token_id(template.image_context))
+    for name, text in written.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _gguf_model(folder: Path, language: Decoder) -> None:
@@ -201,6 +229,8 @@ class Checkpoints:
             return lambda finite: check_gguf(place / "model.gguf")
         if name == "tokenizer gguf":
             return lambda finite: check_tokenizer(Tokenizer.from_gguf(place / "model.gguf"))
+        if name == WHOLE:
+            return lambda finite: check_whole(place, finite)
         if name.startswith("tokenizer"):
             return lambda finite: check_tokenizer(Tokenizer.load(place))
         if name == "delta":
@@ -235,6 +265,15 @@ def check_model(model: nn.Module, finite: bool) -> None:
             vision: Any = model.patches
             features = model.encode(torch.zeros(1, 3, vision.tile, vision.tile, dtype=logits.dtype).to(hidden.dtype))
             law(features.shape == (1, vision.tokens_per_tile, decoder.config.hidden_size), f"features {features.shape}")
+
+
+def check_whole(place: Path, finite: bool) -> None:
+    """Model, tokenizer, template and tiling make a prompt together."""
+    loaded = open_model(place, device="cpu")
+    check_model(loaded.model, finite)
+    request = loaded.prompts.make(Question(text="What?", images=[PICTURE])).request
+    rows = loaded.model.decoder.config.vocab_size  # type: ignore[union-attr]
+    law(min(request.ids) >= 0 and max(request.ids) < rows, "ids outside the vocabulary")
 
 
 def check_gguf(path: Path) -> None:

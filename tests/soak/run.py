@@ -1,4 +1,4 @@
-"""Long fuzzing and kill tests: ``python tests/soak/run.py --inputs 20000 --kills 40 --out benchmarks/results/soak.json``.
+"""Long fuzzing and kill tests: ``python tests/soak/run.py --inputs 40000 --kills 40 --out benchmarks/results/soak.json``.
 
 ``--case FAMILY NUMBER`` repeats one case of a seed in this process, with its traceback, which is how a finding is looked at.
 ``--inputs 0`` or ``--kills 0`` leaves that half of the result file as it is. Exit code 1 if there was any finding; inputs of
@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SHARES = {"pictures": 0.3, "videos": 0.2, "records": 0.2, "prompts": 0.15, "checkpoints": 0.15}
+SHARES = {"pictures": 0.15, "videos": 0.1, "records": 0.1, "prompts": 0.075, "checkpoints": 0.575}
 PACKAGES = ("torch", "pillow", "av", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "tarfile")
 
 

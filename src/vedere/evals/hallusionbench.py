@@ -45,15 +45,15 @@ def score(rows: Sequence[Row]) -> Scores:
         ):
             groups[key] = groups.get(key, True) and right
         verdicts.append(Verdict(line=row.line, credit=None if read is None else float(right), extracted=read))
-    answer = 100 * credit(verdicts)
-    figure = 100 * mean(map(float, figures_right.values()))
-    question = 100 * mean(map(float, questions_right.values()))
+    of_answers = 100 * credit(verdicts)
+    of_figures = 100 * mean(map(float, figures_right.values()))
+    of_questions = 100 * mean(map(float, questions_right.values()))
     figures = {
         "n": len(rows),
-        "aAcc": answer,
-        "fAcc": figure,
-        "qAcc": question,
-        "mean": mean((answer, figure, question)),
+        "aAcc": of_answers,
+        "fAcc": of_figures,
+        "qAcc": of_questions,
+        "mean": mean((of_answers, of_figures, of_questions)),
     }
     unknown = sum(verdict.extracted is None for verdict in verdicts)
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": unknown})

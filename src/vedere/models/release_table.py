@@ -3,8 +3,8 @@
 Made from code, so that it cannot say anything else; a test compares the page with `page()`. After a change of the releases:
 ``python -m vedere.models.release_table > docs/releases.md``.
 
-Memory is that of the weights alone. In bf16 that is two bytes a parameter. The integer columns are weight-only: the matrices of
-the decoder's layers and its head with one byte a weight and a bfloat16 scale a row, or half a byte a weight and four bytes
+Memory is that of the weights alone: in bf16 two bytes a parameter. The integer columns are weight-only: the matrices of the
+decoder's layers and its head with one byte a weight and a bfloat16 scale a row, or half a byte a weight and four bytes
 (scale and zero) for each `GROUP` weights; embedding, norms, biases, tower and projector stay bf16. Nothing is allocated.
 """
 

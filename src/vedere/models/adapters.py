@@ -1,8 +1,8 @@
 """LoRA and partial LoRA as objects: attach, train, save, load, merge.
 
 `LoRA` (arXiv 2106.09685) adds ``s B A x`` to chosen linear maps of the language model for every token. `PartialLoRA`
-(XComposer2, 2401.16420) adds it for image tokens alone; attached, it is what `XComposer2` has from the start. Both may be on one model,
-LoRA around the map with its partial part: text takes ``W + LoRA``, image tokens ``W + LoRA + partial``.
+(XComposer2, 2401.16420) adds it for image tokens alone; attached, it is what `XComposer2` has from the start. Both may be on one
+model, LoRA around the map with its partial part: text takes ``W + LoRA``, image tokens ``W + LoRA + partial``.
 
 Laws, tested: an adapter just attached changes nothing; merged LoRA equals the adapter; partial LoRA refuses to merge, because a
 sum into W would reach text as well; a saved folder loads with one call (`load_adapter`) and gives the same numbers.
@@ -240,8 +240,8 @@ def load_adapter(model: nn.Module, directory: Path | str, naming: Naming = "inte
     known = {name for target in _targets(model, naming, ()) for name in target.names}
     if not names or names - known:
         raise CheckpointError(
-            f"{directory / WEIGHTS} adapts {', '.join(sorted(names - known)[:3]) or 'nothing'}, which this model has no "
-            f"linear map for; expected names such as '{_PREFIX}{min(known)}.lora_A.weight': check that it belongs to this model, and "
+            f"{directory / WEIGHTS} adapts {', '.join(sorted(names - known)[:3]) or 'nothing'}, which is no linear map of this "
+            f"model; expected names such as '{_PREFIX}{min(known)}.lora_A.weight': check that it belongs to this model, and "
             f"naming='{naming}'"
         )
     kind: Literal["lora", "partial"] = "partial" if partial else "lora"
@@ -369,8 +369,10 @@ def _low_of(target: _Target, kind: str) -> LowRank | None:
     if kind == "lora":
         linear = target.linear
         return linear.low if isinstance(linear, LoRALinear) else None
-    partial: Any = getattr(target.experts, "partial", {})
-    low: LowRank | None = partial[target.leaf] if target.leaf in partial else None  # noqa: SIM401: a ModuleDict has no get
+    partial = getattr(target.experts, "partial", None)
+    if partial is None or target.leaf not in partial:
+        return None
+    low: LowRank = partial[target.leaf]
     return low
 
 

@@ -7,8 +7,8 @@ else as released. Without ``--layers`` it takes as many as 80 % of the free memo
 px, one column of 55 views, the shape of most tokens (8,737), and 3840 x 1600 px (8,137 tokens).
 
 Peak memory: on CUDA the allocator's own peak; on a CPU weights, cache, and the largest sum of living storages that operations
-made. There every tensor is looked at as well: one whose last two axes are both as long as the prompt would be a mask of prompt x
-prompt, and there must be none (the engine feeds chunks of 512 tokens). Exit status 1 if there is one, or if a peak is further
+made. There every tensor is looked at as well: one whose last two axes are both as long as the prompt would be a mask of prompt
+x prompt, and there must be none (the engine feeds chunks of 512 tokens). Exit status 1 if there is one, or if a peak is further
 than ``--limit`` from the plan.
 """
 

@@ -1,8 +1,8 @@
 """LoRA and partial LoRA as objects: attach, train, save, load, merge.
 
 `LoRA` (arXiv 2106.09685) adds ``s B A x`` to chosen linear maps of the language model for every token. `PartialLoRA`
-(XComposer2, 2401.16420) adds it for image tokens alone; attached, it is what `XComposer2` has from the start. Both may be on one
-model, LoRA around the map with its partial part: text takes ``W + LoRA``, image tokens ``W + LoRA + partial``.
+(XComposer2, 2401.16420) adds it for image tokens alone; attached, it is what `XComposer2` has from the start. Both may be on
+one model, LoRA around the map with its partial part: text takes ``W + LoRA``, image tokens ``W + LoRA + partial``.
 
 Laws, tested: an adapter just attached changes nothing; merged LoRA equals the adapter; partial LoRA refuses to merge, because a
 sum into W would reach text as well; a saved folder loads with one call (`load_adapter`) and gives the same numbers.

@@ -57,7 +57,8 @@ class Living(TorchDispatchMode):
         self.alive = {place: entry for place, entry in self.alive.items() if not entry[0].expired()}
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
-                self.squares += tensor.ndim > 1 and min(tensor.shape[-2:]) >= self.tokens
+                picture = tensor.ndim > 2 and tensor.shape[-3] == 3  # pixels of the whole page, which are no mask
+                self.squares += tensor.ndim > 1 and not picture and min(tensor.shape[-2:]) >= self.tokens
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in inputs and storage.nbytes():
                     self.alive[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())

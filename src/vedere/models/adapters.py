@@ -240,9 +240,9 @@ def load_adapter(model: nn.Module, directory: Path | str, naming: Naming = "inte
     known = {name for target in _targets(model, naming, ()) for name in target.names}
     if not names or names - known:
         raise CheckpointError(
-            f"{directory / WEIGHTS} adapts {', '.join(sorted(names - known)[:3]) or 'nothing'}, which this model has no "
-            f"linear map for; expected names such as '{_PREFIX}{min(known)}.lora_A.weight': check that it belongs to this "
-            f"model, and naming='{naming}'"
+            f"{directory / WEIGHTS} adapts {', '.join(sorted(names - known)[:3]) or 'nothing'}, which is no linear map of this "
+            f"model; expected names such as '{_PREFIX}{min(known)}.lora_A.weight': check that it belongs to this model, and "
+            f"naming='{naming}'"
         )
     kind: Literal["lora", "partial"] = "partial" if partial else "lora"
     found: list[tuple[_Target, LowRank, Tensor, Tensor]] = []
@@ -369,8 +369,10 @@ def _low_of(target: _Target, kind: str) -> LowRank | None:
     if kind == "lora":
         linear = target.linear
         return linear.low if isinstance(linear, LoRALinear) else None
-    partial: Any = getattr(target.experts, "partial", {})
-    low: LowRank | None = partial[target.leaf] if target.leaf in partial else None  # noqa: SIM401
+    partial = getattr(target.experts, "partial", None)
+    if partial is None or target.leaf not in partial:
+        return None
+    low: LowRank = partial[target.leaf]
     return low
 
 

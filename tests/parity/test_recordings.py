@@ -22,6 +22,7 @@ KINDS = {
     "internvl-qwen2": "InternVL",
     "internvl-llama": "InternVL",
     "internvit-6b-style": "InternVL",
+    "xcomposer-1": "XComposer",
     "v2pe-positions": "V2PE position ids",
     "preprocessing": "preprocessing",
     "chat-templates": "chat templates",

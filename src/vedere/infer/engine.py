@@ -292,7 +292,7 @@ class Engine:
             if pixels is not None or places:
                 raise PromptError(f"{where} has pictures, but the model is a bare language model; load one that sees")
             return
-        tiles, per_tile = (0 if pixels is None else len(pixels)), self.model.patches.tokens_per_tile
+        tiles, per_tile = (0 if pixels is None else len(pixels)), self.model.tokens_per_tile
         if tiles * per_tile != places:
             raise PromptError(
                 f"{where} has {places} visual positions for {tiles} tiles of {per_tile} tokens; give the tiles of exactly the "

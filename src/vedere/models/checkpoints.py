@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
-from vedere.models import hf_config, hf_names, keymaps
+from vedere.models import hf_config, hf_names, keymaps, xcomposer_files
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
@@ -42,6 +42,7 @@ from vedere.models.published import (
     read_config,
 )
 from vedere.models.shards import Stored, json_writer, open_tensors, read_file, read_tensors, write_tensors
+from vedere.models.xcomposer import XComposer, XComposerConfig
 
 __all__ = [
     "CheckpointConfig",
@@ -64,7 +65,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
-_COMPUTED = ".rotary_emb.inv_freq"  # old releases store it; it follows from config.json
+_COMPUTED = xcomposer_files.BUFFERS  # old releases store them; they follow from config.json
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -94,6 +95,8 @@ def key_map(
         return keymaps.mono_internvl(config, names)
     if isinstance(config, InternVLConfig):
         return keymaps.internvl(config, names)
+    if isinstance(config, XComposerConfig):
+        return xcomposer_files.key_map(config, keymaps.LLAMA if layout == "original" else keymaps.OWN)
     own = {"internlm2": keymaps.internlm2, "llama": keymaps.llama, "phi3": keymaps.phi3}
     return own.get(layout, keymaps.own)(config)
 
@@ -159,7 +162,7 @@ def load_model(
     backend: Backend = "auto",
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Loads a model: `MonoInternVL`, `InternVL`, or a bare `Decoder`.
+    """Loads a model: `MonoInternVL`, `InternVL`, `XComposer`, or a bare `Decoder`.
 
     Args:
         directory: Folder in any layout.
@@ -212,7 +215,7 @@ def save_model(
     """Writes config.json and weights; an earlier checkpoint in ``directory`` stays valid until the new one is complete.
 
     Args:
-        model: `MonoInternVL`, `InternVL` or `Decoder`.
+        model: `MonoInternVL`, `InternVL`, `XComposer` or `Decoder`.
         directory: Target folder.
         layout: ``vedere``; ``original``: names and config of the released InternVL code; ``hf``: those of transformers.
         max_shard_bytes: Largest file; more than one file comes with an index.
@@ -228,7 +231,10 @@ def save_model(
     if layout == "original":
         data = original_config(config, extras or {})
         data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
-        tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
+        if isinstance(config, XComposerConfig):
+            tensors = key_map(config, layout).to_foreign(tensors) | xcomposer_files.buffers(config)
+        else:
+            tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
     elif layout == "hf":
         names = key_map(config, "hf")
         assert isinstance(config, InternVLConfig)  # `key_map` refuses the others
@@ -264,9 +270,9 @@ def model_config(model: nn.Module) -> ModelConfig:
         CheckpointError: not one of vedere's assemblies.
     """
     config = getattr(model, "config", None)
-    if isinstance(config, (MonoInternVLConfig, InternVLConfig, DecoderConfig)):
+    if isinstance(config, (MonoInternVLConfig, InternVLConfig, XComposerConfig, DecoderConfig)):
         return config
-    raise CheckpointError(f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL or Decoder")
+    raise CheckpointError(f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer or Decoder")
 
 
 def _build(config: ModelConfig, backend: Backend) -> nn.Module:
@@ -275,6 +281,8 @@ def _build(config: ModelConfig, backend: Backend) -> nn.Module:
             return MonoInternVL(config, backend)
         if isinstance(config, InternVLConfig):
             return InternVL(config, backend)
+        if isinstance(config, XComposerConfig):
+            return XComposer(config, backend)
         return Decoder(config, backend)
 
 

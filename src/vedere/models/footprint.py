@@ -36,6 +36,7 @@ from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
 from vedere.models.releases import RELEASES
+from vedere.models.xcomposer import XComposerConfig
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
 
@@ -123,7 +124,7 @@ def patches_of(model: ModelConfig) -> PatchConfig | None:
     """The visual tokenizer inside; None for a bare language model."""
     if isinstance(model, MonoInternVLConfig):
         return model.vision
-    return model.vision.patches if isinstance(model, InternVLConfig) else None
+    return model.vision.patches if isinstance(model, (InternVLConfig, XComposerConfig)) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,9 @@ _PARTS = (  # the first pattern that matches
     ("vision.layers.*", "vision tower"),
     ("stem.*", "stem"),
     ("vision.*", "patch embedding"),
+    ("sampler.*", "sampler"),
     ("projector.*", "projector"),
+    ("image_*", "projector"),  # XComposer's flags around a picture
 )
 _TEXT = ("embedding", "head", "attention", "feed-forward", "norms")
 
@@ -172,7 +175,7 @@ def parameters(model: ModelConfig) -> Parameters:
         members = (parts["feed-forward"] - router) // decoder.moe_size
         read["feed-forward"] = router + members * decoder.moe_active
     if patches_of(model) is not None:
-        seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "projector", "norms"))
+        seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "sampler", "projector", "norms"))
         for visual, text in (
             ("visual attention experts", "attention"),
             ("visual feed-forward experts", "feed-forward"),

@@ -15,7 +15,7 @@ from typing import Any
 
 from vedere.errors import CheckpointError
 from vedere.models.shards import read_file, read_tensors
-from vedere.verify import chat_templates, internvl, loss_reweighting, mono, preprocessing, v2pe, v2pe_positions
+from vedere.verify import chat_templates, internvl, loss_reweighting, mono, preprocessing, v2pe, v2pe_positions, xcomposer
 from vedere.verify.check import IO, Check
 
 Checks = Callable[[Path], Iterator[Check]]
@@ -94,7 +94,7 @@ KINDS = (
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks),
     Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks),
     Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), None),
-    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
+    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, xcomposer.checks),
     Kind("InternVL", lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded), internvl.checks),
 )
 

@@ -177,6 +177,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
+        statistics=extras.get("statistics", "imagenet"),
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,

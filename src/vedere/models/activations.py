@@ -53,7 +53,9 @@ def _inside(model: ModelConfig) -> tuple[DecoderConfig, PatchConfig | None, Inte
         return model.decoder, model.vision, None
     if isinstance(model, InternVLConfig):
         return model.decoder, model.vision.patches, model.vision
-    if isinstance(model, XComposerConfig):  # a tower of the same shape; the sampler after it is smaller than one block of it
+    if isinstance(
+        model, XComposerConfig
+    ):  # a tower of the same shape; the sampler after it is smaller than one block of it
         eva = model.vision
         tower = InternViTConfig(patches=eva.patches, layers=eva.layers, heads=eva.heads, ffn_size=eva.ffn_size)
         return model.decoder, eva.patches, tower

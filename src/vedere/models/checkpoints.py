@@ -272,7 +272,9 @@ def model_config(model: nn.Module) -> ModelConfig:
     config = getattr(model, "config", None)
     if isinstance(config, (MonoInternVLConfig, InternVLConfig, XComposerConfig, DecoderConfig)):
         return config
-    raise CheckpointError(f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer or Decoder")
+    raise CheckpointError(
+        f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer or Decoder"
+    )
 
 
 def _build(config: ModelConfig, backend: Backend) -> nn.Module:

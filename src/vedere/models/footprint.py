@@ -28,6 +28,7 @@ import torch
 
 from vedere.config import nearest
 from vedere.errors import ConfigError
+from vedere.models import xcomposer_files
 from vedere.models.activations import prefill_bytes, training_bytes
 from vedere.models.checkpoints import key_map
 from vedere.models.decoder import DecoderConfig
@@ -75,11 +76,14 @@ class ModelShape:
     extras: Mapping[str, Any]
 
 
+def _cutting(model: ModelConfig) -> dict[str, Any]:
+    return xcomposer_files.extras_of({}, model) if isinstance(model, XComposerConfig) else {"max_dynamic_patch": 12}
+
+
 NAMED: Mapping[str, ModelShape] = {
     "mini": ModelShape(name="mini", model=MINI, extras={"max_dynamic_patch": 1}),
     **{
-        name: ModelShape(name=name, model=known.model, extras={"max_dynamic_patch": 12})
-        for name, known in RELEASES.items()
+        name: ModelShape(name=name, model=known.model, extras=_cutting(known.model)) for name, known in RELEASES.items()
     },
 }
 
@@ -175,7 +179,9 @@ def parameters(model: ModelConfig) -> Parameters:
         members = (parts["feed-forward"] - router) // decoder.moe_size
         read["feed-forward"] = router + members * decoder.moe_active
     if patches_of(model) is not None:
-        seen = sum(parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "sampler", "projector", "norms"))
+        seen = sum(
+            parts.get(part, 0) for part in ("stem", "patch embedding", "vision tower", "sampler", "projector", "norms")
+        )
         for visual, text in (
             ("visual attention experts", "attention"),
             ("visual feed-forward experts", "feed-forward"),

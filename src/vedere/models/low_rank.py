@@ -5,7 +5,7 @@ XComposer's checkpoints keep low-rank matrices of query, value, up and down besi
 `LowRankLinear` adds each adapter to the rows of its part only. Adapters compute in the dtype that they are stored in (float32 in
 the release, whatever the base is). The dropout on their input (0.05, training only) is not applied.
 
-Cost of the released rank 256: 0.6 B parameters and a tenth of the matmuls of a layer; `fold_low_rank` puts them into
+Cost of the released rank 256: 0.38 B parameters, 6 % more work a layer; `fold_low_rank` puts them into
 the base once (in float32) where nothing is to be trained.
 """
 
@@ -75,7 +75,7 @@ class LowRankLinear(nn.Linear):
             {name: _Pair(base.in_features, rows, config.rank) for name, (_, rows) in self.parts.items()}
         )
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear
+    def forward(self, input: Tensor) -> Tensor:
         """Maps ``[..., in]`` to ``[..., out]``."""
         out = F.linear(input, self.weight, self.bias)
         pieces, at = [], 0

@@ -130,9 +130,11 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
         model, naming = _original(data, names, where)
         return CheckpointConfig(layout="original", model=model, extras=data, language=naming)
     if kind == "InternLMXComposer":
-        from vedere.models.xcomposer_files import parse
+        from vedere.models import xcomposer_files
 
-        return CheckpointConfig(layout="original", model=parse(data, where), extras=data, language="llama")
+        first = xcomposer_files.parse(data, where)
+        extras = xcomposer_files.extras_of(data, first)
+        return CheckpointConfig(layout="original", model=first, extras=extras, language="llama")
     if isinstance(kind, str) and kind in KINDS:
         bare = read_language(Fields(data, where, ""), kind, names)
         return CheckpointConfig(layout=KINDS[kind].naming, model=bare, extras=data)

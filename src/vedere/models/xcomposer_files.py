@@ -36,6 +36,17 @@ _BERT_POSITIONS = 512
 _FOREIGN_PART = {"q": "self_attn.q_proj", "v": "self_attn.v_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
 
 
+def extras_of(data: Mapping[str, Any], model: XComposerConfig) -> dict[str, Any]:
+    """The fields of config.json, and what the released code does without saying so: one square, CLIP pixels, the prompt."""
+    said = {
+        "policy": {"kind": "square", "sampled": model.tokens_per_picture},
+        "statistics": "clip",
+        "template": "ixc1",
+        "system_message": "none",  # the first revision of the VL model; "original" is the later one's meta instruction
+    }
+    return said | dict(data)
+
+
 def _one(own: str, foreign: str, shape: Shape, foreign_shape: Shape | None = None) -> Rule:
     return Rule(own, shape, (foreign,), (foreign_shape or shape,), Same())
 
@@ -235,7 +246,7 @@ def write(model: XComposerConfig, extras: Mapping[str, Any]) -> dict[str, Any]:
             "the released XComposer code has as many key heads as query heads, biases on all four maps or on none, and plain "
             'rotary frequencies of base 10000; save this model with layout="vedere" instead'
         )
-    data = copy.deepcopy(dict(extras))
+    data = copy.deepcopy({key: value for key, value in extras.items() if key not in ("policy", "statistics")})
     data |= {
         "architectures": ["InternLMXComposerForCausalLM"],
         "model_type": MODEL_TYPE,

@@ -15,7 +15,16 @@ from typing import Any
 
 from vedere.errors import CheckpointError
 from vedere.models.shards import read_file, read_tensors
-from vedere.verify import chat_templates, internvl, loss_reweighting, mono, preprocessing, v2pe, v2pe_positions, xcomposer
+from vedere.verify import (
+    chat_templates,
+    internvl,
+    loss_reweighting,
+    mono,
+    preprocessing,
+    v2pe,
+    v2pe_positions,
+    xcomposer,
+)
 from vedere.verify.check import IO, Check
 
 Checks = Callable[[Path], Iterator[Check]]

@@ -1,7 +1,7 @@
 """LoRA that a release ships un-merged and that is part of its model (XComposer: arXiv 2309.15112, sec. 3.2; LoRA: 2106.09685).
 
 XComposer's checkpoints keep low-rank matrices of query, value, up and down beside the base weights, for all tokens:
-``y = W x + b + alpha / rank * B A x``. vedere fuses query, key and value into one map, and gate and up into another, so a
+``y = W x + b + alpha / rank * B A x``. vedere fuses query, key and value into one map, gate and up into another, so a
 `LowRankLinear` adds each adapter to the rows of its part only. Adapters compute in the dtype that they are stored in (float32 in
 the release, whatever the base is). The dropout on their input (0.05, training only) is not applied.
 

@@ -50,8 +50,8 @@ class XComposerConfig:
         """
         if self.sampler.picture_width != self.vision.patches.width:
             raise ConfigError(
-                f"the sampler reads tokens of width {self.sampler.picture_width}, the tower writes {self.vision.patches.width}; "
-                "expected one width"
+                f"the sampler reads tokens of width {self.sampler.picture_width}, the tower writes "
+                f"{self.vision.patches.width}; expected one width"
             )
 
     @property

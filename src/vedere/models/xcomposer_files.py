@@ -1,8 +1,8 @@
 """Folders of the first XComposer as released: names of tensors and config.json (arXiv 2309.15112).
 
 Sizes of tower and sampler stand in no released config.json, only in the code; a folder of other sizes has the objects
-``visual_encoder`` and ``perceive_sampler`` beside the official fields. The adapters stand in ``internlm_lora`` (``llama_lora`` in
-an early revision; null: none). The class defaults differ from the released values (32 queries), so missing fields are refused
+``visual_encoder`` and ``perceive_sampler`` beside the official fields. The adapters stand in ``internlm_lora``
+(``llama_lora`` in an early revision; null: none). The class defaults differ from the released values (32 queries), so missing fields are refused
 where they decide a shape. Two buffers in the files, the rotary frequencies and BERT's position ids, follow from the code: they
 are ignored when reading and written again.
 """

@@ -192,7 +192,8 @@ def read_mix(path: Path | str) -> list[MixEntry]:
         if not name.strip() or not 0 < value < math.inf:
             given = line.strip() if len(line) < 80 else line.strip()[:77] + "..."
             raise RecordError(
-                f"{path}:{number}: '{given}'; expected 'path.json number' with a number > 0 (to leave a file out, delete its line)"
+                f"{path}:{number}: '{given}'; expected 'path.json number' with a number > 0 (to leave a file "
+                "out, delete its line)"
             )
         beside = path.parent / name.strip()
         entries.append(MixEntry(path=beside if beside.exists() else Path(name.strip()), number=value, line=number))

@@ -66,8 +66,8 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pictures, tokens, width = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).view(pictures, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        out = F.scaled_dot_product_attention(*qkv.unbind()).transpose(1, 2).reshape(pictures, tokens, width)
+        q, k, v = F.linear(x, self.qkv.weight, bias).view(pictures, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(pictures, tokens, width)
         projected: Tensor = self.out(out)
         return projected
 

@@ -2,8 +2,8 @@
 
 XComposer's checkpoints keep low-rank matrices of query, value, up and down beside the base weights, for all tokens:
 ``y = W x + b + alpha / rank * B A x``. vedere fuses query, key and value into one map, gate and up into another, so a
-`LowRankLinear` adds each adapter to the rows of its part only. Adapters compute in the dtype that they are stored in (float32 in
-the release, whatever the base is). The dropout on their input (0.05, training only) is not applied.
+`LowRankLinear` adds each adapter to the rows of its part only. Adapters compute in the dtype that they are stored in (float32
+in the release, whatever the base is). The dropout on their input (0.05, training only) is not applied.
 
 Cost of the released rank 256: 0.38 B parameters, 6 % more work a layer; `fold_low_rank` puts them into
 the base once (in float32) where nothing is to be trained.

@@ -2,9 +2,9 @@
 
 Sizes of tower and sampler stand in no released config.json, only in the code; a folder of other sizes has the objects
 ``visual_encoder`` and ``perceive_sampler`` beside the official fields. The adapters stand in ``internlm_lora``
-(``llama_lora`` in an early revision; null: none). The class defaults differ from the released values (32 queries), so missing fields are refused
-where they decide a shape. Two buffers in the files, the rotary frequencies and BERT's position ids, follow from the code: they
-are ignored when reading and written again.
+(``llama_lora`` in an early revision; null: none). Missing fields take the defaults of the released class, which are not the
+released values (32 queries). Two buffers in the files, the rotary frequencies and BERT's position ids, follow from the code:
+they are ignored when reading and written again.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def test_history_is_a_list_of_states(steps):
             document.redo()
         elif kind in ("text", "insert", "picture"):
             edits = {
-                "text": lambda a: a.with_text(place, f"text {number}"),
-                "insert": lambda a: a.with_paragraph(place, f"new {number}"),
-                "picture": lambda a: a.with_illustration(place, SPOT),
+                "text": lambda a, place=place, number=number: a.with_text(place, f"text {number}"),
+                "insert": lambda a, place=place, number=number: a.with_paragraph(place, f"new {number}"),
+                "picture": lambda a, place=place: a.with_illustration(place, SPOT),
             }
             changed = edits[kind](model[at])
             if changed != model[at]:

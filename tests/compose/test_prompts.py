@@ -1,8 +1,8 @@
 """Every prompt of the specification as bytes, for both checkpoints, and what is read out of answers."""
 
 import pytest
-
 from composing import article, picture
+
 from vedere.compose.prompts import FIRST, SECOND, Brief, read_caption, read_choice, read_spots
 from vedere.errors import ConfigError, PromptError
 
@@ -34,7 +34,8 @@ PROMPTS = {
     ),
     "first, caption after one": (
         FIRST.caption(WEST, 1, PAST[:1]),
-        f' <|User|>: 给定文章"{SEGMENTS}" 现在<Seg0>后插入图像对应的标题是"西湖全景"。给出适合在<Seg1>后插入的图像对应的标题。 \n'
+        f' <|User|>: 给定文章"{SEGMENTS}" 现在<Seg0>后插入图像对应的标题是"西湖全景"。'
+        "给出适合在<Seg1>后插入的图像对应的标题。 \n"
         '<TOKENS_UNUSED_0> <|Bot|>: 标题是"',
     ),
     "first, caption after two": (
@@ -44,8 +45,9 @@ PROMPTS = {
     ),
     "first, select": (
         FIRST.select(["西湖在杭州。\n", E, "断桥有雪。\n"], [A, B, C, D]),
-        " <|User|>:根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n<ImageHere>断桥有雪。\n\n\n候选图像包括: A.<ImageHere>\n"
-        "B.<ImageHere>\nC.<ImageHere>\nD.<ImageHere>\n\n<TOKENS_UNUSED_0><TOKENS_UNUSED_0> <|Bot|>:最合适的图是",
+        " <|User|>:根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n<ImageHere>断桥有雪。\n\n\n"
+        "候选图像包括: A.<ImageHere>\nB.<ImageHere>\nC.<ImageHere>\nD.<ImageHere>\n\n"
+        "<TOKENS_UNUSED_0><TOKENS_UNUSED_0> <|Bot|>:最合适的图是",
     ),
     "second, write": (
         SECOND.write(Brief(title="杭州西湖", outline="写三段。", material="西湖三面环山。", pictures=(A, B))),

@@ -42,7 +42,7 @@ class Gallery(Protocol):
     """Where pictures are found."""
 
     def search(self, caption: str, count: int, exclude: Collection[str]) -> Sequence[Picture]:
-        """At most ``count`` pictures for a caption, best first, none of the ids in ``exclude``; fewer, or none, where none fit."""
+        """At most ``count`` pictures for a caption, best first, none of the ids in ``exclude``; fewer where fewer fit."""
         ...
 
 

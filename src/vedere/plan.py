@@ -141,12 +141,14 @@ class SquarePolicy:
         patch: Side of a ViT patch.
         downsample: Merge factor per side.
         pad: Pad to a square with the mean colour first (``pad2square``) instead of squashing.
+        sampled: Tokens of a picture where a sampler decides them (XComposer: 64 and two flags); 0: the patches do.
     """
 
     tile: int = 448
     patch: int = 14
     downsample: int = 2
     pad: bool = False
+    sampled: int = 0
     kind: Literal["square"] = "square"
 
     def __post_init__(self) -> None:
@@ -156,6 +158,13 @@ class SquarePolicy:
             ConfigError: sizes that do not divide.
         """
         _tokens_per_side(self.tile, self.patch, self.downsample)
+        if self.sampled < 0:
+            raise ConfigError(f"sampled {self.sampled}; expected the tokens of a picture, or 0 where patches decide")
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Visual tokens of the tile."""
+        return self.sampled or _tokens_per_side(self.tile, self.patch, self.downsample) ** 2
 
 
 Policy = TilingPolicy | HDPolicy | SquarePolicy
@@ -394,7 +403,7 @@ def _plan_square(width: int, height: int, policy: SquarePolicy) -> MediaPlan:
         resized=(side, side),
         padding=padding,
         tiles=(Tile("tile", (0, 0, side, side)),),
-        spans=((SpanKind.VISUAL, _tokens_per_side(side, policy.patch, policy.downsample) ** 2),),
+        spans=((SpanKind.VISUAL, policy.tokens_per_tile),),
     )
 
 

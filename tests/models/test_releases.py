@@ -5,10 +5,11 @@ import torch
 
 from vedere.models.checkpoints import key_map
 from vedere.models.footprint import model_shape, parameters
-from vedere.models.internvl import InternVL, InternVLConfig
+from vedere.models.internvl import InternVL
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.published import original_config, parse_config
 from vedere.models.releases import RELEASES
+from vedere.models.xcomposer import XComposer, XComposerConfig
 from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 
 UNITS = {"M": 1e6, "B": 1e9}
@@ -19,14 +20,14 @@ def built():
     """Name -> parameters of the model on the meta device by first part of the name."""
     found = {}
     for name, release in RELEASES.items():
-        build = {MonoInternVLConfig: MonoInternVL, InternVLConfig: InternVL, XComposer2Config: XComposer2}[
-            type(release.model)
-        ]
+        builders = {MonoInternVLConfig: MonoInternVL, XComposerConfig: XComposer, XComposer2Config: XComposer2}
+        build = builders.get(type(release.model), InternVL)
         with torch.device("meta"):
             model = build(release.model)
         counts = {"vision": 0, "projector": 0, "decoder": 0, "row_end": 0, "separator": 0}
         for key, parameter in model.named_parameters():
-            counts[key.split(".")[0]] += parameter.numel()
+            part = key.split(".")[0]
+            counts[part if part in counts else "projector"] += parameter.numel()
         found[name] = counts
     return found
 
@@ -89,6 +90,8 @@ def test_a_release_survives_the_config_of_its_own_layout(name):
     map_of_files = key_map(again.model, "original", again.language)
     assert map_of_files.own_shapes == key_map(release.model).own_shapes
     assert model_shape(name).model is release.model
-    if not isinstance(release.model, XComposer2Config):
+    if isinstance(release.model, XComposerConfig):
+        assert release.tokens_per_tile == 66
+    elif not isinstance(release.model, XComposer2Config):
         assert release.tokens_per_tile == 256
     assert release.repository.lower().replace("_", ".").endswith(name)

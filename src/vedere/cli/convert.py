@@ -94,6 +94,7 @@ def _convert_folder(
     from vedere.models.checkpoints import load_model, model_config, read_config, save_model
     from vedere.models.decoder import DecoderConfig
     from vedere.models.vision_language import VisionLanguageModel
+    from vedere.models.xcomposer import XComposerConfig
     from vedere.text.chat import get_template
     from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 
@@ -112,7 +113,7 @@ def _convert_folder(
             written = hf_files(source, tokenizer, template, policy, patches, shape.decoder.max_positions)
             token = tokenizer.token_id(template.image_context)
             beside |= {name: text.encode() for name, text in written.items()}
-        elif layout == "original":
+        elif layout == "original" and not isinstance(shape, XComposerConfig):  # whose code knows its pixels itself
             beside["preprocessor_config.json"] = original_preprocessor(patches).encode()
     save_model(model, out, layout=layout, extras=extras, image_token=token)
     for name in set(HF_FILES) - set(beside):

@@ -30,8 +30,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vedere.config import nearest
-from vedere.data.formats import JsonlRecords, read_meta
+from vedere.data.formats import DatasetInfo, JsonlRecords, read_meta
 from vedere.data.sample import Records, Sample
+from vedere.data.xcomposer_records import ArrayRecords, read_mix
 from vedere.errors import ConfigError, RecordError, TrainingError
 
 _MASK = (1 << 64) - 1
@@ -223,7 +224,7 @@ class Mixture:
 
 
 def open_meta(path: Path | str, *, only: Sequence[str] | None = None) -> tuple[Part, ...]:
-    """Opens the data sets of a meta file: annotation files by lines, ``.tar`` annotations as shards.
+    """Opens the data sets of a meta file: annotation files by lines, ``.json`` as XComposer's arrays, ``.tar`` as shards.
 
     Args:
         path: The meta file.
@@ -246,7 +247,37 @@ def open_meta(path: Path | str, *, only: Sequence[str] | None = None) -> tuple[P
         records: Records
         if entry.annotation.endswith(".tar") or os.path.isdir(entry.annotation):
             records = TarRecords(find_shards(entry.annotation), info=info)
+        elif entry.annotation.endswith(".json"):
+            records = ArrayRecords(entry.annotation, root=entry.root, info=info)
         else:
             records = JsonlRecords(entry.annotation, root=entry.root, info=info)
         parts.append(Part(name=name, records=records, repeat=entry.repeat_time, weight=entry.weight))
+    return tuple(parts)
+
+
+def open_mix(
+    path: Path | str, *, given_num: bool = False, root: Path | str = "", template: str = ""
+) -> tuple[Part, ...]:
+    """Opens the data files of an XComposer mix file (`vedere.data.xcomposer_records.read_mix`).
+
+    Args:
+        path: The mix file.
+        given_num: Its numbers are thousands of samples an epoch, as with the original's switch of that name; else shares.
+        root: Folder that picture names are relative to.
+        template: Chat template of the samples.
+
+    Raises:
+        RecordError: the mix file or one of its data files cannot be read, or a number leaves no record; names the line.
+    """
+    parts: list[Part] = []
+    for entry in read_mix(path):
+        name = entry.path.stem
+        if any(part.name == name for part in parts):
+            name = f"{name}:{entry.line}"  # the same file twice, or files of two folders
+        records = ArrayRecords(entry.path, root=root, info=DatasetInfo(name=name, template=template))
+        repeat = entry.number * 1000 / len(records) if given_num else entry.number
+        try:
+            parts.append(Part(name=name, records=records, repeat=repeat))
+        except ConfigError as error:
+            raise RecordError(f"{path}:{entry.line}: {error}") from None
     return tuple(parts)

@@ -309,9 +309,11 @@ class Engine:
                 raise PromptError(f"{where} has pictures, but the model is a bare language model; load one that sees")
             return
         patches = self.model.patches
-        tiles, per_tile = 0, patches.tokens_per_tile
+        tiles, per_tile = 0, self.model.tokens_per_tile
         if pixels is not None:
-            tiles, per_tile = len(pixels), patches.tokens_of(*pixels.shape[-2:])
+            tiles = len(pixels)
+            if tuple(pixels.shape[-2:]) != (patches.tile, patches.tile):
+                per_tile = patches.tokens_of(*pixels.shape[-2:])
             if not torch.as_tensor(pixels).is_floating_point():
                 tiles += len(self.model.grids(types))  # global views are made of the tiles (`_embed`)
         if tiles * per_tile != places:

@@ -39,7 +39,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from vedere.errors import ConfigError
 from vedere.models.attention import EXPLICIT_LIMIT
 from vedere.models.clip_vit import ClipViTConfig
 from vedere.models.decoder import DecoderConfig
@@ -49,6 +48,7 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig
+from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import TOGETHER, XComposer2Config
 
 Learns = Callable[[str], bool]
@@ -59,11 +59,13 @@ def _inside(model: ModelConfig) -> tuple[DecoderConfig, PatchConfig | None, Inte
         return model.decoder, model.vision, None
     if isinstance(model, (InternVLConfig, XComposer2Config)):
         return model.decoder, model.vision.patches, model.vision
-    if isinstance(model, DecoderConfig):
-        return model, None, None
-    raise ConfigError(
-        f"memory of a pass is not estimated for a {type(model).__name__} yet; plan its views with --policy hd"
-    )
+    if isinstance(
+        model, XComposerConfig
+    ):  # a tower of the same shape; the sampler after it is smaller than one block of it
+        eva = model.vision
+        tower = InternViTConfig(patches=eva.patches, layers=eva.layers, heads=eva.heads, ffn_size=eva.ffn_size)
+        return model.decoder, eva.patches, tower
+    return model, None, None
 
 
 def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles: int = 0, chunk: int = 512) -> int:

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from vedere.atomic import write_atomically, write_together
 from vedere.errors import CheckpointError
-from vedere.models import hf_config, hf_names, keymaps, xcomposer2_files
+from vedere.models import hf_config, hf_names, keymaps, xcomposer2_files, xcomposer_files
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
@@ -42,6 +42,7 @@ from vedere.models.published import (
     read_config,
 )
 from vedere.models.shards import Stored, json_writer, open_tensors, read_file, read_tensors, write_tensors
+from vedere.models.xcomposer import XComposer, XComposerConfig
 from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 
 __all__ = [
@@ -65,7 +66,7 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
-_UNREAD = (".rotary_emb.inv_freq", *xcomposer2_files.UNUSED)  # follows from config.json, or nobody uses it
+_UNREAD = (*xcomposer_files.BUFFERS, *xcomposer2_files.UNUSED)  # follows from config.json, or nobody uses it
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -97,6 +98,8 @@ def key_map(
         return keymaps.internvl(config, names)
     if isinstance(config, XComposer2Config):
         return xcomposer2_files.key_map(config, names)
+    if isinstance(config, XComposerConfig):
+        return xcomposer_files.key_map(config, keymaps.LLAMA if layout == "original" else keymaps.OWN)
     own = {"internlm2": keymaps.internlm2, "llama": keymaps.llama, "phi3": keymaps.phi3}
     return own.get(layout, keymaps.own)(config)
 
@@ -171,7 +174,7 @@ def load_model(
     backend: Backend = "auto",
     progress: Progress | None = None,
 ) -> nn.Module:
-    """Loads a model: `MonoInternVL`, `InternVL`, `XComposer2`, or a bare `Decoder`.
+    """Loads a model: `MonoInternVL`, `InternVL`, `XComposer`, `XComposer2`, or a bare `Decoder`.
 
     Args:
         directory: Folder in any layout.
@@ -224,7 +227,7 @@ def save_model(
     """Writes config.json and weights; an earlier checkpoint in ``directory`` stays valid until the new one is complete.
 
     Args:
-        model: `MonoInternVL`, `InternVL`, `XComposer2` or `Decoder`.
+        model: `MonoInternVL`, `InternVL`, `XComposer`, `XComposer2` or `Decoder`.
         directory: Target folder.
         layout: ``vedere``; ``original``: names and config of the released InternVL code; ``hf``: those of transformers.
         max_shard_bytes: Largest file; more than one file comes with an index.
@@ -240,7 +243,10 @@ def save_model(
     if layout == "original":
         data = original_config(config, extras or {})
         data["torch_dtype"] = _name(next(iter(tensors.values())).dtype)
-        tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
+        if isinstance(config, XComposerConfig):
+            tensors = key_map(config, layout).to_foreign(tensors) | xcomposer_files.buffers(config)
+        else:
+            tensors = key_map(config, layout, language_naming(data)).to_foreign(tensors)
     elif layout == "hf":
         names = key_map(config, "hf")
         assert isinstance(config, InternVLConfig)  # `key_map` refuses the others
@@ -276,10 +282,10 @@ def model_config(model: nn.Module) -> ModelConfig:
         CheckpointError: not one of vedere's assemblies.
     """
     config = getattr(model, "config", None)
-    if isinstance(config, (MonoInternVLConfig, InternVLConfig, XComposer2Config, DecoderConfig)):
+    if isinstance(config, (MonoInternVLConfig, InternVLConfig, XComposerConfig, XComposer2Config, DecoderConfig)):
         return config
     raise CheckpointError(
-        f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer2 or Decoder"
+        f"cannot save a {type(model).__name__}; expected MonoInternVL, InternVL, XComposer, XComposer2 or Decoder"
     )
 
 
@@ -291,6 +297,8 @@ def _build(config: ModelConfig, backend: Backend) -> nn.Module:
             return InternVL(config, backend)
         if isinstance(config, XComposer2Config):
             return XComposer2(config, backend)
+        if isinstance(config, XComposerConfig):
+            return XComposer(config, backend)
         return Decoder(config, backend)
 
 

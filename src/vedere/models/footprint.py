@@ -28,6 +28,7 @@ import torch
 
 from vedere.config import nearest
 from vedere.errors import ConfigError
+from vedere.models import xcomposer_files
 from vedere.models.activations import prefill_bytes, training_bytes
 from vedere.models.checkpoints import key_map
 from vedere.models.decoder import DecoderConfig
@@ -36,6 +37,7 @@ from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
 from vedere.models.releases import RELEASES
+from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
 DTYPES: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}
@@ -75,11 +77,14 @@ class ModelShape:
     extras: Mapping[str, Any]
 
 
+def _cutting(model: ModelConfig) -> dict[str, Any]:
+    return xcomposer_files.extras_of({}, model) if isinstance(model, XComposerConfig) else {"max_dynamic_patch": 12}
+
+
 NAMED: Mapping[str, ModelShape] = {
     "mini": ModelShape(name="mini", model=MINI, extras={"max_dynamic_patch": 1}),
     **{
-        name: ModelShape(name=name, model=known.model, extras={"max_dynamic_patch": 12})
-        for name, known in RELEASES.items()
+        name: ModelShape(name=name, model=known.model, extras=_cutting(known.model)) for name, known in RELEASES.items()
     },
 }
 
@@ -124,7 +129,7 @@ def patches_of(model: ModelConfig) -> PatchConfig | None:
     """The visual tokenizer inside; None for a bare language model."""
     if isinstance(model, MonoInternVLConfig):
         return model.vision
-    return model.vision.patches if isinstance(model, (InternVLConfig, XComposer2Config)) else None
+    return model.vision.patches if isinstance(model, (InternVLConfig, XComposerConfig, XComposer2Config)) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +162,22 @@ _PARTS = (  # the first pattern that matches
     ("vision.pre_norm.*", "vision tower"),
     ("stem.*", "stem"),
     ("vision.*", "patch embedding"),
+    ("sampler.*", "sampler"),
     ("projector.*", "projector"),
     ("row_end", "row end and separator"),
     ("separator", "row end and separator"),
+    ("image_*", "projector"),  # XComposer's flags around a picture
 )
-_SEEN = ("stem", "patch embedding", "vision tower", "projector", "norms", "partial LoRA", "row end and separator")
+_SEEN = (
+    "stem",
+    "patch embedding",
+    "vision tower",
+    "sampler",
+    "projector",
+    "norms",
+    "partial LoRA",
+    "row end and separator",
+)
 _TEXT = ("embedding", "head", "attention", "feed-forward", "norms")
 
 

@@ -3,6 +3,7 @@
 * `original`: the released ``internvl_chat`` folders (InternVL 1.5 to 3.5, Mono-InternVL, V2PE), with ``llm_config`` and
   ``vision_config`` inside. Absent fields take the defaults of the released config *classes*, which are not those of the
   released models: ``bias`` is true, ``ps_version`` is v1, ``rms_norm_eps`` 1e-6, ``rope_theta`` 10000.
+  Or the first XComposer's (``InternLMXComposer``), which `vedere.models.xcomposer_files` reads and writes.
 * `hf`: the native layout of transformers (``internvl``); `vedere.models.hf_config` reads and writes it.
 * `vedere`: ``{"format": "vedere", "family": ..., "model": {...}, "extras": {...}}``.
   XComposer2's folders are `original` too; `vedere.models.xcomposer2_files` reads and writes them.
@@ -36,13 +37,15 @@ from vedere.models.keymaps import Naming
 from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
 Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "phi3", "decoder"]
-ModelConfig = MonoInternVLConfig | InternVLConfig | XComposer2Config | DecoderConfig
+ModelConfig = MonoInternVLConfig | InternVLConfig | XComposerConfig | XComposer2Config | DecoderConfig
 FAMILIES: dict[str, type[Any]] = {
     "mono-internvl": MonoInternVLConfig,
     "internvl": InternVLConfig,
+    "xcomposer": XComposerConfig,
     "xcomposer2": XComposer2Config,
     "decoder": DecoderConfig,
 }
@@ -132,6 +135,12 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
     if kind == "internvl_chat":
         model, naming = _original(data, names, where)
         return CheckpointConfig(layout="original", model=model, extras=data, language=naming)
+    if kind == "InternLMXComposer":
+        from vedere.models import xcomposer_files
+
+        first = xcomposer_files.parse(data, where)
+        extras = xcomposer_files.extras_of(data, first)
+        return CheckpointConfig(layout="original", model=first, extras=extras, language="llama")
     if isinstance(kind, str) and kind in KINDS:
         bare = read_language(Fields(data, where, ""), kind, names)
         return CheckpointConfig(layout=KINDS[kind].naming, model=bare, extras=data)
@@ -139,6 +148,7 @@ def _parse(data: Mapping[str, Any], names: Collection[str], where: str) -> Check
         return CheckpointConfig(layout="decoder", model=from_dict(DecoderConfig, data))
     raise CheckpointError(
         f"{where}: model_type is {kind!r}; expected 'internvl_chat' (InternVL, Mono-InternVL), 'internvl' (its native form), "
+        f"'InternLMXComposer' (XComposer), "
         f'{", ".join(map(repr, KINDS))} (a bare language model) or a directory written by vedere ("format": "vedere")'
     )
 
@@ -159,6 +169,10 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         raise CheckpointError(
             'a bare language model has no original InternVL layout; save it with layout="vedere" instead'
         )
+    if isinstance(model, XComposerConfig):
+        from vedere.models.xcomposer_files import write
+
+        return write(model, extras)
     if isinstance(model, XComposer2Config):
         return xcomposer2_files.write(model, extras)
     mono = isinstance(model, MonoInternVLConfig)

@@ -22,6 +22,7 @@ from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
 _TILE = PatchConfig(width=1024)
@@ -55,7 +56,7 @@ class Release:
 
     name: str
     repository: str
-    model: InternVLConfig | MonoInternVLConfig | XComposer2Config
+    model: InternVLConfig | MonoInternVLConfig | XComposerConfig | XComposer2Config
     language_model: str
     template: str
     licence: str
@@ -70,6 +71,8 @@ class Release:
     @property
     def tokens_per_tile(self) -> int:
         """Visual tokens of a tile."""
+        if isinstance(self.model, XComposerConfig):
+            return self.model.tokens_per_picture
         vision = self.model.vision
         return (vision if isinstance(vision, PatchConfig) else vision.patches).tokens_per_tile
 
@@ -155,6 +158,22 @@ _LLAMA3_70B = DecoderConfig(
 _MIXTURE = {"moe_size": 128, "moe_active": 8, "moe_normed": True}
 MONO_INTERNVL_2B = MonoInternVLConfig(vision=_TILE, decoder=_internlm2(*_LM_1_8B, visual_ffn=True))
 """OpenGVLab/Mono-InternVL-2B."""
+XCOMPOSER_7B = XComposerConfig(
+    decoder=DecoderConfig(
+        hidden_size=4096,
+        ffn_size=11008,
+        layers=32,
+        heads=32,
+        kv_heads=32,
+        head_dim=128,
+        vocab_size=103170,
+        rope_theta=10_000.0,
+        max_positions=2048,
+        qkv_bias=True,
+        out_bias=True,
+    )
+)
+"""internlm/internlm-xcomposer-vl-7b: EVA ViT-g, 64 queries, InternLM-7B, adapters of rank 256."""
 
 _APACHE = "MIT; language model: Apache-2.0"
 _INTERNLM = "MIT; language model: Apache-2.0, weights by InternLM's own terms"
@@ -219,6 +238,21 @@ _ALL = (
         licence=_INTERNLM,
         published={"total": "3.11 B"},
         note="bfloat16 only: float16 overflows",
+    ),
+    *(
+        Release(
+            name=name,
+            repository=f"internlm/internlm-{name}",
+            model=XCOMPOSER_7B,
+            language_model="internlm-chat-7b",
+            template="ixc1",
+            licence="Apache-2.0; weights by InternLM's own terms",
+            note=note,
+        )
+        for name, note in (
+            ("xcomposer-vl-7b", "comprehension; weights of mixed dtypes: say which one to use"),
+            ("xcomposer-7b", "composition and chat; rank of its adapters as in the VL model, config.json decides"),
+        )
     ),
     _xcomposer2("internlm-xcomposer2-4khd-7b", 336, _LM_7B, "hd"),
     _xcomposer2("internlm-xcomposer2-7b", 224, _LM_7B, "square", rope_scaling="dynamic", rope_factor=1.0),

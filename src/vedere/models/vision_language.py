@@ -45,6 +45,11 @@ class VisionLanguageModel(nn.Module, abc.ABC):
         """Where the weights live."""
         return self.decoder.embed.weight.device
 
+    @property
+    def tokens_per_tile(self) -> int:
+        """Features that `encode` makes of a tile."""
+        return self.patches.tokens_per_tile
+
     @abc.abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
         """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``."""
@@ -83,7 +88,7 @@ class VisionLanguageModel(nn.Module, abc.ABC):
         found = 0 if features is None else features.numel() // features.shape[-1]
         if places != found:
             raise PromptError(
-                f"{places} visual positions for {found} visual features ({self.patches.tokens_per_tile} a tile); "
+                f"{places} visual positions for {found} visual features ({self.tokens_per_tile} a tile); "
                 "give the tiles of exactly the pictures that the prompt was rendered with"
             )
         if features is None or span_types_T is None:

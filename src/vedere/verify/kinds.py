@@ -24,6 +24,7 @@ from vedere.verify import (
     recorded,
     v2pe,
     v2pe_positions,
+    xcomposer,
     xcomposer2,
 )
 from vedere.verify.check import IO, Check
@@ -108,7 +109,7 @@ KINDS = (
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks, "folder"),
     Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks, "folder"),
     Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks),
-    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, None),
+    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, xcomposer.checks),
     Kind(
         "InternVL",
         lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded),

@@ -1,0 +1,178 @@
+"""An article as Markdown with its pictures beside it, as one HTML file, or as DOCX; attributions go with the pictures.
+
+Nothing that a model or a user wrote can become markup: texts are escaped in HTML and Markdown. Markdown names pictures by
+number, never by title or by their own names, so no text decides about a path. DOCX needs python-docx, an optional package.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import importlib
+import mimetypes
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vedere.atomic import write_atomically
+from vedere.compose.article import Article, Illustration, Picture, write_text
+from vedere.errors import ConfigError, MediaError
+
+_MARKUP = re.compile(r"([\\`*_\[\]#|~!])")
+_LIST = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
+_STYLE = (
+    "body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1.05rem/1.6 system-ui,sans-serif;color:#222}"
+    "figure{margin:1.5rem 0;text-align:center}img{max-width:100%;height:auto}"
+    "figcaption,footer{font-size:.85rem;color:#666}"
+)
+
+
+def credit(picture: Picture) -> str:
+    """Who has to be named for a picture, its source and licence; empty where nothing is known."""
+    return ", ".join(part for part in (picture.attribution, picture.source, picture.licence) if part)
+
+
+def credits_of(article: Article) -> tuple[str, ...]:
+    """The credits of all pictures in reading order, each once."""
+    return tuple(dict.fromkeys(filter(None, map(credit, article.pictures()))))
+
+
+def markdown(article: Article, files: dict[str, str] | None = None) -> str:
+    """The article as Markdown.
+
+    Args:
+        article: What to write.
+        files: Picture id -> file name to refer to; by default the pictures' own paths.
+    """
+    blocks = [f"# {_escaped(article.title)}"]
+    for paragraph in article.paragraphs:
+        blocks.append(_escaped(paragraph.text))
+        picture = paragraph.illustration.picture if paragraph.illustration else None
+        if paragraph.illustration is not None and picture is not None:
+            caption = _escaped(_caption(paragraph.illustration))
+            path = (files or {}).get(picture.id, picture.path)
+            given = f"\n*{_escaped(credit(picture))}*" if credit(picture) else ""
+            blocks.append(f"![{caption}](<{path.replace('<', '%3C').replace('>', '%3E')}>)\n{caption}{given}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def save_markdown(article: Article, folder: Path | str) -> Path:
+    """Writes ``article.md`` and the pictures into a folder; returns the file.
+
+    Raises:
+        MediaError: a picture cannot be read.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, str] = {}
+    for picture in article.pictures():
+        name = f"picture-{len(files) + 1}{_suffix(picture)}"
+        try:
+            shutil.copyfile(picture.path, folder / name)
+        except OSError as error:
+            raise _unreadable(picture, error) from None
+        files[picture.id] = name
+    path = folder / "article.md"
+    text = markdown(article, files)
+    write_text(path, text)
+    return path
+
+
+def page(article: Article, language: str = "") -> str:
+    """The article as one HTML page with its pictures inside.
+
+    Args:
+        article: What to write.
+        language: Code for the page (``en``, ``zh``); by default by its characters.
+
+    Raises:
+        MediaError: a picture cannot be read.
+    """
+    chinese = re.search(r"[\u4e00-\u9fff]", article.title + "".join(p.text for p in article.paragraphs[:3]))
+    code = language or ("zh" if chinese else "en")
+    title = html.escape(article.title)
+    body = [f"<h1>{title}</h1>"]
+    for paragraph in article.paragraphs:
+        body.append(f"<p>{html.escape(paragraph.text)}</p>")
+        picture = paragraph.illustration.picture if paragraph.illustration else None
+        if paragraph.illustration is not None and picture is not None:
+            caption = html.escape(_caption(paragraph.illustration))
+            given = f"<br><small>{html.escape(credit(picture))}</small>" if credit(picture) else ""
+            body.append(
+                f'<figure><img src="{_data_url(picture)}" alt="{caption}"><figcaption>{caption}{given}</figcaption></figure>'
+            )
+    return (
+        f'<!doctype html>\n<html lang="{html.escape(code)}">\n<head><meta charset="utf-8"><meta name="viewport" '
+        f'content="width=device-width"><title>{title}</title><style>{_STYLE}</style></head>\n<body>\n'
+        + "\n".join(body)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def save_page(article: Article, path: Path | str, language: str = "") -> None:
+    """Writes `page`, atomically."""
+    text = page(article, language)
+    write_text(path, text)
+
+
+def save_docx(article: Article, path: Path | str) -> None:
+    """Writes a Word document with pictures, captions and credits.
+
+    Raises:
+        ConfigError: python-docx is not installed.
+        MediaError: a picture cannot be read.
+    """
+    try:
+        docx: Any = importlib.import_module("docx")
+        shared: Any = importlib.import_module("docx.shared")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "DOCX needs the package python-docx; install it with: pip install 'vedere[compose]'"
+        ) from None
+    document = docx.Document()
+    document.add_heading(article.title, 0)
+    for paragraph in article.paragraphs:
+        document.add_paragraph(paragraph.text)
+        picture = paragraph.illustration.picture if paragraph.illustration else None
+        if paragraph.illustration is not None and picture is not None:
+            try:
+                document.add_picture(picture.path, width=shared.Inches(5))
+            except Exception as error:  # the package has no common base for what it cannot read
+                raise _unreadable(picture, error) from None
+            lines = [_caption(paragraph.illustration), credit(picture)]
+            document.add_paragraph("\n".join(filter(None, lines)), style="Caption")
+    write_atomically(path, lambda target: document.save(str(target)))
+
+
+def _caption(illustration: Illustration) -> str:
+    picture = illustration.picture
+    return illustration.caption or (picture.caption if picture else "")
+
+
+def _escaped(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    safe = _MARKUP.sub(r"\\\1", html.escape(text, quote=False))
+    return _LIST.sub(lambda found: f"{found[1]}{found[2][:-1]}\\{found[2][-1]}", safe)
+
+
+def _suffix(picture: Picture) -> str:
+    suffix = Path(picture.path).suffix.lower()
+    return suffix if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else ""
+
+
+def _data_url(picture: Picture) -> str:
+    try:
+        data = Path(picture.path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(picture, error) from None
+    kind = mimetypes.guess_type(picture.path)[0] or ""
+    kind = kind if kind.startswith("image/") else "image/png"
+    return f"data:{html.escape(kind)};base64,{base64.b64encode(data).decode()}"
+
+
+def _unreadable(picture: Picture, error: Exception) -> MediaError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return MediaError(
+        f"picture '{picture.id}' ({picture.path}) cannot be read ({reason}); swap it, or put the file back and export again"
+    )

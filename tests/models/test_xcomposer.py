@@ -1,0 +1,174 @@
+"""The first XComposer: original files, totals, adapters, refusals. Its numbers are in tests/parity."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vedere.errors import CheckpointError, ConfigError, PromptError
+from vedere.models.checkpoints import key_map, load_model, read_config, save_model
+from vedere.models.footprint import model_shape, parameters
+from vedere.models.perceive_sampler import PerceiveSampler, SamplerConfig
+from vedere.models.published import original_config, parse_config
+from vedere.models.releases import XCOMPOSER_7B
+from vedere.models.stored_lora import LowRankConfig, LowRankLinear
+from vedere.models.xcomposer import XComposer
+from vedere.models.xcomposer_files import buffers
+from vedere.plan import SquarePolicy, plan_media
+
+NAME = "xcomposer-1"
+
+
+@pytest.fixture(scope="module")
+def model(golden):
+    return load_model(golden / NAME)
+
+
+def test_the_original_files_survive_bit_for_bit(golden, model, tmp_path):
+    save_model(model, tmp_path, layout="original", extras=read_config(golden / NAME).extras)
+    before, after = load_file(golden / NAME / "model.safetensors"), load_file(tmp_path / "model.safetensors")
+    assert after.keys() == before.keys()
+    computed = buffers(model.config).keys()
+    assert len(computed) == 3
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name not in computed)
+    rotary = "internlm_model.model.layers.1.self_attn.rotary_emb.inv_freq"
+    torch.testing.assert_close(after[rotary], before[rotary], rtol=1e-6, atol=0)
+    given = json.loads((golden / NAME / "config.json").read_text())
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert {"policy", "statistics"}.isdisjoint(written)
+    moved = {name for name in given if given[name] != written[name]}
+    assert moved <= {"visual_encoder"}  # mlp_ratio: another number of the same width
+    assert read_config(tmp_path).model == model.config
+
+
+def test_vederes_own_layout_and_back(model, tmp_path):
+    save_model(model, tmp_path)
+    again = load_model(tmp_path)
+    assert again.config == model.config
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flag_image_end",
+        "Qformer.bert.encoder.layer.2.crossattention.self.key.weight",
+        "internlm_model.model.layers.1.mlp.up_proj.lora_B.weight",  # without it a lenient loader gives a ruined model
+    ],
+)
+def test_a_missing_tensor_is_refused_by_name(golden, tmp_path, name):
+    tensors = load_file(golden / NAME / "model.safetensors")
+    del tensors[name]
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text((golden / NAME / "config.json").read_text())
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        load_model(tmp_path)
+
+
+def test_totals_of_the_release():
+    """0.99 B tower, 0.11 B sampler, 7.32 B language model with biases, 0.38 B adapters."""
+    with torch.device("meta"):
+        model = XComposer(XCOMPOSER_7B)
+    counts = {"lora": 0, "decoder": 0, "vision": 0, "sampler": 0, "projector": 0, "image_start": 0, "image_end": 0}
+    for name, parameter in model.named_parameters():
+        counts["lora" if ".lora." in name else name.split(".")[0]] += parameter.numel()
+    d, f, r = 4096, 11008, 256
+    assert counts["lora"] == 32 * (2 * r * (d + d) + 2 * r * (d + f))
+    assert counts["decoder"] == 32 * (4 * d * d + 4 * d + 3 * d * f + 2 * d) + d + 2 * 103170 * d
+    c, h = 1408, 6144
+    block = 4 * c + 3 * c * c + 2 * c + c * c + c + 2 * c * h + h + c
+    assert counts["vision"] == 39 * block + c + 257 * c + 3 * 196 * c + c + 2 * c  # 986 M
+    assert counts["image_start"] == counts["image_end"] == 4096
+    assert parameters(XCOMPOSER_7B).total == sum(counts.values())
+    assert f"{sum(counts.values()) / 1e9:.2f}" == "8.80"
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"image_start", "image_end"}
+    names = key_map(XCOMPOSER_7B, "original").foreign_shapes
+    assert names["visual_encoder.blocks.38.attn.q_bias"] == (1408,)
+    assert "visual_encoder.blocks.39.attn.q_bias" not in names
+    assert names["internlm_model.model.layers.31.mlp.down_proj.lora_A.weight"] == (256, 11008)
+
+
+def test_folded_adapters_answer_alike_and_are_not_nothing(golden):
+    model = load_model(golden / NAME)
+    ids, places = torch.arange(20, 40), torch.arange(20)
+    with torch.no_grad():
+        adapted = model(ids, places, [0, 20])
+        for _, part in model.decoder.named_modules():
+            if isinstance(part, LowRankLinear):
+                assert all(pair.b.abs().max() > 0 for pair in part.lora.values())
+        model.fold_adapters()
+        folded = model(ids, places, [0, 20])
+    torch.testing.assert_close(folded, adapted, rtol=0, atol=2e-5)
+    assert not any("lora" in name for name in model.state_dict())
+    assert set(model.state_dict()) == set(key_map(model.config).own_shapes)
+    assert "decoder.layers.0.attention.text.qkv.lora.q.a" in load_model(golden / NAME).state_dict()
+
+
+def test_adapters_touch_their_rows_only():
+    base = torch.nn.Linear(6, 12)
+    adapted = LowRankLinear(base, {"q": (0, 4), "v": (8, 4)}, LowRankConfig(rank=2, alpha=4.0))
+    x = torch.randn(5, 6)
+    assert torch.equal(adapted(x), base(x))  # B starts at zero
+    with torch.no_grad():
+        adapted.lora["v"].b.normal_()
+        moved = adapted(x) - base(x)
+    assert torch.equal(moved[:, :8], torch.zeros(5, 8))
+    by_hand = 2.0 * x @ adapted.lora["v"].a.T @ adapted.lora["v"].b.T
+    torch.testing.assert_close(moved[:, 8:], by_hand)
+    half = LowRankLinear(torch.nn.Linear(6, 12).half(), {"q": (0, 4)}, LowRankConfig(rank=2))
+    assert half.lora["q"].a.dtype == torch.float32
+    assert half(x.half()).dtype == torch.float16  # float32 adapters on a half-precision base
+
+
+def test_the_sampler_looks_at_the_picture_in_even_layers_and_is_blind_to_its_order():
+    config = SamplerConfig(queries=3, width=8, layers=4, heads=2, ffn_size=12, picture_width=6)
+    sampler = PerceiveSampler(config).eval()
+    assert [hasattr(layer, "cross") for layer in sampler.layers] == [True, False, True, False]
+    picture = torch.randn(2, 5, 6)
+    with torch.no_grad():
+        seen = sampler(picture)
+        assert seen.shape == (2, 3, 8)
+        torch.testing.assert_close(sampler(picture.flip(1)), seen, rtol=0, atol=1e-5)
+        assert not torch.allclose(sampler(picture + 1), seen, atol=1e-3)
+
+
+def test_a_picture_takes_66_positions_and_no_other_number(model):
+    plan = plan_media(640, 480, SquarePolicy(tile=224, downsample=1, sampled=XCOMPOSER_7B.tokens_per_picture))
+    assert plan.tokens == 66
+    assert plan.resized == (224, 224)
+    pixels = torch.zeros(1, 3, 56, 56)
+    types = torch.ones(7, dtype=torch.long)
+    with pytest.raises(PromptError, match=r"7 visual positions for 8 visual features \(8 a tile\)"):
+        model.embed(torch.zeros(7, dtype=torch.long), types, pixels)
+
+
+def test_config_decides_about_adapters_and_says_what_it_cannot_do(golden):
+    data = json.loads((golden / NAME / "config.json").read_text())
+    early = {key: value for key, value in data.items() if key != "internlm_lora"} | {
+        "llama_lora": data["internlm_lora"]
+    }
+    assert parse_config(early).model == parse_config(data).model
+    plain = parse_config(data | {"internlm_lora": None}).model
+    assert plain.lora is None
+    assert parse_config(original_config(plain, {})).model == plain
+    for change, message in (
+        ({"internlm_lora": data["internlm_lora"] | {"learn_param": ["q"]}}, r"'internlm_lora.learn_param' is \['q'\]"),
+        ({"intern_converted_llm": False}, r"'intern_converted_llm' is False; expected one of True"),
+        ({"num_attention_heads": 3}, r"'num_attention_heads' is 3; expected a divisor of hidden_size 64"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            parse_config(data | change)
+    with pytest.raises(ConfigError, match="the sampler reads tokens of width 7, the tower writes 1408"):
+        dataclasses.replace(XCOMPOSER_7B, sampler=SamplerConfig(picture_width=7))
+    grouped = dataclasses.replace(XCOMPOSER_7B, decoder=dataclasses.replace(XCOMPOSER_7B.decoder, kv_heads=8))
+    with pytest.raises(CheckpointError, match='layout="vedere"'):
+        original_config(grouped, {})
+
+
+def test_named_in_vedere_plan():
+    shape = model_shape("xcomposer-vl-7b")
+    assert shape.extras["policy"]["sampled"] == 66
+    assert shape.extras["template"] == "ixc1"

@@ -7,8 +7,8 @@ else as released. Without ``--layers`` it takes as many as 80 % of the free memo
 px, one column of 55 views, the shape of most tokens (8,737), and 3840 x 1600 px (8,137 tokens).
 
 Peak memory: on CUDA the allocator's own peak; on a CPU weights, cache, and the largest sum of living storages that operations
-made. There every tensor is looked at as well: one whose last two axes are both as long as the prompt would be a mask of prompt
-x prompt, and there must be none (the engine feeds chunks of 512 tokens). Exit status 1 if there is one, or if a peak is further
+made. There every tensor is looked at as well: a square one at least as long as the prompt would be a mask of prompt x prompt,
+and there must be none (the engine feeds chunks of 512 tokens). Exit status 1 if there is one, or if a peak is further
 than ``--limit`` from the plan.
 """
 
@@ -43,7 +43,7 @@ NEW_TOKENS = 4
 
 
 class Living(TorchDispatchMode):
-    """Largest sum of the living storages that operations made, and how many tensors were ``tokens`` x ``tokens`` or larger."""
+    """Largest sum of the living storages that operations made, and how many were squares of ``tokens`` or more."""
 
     def __init__(self, tokens: int) -> None:
         super().__init__()
@@ -57,8 +57,8 @@ class Living(TorchDispatchMode):
         self.alive = {place: entry for place, entry in self.alive.items() if not entry[0].expired()}
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
-                picture = tensor.ndim > 2 and tensor.shape[-3] == 3  # pixels of the whole page, which are no mask
-                self.squares += tensor.ndim > 1 and not picture and min(tensor.shape[-2:]) >= self.tokens
+                shape = tensor.shape[-2:]
+                self.squares += len(shape) == 2 and shape[0] == shape[1] >= self.tokens
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in inputs and storage.nbytes():
                     self.alive[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes())

@@ -108,4 +108,8 @@ def score_rows(name: str, rows: Sequence[Row]) -> Scores:
 def score_file(name: str, path: Path) -> Scores:
     """Score a result file. Errors as `score_rows` and `vedere.evals.records.read_rows`."""
     benchmark(name)  # a wrong name is said before a large file is read
-    return score_rows(name, read_rows(path))
+    rows = read_rows(path)
+    try:
+        return score_rows(name, rows)
+    except RecordError as error:
+        raise RecordError(f"{path.name} {error}") from None

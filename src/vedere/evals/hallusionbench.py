@@ -38,10 +38,10 @@ def score(rows: Sequence[Row]) -> Scores:
             raise row.fail(f"'gt_answer' is '{row.text('gt_answer', 'answer')[:40]}'", "0, 1, yes or no")
         read = kit_yes_no(row.answer("prediction", "model_prediction", "response"))
         right = read == truth
-        kind, collection, figure, question = _keys(row)
+        kind, collection, shown, asked = _keys(row)
         for groups, key in (
-            (figures_right, (kind, collection, figure)),
-            (questions_right, (kind, collection, question)),
+            (figures_right, (kind, collection, shown)),
+            (questions_right, (kind, collection, asked)),
         ):
             groups[key] = groups.get(key, True) and right
         verdicts.append(Verdict(line=row.line, credit=None if read is None else float(right), extracted=read))

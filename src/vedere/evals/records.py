@@ -19,6 +19,8 @@ from vedere.errors import RecordError
 
 _NAMES = ("id", "index", "pid", "idx", "question_id", "i")
 _PLACE = ("run", "dataset", "split", "category", "subcategory", "set_id", "figure_id", "visual_input", "group", "task")
+_LARGEST = 1e300
+_TOPIC = ("domain", "type", "source")
 _CONTENT = ("image", "question", "sent")
 
 
@@ -72,16 +74,14 @@ class Row:
     def number(self, *names: str) -> float:
         """Return a finite number."""
         value = self.get(*names)
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        if _is_number(value):
             return float(value)
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a number")
 
     def numbers(self, *names: str, count: int | None = None) -> list[float]:
         """Return a list of finite numbers, of the given length where one is given."""
         value = self.get(*names)
-        good = isinstance(value, list) and all(
-            isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in value
-        )
+        good = isinstance(value, list) and all(map(_is_number, value))
         if not good or (count is not None and len(value) != count) or not value:
             raise self.fail(f"'{names[0]}' is {_shown(value)}", f"a list of {count or 'at least one'} numbers")
         return [float(one) for one in value]
@@ -104,6 +104,12 @@ class Row:
         if not there:
             raise self.fail("the row has no options", "'options', or fields 'A', 'B', ... with texts")
         return there
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
+    )  # a NaN is not less
 
 
 def _absent(text: Any) -> bool:
@@ -165,7 +171,7 @@ def _whole(text: str) -> list[Row] | None:
         return None
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = data if isinstance(data, list) else [data]
     for number, one in enumerate(found, 1):
@@ -181,7 +187,7 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
         try:
             data = json.loads(line)
         except (ValueError, RecursionError) as error:
-            why = getattr(error, "msg", "nested too deeply")
+            why = getattr(error, "msg", str(error))
             raise RecordError(
                 f"{path.name} line {number} is no JSON ({why}); expected one JSON object a line"
             ) from None
@@ -201,7 +207,7 @@ def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], int]:
     count = 0
     for row in rows:
         named = any(row.has(name) for name in _NAMES) or (row.has("image") and row.has("question", "dataset"))
-        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_CONTENT)], default=str)
+        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT)], default=str)
         if named and key in seen:
             count += 1
             continue

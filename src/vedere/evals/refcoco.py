@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
 
 Box = tuple[float, float, float, float]
-_BOX = re.compile(r"\[*\[([^,\]]*),([^,\]]*),([^,\]]*),([^,\]]*)\]\]*")
 
 
 def parse_box(text: str) -> Box | None:
     """Return the first box of four numbers, relative to the picture; None where there is none (the original scores 0, 0, 0, 0).
 
-    Values that sum to 4 or more are thousandths; others are kept (a tiny box near the origin is misread, as in the original).
+    From the first bracket of a line on, what stands before three commas and a closing bracket; no second try where that is no
+    number, as in the original's pattern. Values that sum to 4 or more are thousandths; others are kept (a tiny box
+    near the origin is misread, as in the original).
     """
-    found = _BOX.search(text)
-    if not found:
+    for line in text.split("\n"):
+        pieces = line[line.find("[") :].lstrip("[").split(",", 3) if "[" in line else []
+        if len(pieces) == 4 and "]" in pieces[3]:
+            break
+    else:
         return None
     try:
-        left, top, right, bottom = (float(one) for one in found.groups())
+        left, top, right, bottom = (float(one) for one in (*pieces[:3], pieces[3].split("]")[0]))
     except ValueError:
         return None
     if not all(map(math.isfinite, (left, top, right, bottom))):

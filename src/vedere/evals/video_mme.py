@@ -18,11 +18,13 @@ PHRASES = (
     *("Best answer:Best option:", "Answer:", "Option:", "The correct answer", "The correct option"),
 )
 """What the official script deletes, in its order, with its two missing commas."""
-_LONGEST = 10
 
 
 def official_letter(response: str) -> str:
-    """Return the letter that the official script reads, or "" for a question that counts as not answered."""
+    """Return the letter that the official script reads, or "" for a question that counts as not answered.
+
+    Its test for more than ten words without a letter is left out: such an answer has no letter either way.
+    """
     text = response.strip()
     for phrase in PHRASES:
         text = text.replace(phrase, "")

@@ -18,7 +18,7 @@ FOLDERS = sorted(path for root in (KEPT, SHARED) if root.is_dir() for path in ro
 
 
 def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("score_shared", ROOT / "tools" / "score_shared.py")
+    spec = importlib.util.spec_from_file_location("score_cases", ROOT / "tools" / "score_cases.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

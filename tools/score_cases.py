@@ -1,6 +1,6 @@
 """Scores every folder of a scoring-cases directory and prints figure against expectation.
 
-Usage: ``python tools/score_shared.py FOLDER``, where FOLDER holds ``<case>/cases.jsonl`` and ``<case>/expected.json``. Exit
+Usage: ``python tools/score_cases.py FOLDER``, where FOLDER holds ``<case>/cases.jsonl`` and ``<case>/expected.json``. Exit
 status 1 if a figure is off. A case without rows (confusion counts) is scored from its expected.json.
 """
 

@@ -10,6 +10,7 @@ from vedere.models.checkpoints import load_model, read_config, save_model
 from vedere.models.decoder import DecoderConfig
 from vedere.models.intern_vit import InternViT, InternViTConfig
 from vedere.models.internvl import InternVL, InternVLConfig
+from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig, pixel_unshuffle
 
 PATCHES = PatchConfig(width=16, patch=7, tile=28)
@@ -83,3 +84,9 @@ def test_unshuffle_is_the_permutation_of_its_definition(rows):
                 place = r * (w // 2) + c if order == "v2" else c * (h // 2) + r
                 block = [cells[0, 2 * r + i, 2 * c + j, 0] for i in (0, 1) for j in (0, 1)]
                 assert found[place].tolist() == block
+
+
+@pytest.mark.parametrize("make", [InternViTConfig, lambda patches: MonoInternVLConfig(vision=patches, decoder=None)])
+def test_patches_without_a_bias_are_clips_alone(make) -> None:
+    with pytest.raises(ConfigError, match=r"the patches of .* have a bias, the config says bias=False; set it to true"):
+        make(patches=PatchConfig(width=16, patch=14, tile=56, bias=False))

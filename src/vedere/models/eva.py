@@ -45,8 +45,9 @@ class EvaConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not divide the width.
+            ConfigError: patches without a bias, heads that do not divide the width.
         """
+        self.patches.with_bias("EVA-CLIP")
         if self.heads < 1 or self.patches.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
 

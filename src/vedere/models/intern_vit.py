@@ -53,8 +53,9 @@ class InternViTConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not divide the width, or a hidden state that the tower does not have.
+            ConfigError: patches without a bias, heads that do not divide the width, or a hidden state that the tower does not have.
         """
+        self.patches.with_bias("InternViT")
         if self.heads < 1 or self.patches.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
         if not -self.layers - 1 <= self.select_layer <= self.layers:

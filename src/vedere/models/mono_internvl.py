@@ -33,6 +33,14 @@ class MonoInternVLConfig:
     vision: PatchConfig
     decoder: DecoderConfig
 
+    def __post_init__(self) -> None:
+        """Checks the patches.
+
+        Raises:
+            ConfigError: patches without a bias.
+        """
+        self.vision.with_bias("Mono-InternVL")
+
 
 class MonoInternVL(VisionLanguageModel):
     """Monolithic vision-language model.

@@ -68,6 +68,18 @@ class PatchConfig:
                 f"{self.tile}; expected patch {STRIDE} and a tile that {2 * STRIDE} divides, or no stem"
             )
 
+    def with_bias(self, whose: str) -> None:
+        """Refuses patches without a bias, which only CLIP has.
+
+        Args:
+            whose: Model whose patches these are.
+
+        Raises:
+            ConfigError: no bias.
+        """
+        if not self.bias:
+            raise ConfigError(f"the patches of {whose} have a bias, the config says bias=False; set it to true")
+
     @property
     def grid(self) -> int:
         """Patches a side of a tile."""

@@ -53,7 +53,7 @@ class InternViTConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: patches without a bias, heads that do not divide the width, or a hidden state that the tower does not have.
+            ConfigError: patches without a bias, heads that do not divide the width, or a hidden state that the tower lacks.
         """
         self.patches.with_bias("InternViT")
         if self.heads < 1 or self.patches.width % self.heads:

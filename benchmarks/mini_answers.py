@@ -1,6 +1,6 @@
 """A picture of what vedere-mini answers about held-out pictures, hits and misses as they come.
 
-    python benchmarks/mini_answers.py --data data/mini --out docs/mini-answers.png [--model mini] [--each 4]
+    python benchmarks/mini_answers.py --data data/mini --out docs/models/mini-answers.png [--model mini] [--each 4]
 
 The first held-out records of each kind, not a choice of good ones.
 """

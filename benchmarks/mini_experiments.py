@@ -12,7 +12,7 @@
 
 Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
 of ``--minutes`` is simply given again; a finished variant is not trained again. Results so far are stored each time in
-``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/mini-EXPERIMENT.png``; only finished variants are compared, as
+``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/models/mini-EXPERIMENT.png``; only finished variants are compared, as
 only they have equal steps. A checkpoint takes 1.3 GB (full tuning: 3 GB) and stays until its folder is deleted.
 
 The text of ``text`` is what this repository carries: LICENSE and the pages of docs. Their windows of 256 tokens are read, and
@@ -52,7 +52,7 @@ from vedere.train.run import RunConfig, build_model
 from vedere.train.state import checkpoint_steps
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ROOT / "docs"
+FIGURES = ROOT / "docs" / "models"
 # Everything but the stem, which stays as it is in both: the difference is the language model.
 FULL = ("vision.*", "projector.*", "decoder.*")
 WINDOW = 256
@@ -295,7 +295,7 @@ def new_figure(columns: int, width: float) -> Any:
 
 
 def keep_figure(figure: Any, plt: Any, name: str) -> None:
-    """Writes ``docs/mini-NAME.png``."""
+    """Writes ``docs/models/mini-NAME.png``."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURES / f"mini-{name}.png", dpi=110)
     plt.close(figure)

@@ -228,7 +228,7 @@ def test_relative_links_lead_somewhere(page):
 def test_every_page_is_reached_from_the_index():
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     assert not [
-        page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md" and page.name not in index
+        page.name for page in (ROOT / "docs").rglob("*.md") if page.name != "index.md" and page.name not in index
     ]
 
 

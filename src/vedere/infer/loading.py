@@ -190,7 +190,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
-        statistics="clip" if isinstance(model, XComposer2) else extras.get("statistics", "imagenet"),
+        statistics=extras.get("statistics", getattr(model, "statistics", "imagenet")),
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,

@@ -14,6 +14,7 @@ Axes: N pictures, D decoder width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from vedere.models.eva import Eva, EvaConfig
 from vedere.models.low_rank import LoRALinear, LowRank, Part
 from vedere.models.perceive_sampler import PerceiveSampler, SamplerConfig
 from vedere.models.vision_language import VisionLanguageModel
+from vedere.vision.pixels import Statistics
 
 FLAGS = 2  # positions of a picture beside the sampled ones
 
@@ -104,6 +106,8 @@ class XComposer(VisionLanguageModel):
         config: Shape.
         backend: Attention backend.
     """
+
+    statistics: ClassVar[Statistics] = "clip"
 
     def __init__(self, config: XComposerConfig, backend: Backend = "auto") -> None:
         super().__init__(Decoder(config.decoder, backend), config.vision.patches)

@@ -36,10 +36,9 @@ _FOREIGN_PART = {"q": "self_attn.q_proj", "v": "self_attn.v_proj", "up": "mlp.up
 
 
 def extras_of(data: Mapping[str, Any], model: XComposerConfig) -> dict[str, Any]:
-    """The fields of config.json, and what the released code does without saying so: one square, CLIP pixels, the prompt."""
+    """The fields of config.json, and what the released code does without saying so: one square, the prompt."""
     said = {
         "policy": {"kind": "square", "sampled": model.tokens_per_picture},
-        "statistics": "clip",
         "template": "ixc1",
         "system_message": "none",  # the first revision of the VL model; "original" is the later one's meta instruction
     }

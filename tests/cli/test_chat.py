@@ -101,6 +101,14 @@ def test_errors_are_one_message_and_status_2(capsys, arguments, message):
     assert message in err
 
 
+def test_the_number_format_can_be_chosen(capsys, model, picture):
+    arguments = ["chat", picture, "what?", "--model", str(model), "--max-new-tokens", "4", "--device", "cpu"]
+    assert main([*arguments, "--dtype", "fp32"]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main([*arguments, "--dtype", "fp16"]) == 2
+    assert "float16 is refused for Mono-InternVL" in capsys.readouterr().err
+
+
 def test_a_file_that_is_no_picture(capsys, model, tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("no picture")

@@ -195,3 +195,15 @@ def test_named_in_vedere_plan():
     shape = model_shape("xcomposer-vl-7b")
     assert shape.extras["policy"]["sampled"] == 66
     assert shape.extras["template"] == "ixc1"
+
+
+def test_files_of_mixed_dtypes_load_as_bfloat16_unless_told_otherwise(golden, tmp_path):
+    tensors = load_file(golden / NAME / "model.safetensors")
+    kept = ("norm", "lora_", "embed")
+    save_file(
+        {n: t if any(k in n for k in kept) else t.half() for n, t in tensors.items()}, tmp_path / "model.safetensors"
+    )
+    (tmp_path / "config.json").write_text((golden / NAME / "config.json").read_text())
+    assert load_model(tmp_path).dtype == torch.bfloat16
+    assert load_model(tmp_path, torch.float32).dtype == torch.float32
+    assert load_model(golden / NAME).dtype == torch.float32  # of one dtype: as stored

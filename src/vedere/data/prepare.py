@@ -24,7 +24,7 @@ from vedere.text.chat import Template, get_template
 from vedere.text.render import render
 from vedere.text.tokenizer import Tokenizer
 from vedere.vision.hd import hd_tiles
-from vedere.vision.pixels import MAX_PIXELS, media_tiles, open_image
+from vedere.vision.pixels import MAX_PIXELS, Statistics, media_tiles, open_image
 from vedere.vision.video import read_frames
 
 
@@ -40,6 +40,7 @@ class SamplePreparer:
         augment: JPEG re-encoding of tiles: as each data set says, or ``always``, or ``never``.
         frames: Least and most frames of a video, drawn uniformly.
         max_pixels: Limit on the size of pictures and frames.
+        statistics: The model's; their mean is the colour that a `SquarePolicy` pads with.
     """
 
     tokenizer: Tokenizer
@@ -48,6 +49,7 @@ class SamplePreparer:
     augment: Literal["dataset", "always", "never"] = "dataset"
     frames: tuple[int, int] = (8, 32)
     max_pixels: int = MAX_PIXELS
+    statistics: Statistics = "imagenet"
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -126,7 +128,9 @@ class SamplePreparer:
             image = open_image(source, max_pixels=self.max_pixels)
             plan = plan_media(*image.size, self._policy(sample))
             augment = sample.augment if self.augment == "dataset" else self.augment == "always"
-            cut = hd_tiles if isinstance(self.policy, HDPolicy) else media_tiles
-            return plan, cut(image, plan, augment=rng if augment else None)
+            source_of_noise = rng if augment else None
+            if isinstance(self.policy, HDPolicy):
+                return plan, hd_tiles(image, plan, augment=source_of_noise)
+            return plan, media_tiles(image, plan, augment=source_of_noise, statistics=self.statistics)
         except MediaError as error:
             raise MediaError(f"{ref.place}: {error}" if ref.member else str(error)) from error

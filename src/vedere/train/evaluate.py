@@ -70,7 +70,7 @@ def held_out(
         subset = Part(name=part.name, records=part.records, repeat=share)
         loss, tokens, exact, samples = 0.0, 0, 0, 0
         for loaded in Loader(config, [subset], prepare):
-            batch = make_batch(loaded.pack, stage, model.device, model.dtype, random.Random(0))
+            batch = make_batch(loaded.pack, stage, model, random.Random(0))
             hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)[batch.rows]
             head = model.decoder.head_weight.detach()  # a head that learns would get its gradient made here
             ones = torch.ones_like(batch.weights)

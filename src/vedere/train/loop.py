@@ -268,7 +268,7 @@ class Trainer:
             before = time.perf_counter()
             pack, loader_state = next(packs)
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
-            batch = make_batch(pack, stage, self.device, self.dtype, rng)
+            batch = make_batch(pack, stage, self.model, rng)
             waiting += time.perf_counter() - before
             with self.naming(stage):
                 loss += backward(self.model, batch, self.prefix)

@@ -19,6 +19,7 @@ from vedere.models.positions import document_positions, v2pe_deltas
 from vedere.train.losses import loss_weights, next_token_targets
 from vedere.train.stages import StageConfig
 from vedere.vision.hd import tower_inputs
+from vedere.vision.pixels import Statistics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +72,14 @@ def _blocks(spans: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
     return blocks
 
 
-def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torch.dtype, rng: random.Random) -> Batch:
+def make_batch(
+    pack: Pack,
+    stage: StageConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    rng: random.Random,
+    statistics: Statistics = "imagenet",
+) -> Batch:
     """Turns a pack into tensors.
 
     Args:
@@ -80,6 +88,7 @@ def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torc
         device: Where the model lives.
         dtype: Of the pixels.
         rng: Draws the deltas of ``v2pe_rnd``.
+        statistics: How the model's pixels are normalised.
 
     Raises:
         TrainingError: the pack has no target, so its loss would silently be zero.
@@ -96,7 +105,7 @@ def make_batch(pack: Pack, stage: StageConfig, device: torch.device, dtype: torc
         positions=pack_positions(pack, stage, rng).to(device),
         borders=borders,
         span_types=torch.from_numpy(pack.span_types).to(device),
-        pixels=tower_inputs(tiles, pack.grids, "imagenet").to(dtype),
+        pixels=tower_inputs(tiles, pack.grids, statistics).to(dtype),
         rows=rows.to(device),
         targets=targets.to(device),
         weights=weights.to(device),

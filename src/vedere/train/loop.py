@@ -30,8 +30,10 @@ from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import seed_of
 from vedere.data.packing import PackLimits
 from vedere.errors import ConfigError, TrainingError
-from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.clip_vit import ClipViT
+from vedere.models.decoder import Decoder
 from vedere.models.shards import json_writer
+from vedere.models.vision_language import VisionLanguageModel
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.batch import Batch, make_batch, without_tails
 from vedere.train.evaluate import held_out
@@ -42,18 +44,18 @@ from vedere.train.optim import Optimizer
 from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import earlier_starts, provenance
-from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer
-from vedere.train.stages import StageConfig, set_trainable
+from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer, statistics_of
+from vedere.train.stages import HD_VIEWS, StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
-OnEvaluation = Callable[[MonoInternVL, Tokenizer, RunConfig, StageConfig, Path, int], None]
+OnEvaluation = Callable[[VisionLanguageModel, Tokenizer, RunConfig, StageConfig, Path, int], None]
 
 
 class Interrupted(Exception):
     """Ctrl-C or the end of the time that a run was given: the state was saved."""
 
 
-def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = None) -> float:
+def backward(model: VisionLanguageModel, batch: Batch, prefix: SharedPrefix | None = None) -> float:
     """Weighted sum of the losses of a pack; its gradient is added to the parameters.
 
     Args:
@@ -127,7 +129,9 @@ class Trainer:
         model, words = build_model(config.model, config.seed, say)
         self.tokenizer, self.language_model = words.tokenizer, words.language_model
         self.model = model.to(self.device, self.dtype)
-        self.model.decoder.checkpoint_layers = config.checkpoint_layers
+        for part in self.model.modules():
+            if isinstance(part, (Decoder, ClipViT)):
+                part.checkpoint_layers = config.checkpoint_layers
         for stage in config.stages:  # what does not fit in the last stage is found now, not after hours
             set_trainable(self.model, stage.trains)
             if stage.position_mode != "default" and not model.config.decoder.v2pe:
@@ -268,7 +272,7 @@ class Trainer:
             before = time.perf_counter()
             pack, loader_state = next(packs)
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
-            batch = make_batch(pack, stage, self.device, self.dtype, rng)
+            batch = make_batch(pack, stage, self.device, self.dtype, rng, statistics_of(self.config.model))
             waiting += time.perf_counter() - before
             with self.naming(stage):
                 loss += backward(self.model, batch, self.prefix)
@@ -346,7 +350,7 @@ class Trainer:
 
 def _is_visual(name: str) -> bool:
     """Whether a parameter acts on visual tokens only."""
-    return name.startswith(("stem.", "vision.", "projector.")) or ".visual." in name
+    return name.startswith(("stem.", "vision.", "projector.", *HD_VIEWS)) or ".visual." in name or ".partial." in name
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ VISUAL_PARTS = ("vision.*", "projector.*", "decoder.layers.*.ffn.visual.*")
 TEXT_ATTENTION = ("decoder.layers.*.attention.text.*",)
 VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
 EVERYTHING = ("*",)
+HD_VIEWS = ("row_end", "separator")
+PARTIAL_LORA = ("decoder.layers.*.partial.*",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,10 @@ class StageConfig:
         tokens_per_step: Packs are accumulated until a step has seen at least this many tokens.
         pack_tokens: Most tokens of a pack.
         pack_tiles: Most tiles of a pack.
-        max_tiles: Dynamic tiling limit of a picture, thumbnail not counted.
+        max_tiles: Dynamic tiling limit of a picture, thumbnail not counted; the N of HD-N under global and local views.
+        limits: (pattern over names of data sets, limit) where it is another one: documents high, the rest low.
+        random_resolution: Draw the size of pictures whose data set ``limits`` does not name between their own and the limit
+            (4KHD; `vedere.data.prepare`).
         frames: Least and most frames of a video; each time it comes up a number between is drawn.
         averaging: Loss averaging.
         position_mode: ``default``, ``v2pe_fix`` or ``v2pe_rnd``.
@@ -92,6 +97,8 @@ class StageConfig:
     pack_tokens: int = 4096
     pack_tiles: int = 64
     max_tiles: int = 1
+    limits: tuple[tuple[str, int], ...] = ()
+    random_resolution: bool = False
     frames: tuple[int, int] = (8, 32)
     averaging: Averaging = "token"
     position_mode: Literal["default", "v2pe_fix", "v2pe_rnd"] = "default"

@@ -78,7 +78,7 @@ def session_extras(trained: TrainedModel) -> dict[str, Any]:
     """What `vedere.load` needs besides the weights (template and tiling, in the originals' words), and where they came from."""
     last = trained.config.stages[-1]
     delta = last.v2pe_delta if last.position_mode == "v2pe_fix" else 1.0
-    positions = {"rope_pos_id_stride": round(delta * 256)} if trained.model.config.decoder.v2pe else {}
+    positions = {"rope_pos_id_stride": round(delta * 256)} if trained.model.decoder.config.v2pe else {}
     last_policy = policy_of(trained.config.model, last)
     limit = max(stage.max_tiles for stage in trained.config.stages)
     tiling = isinstance(last_policy, TilingPolicy)
@@ -104,7 +104,7 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     folder = trained.language_model or language_model()
     base = load_model(folder)
     tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
-    rows, grown = len(tensors["decoder.embed.weight"]), trained.model.config.decoder.vocab_size
+    rows, grown = len(tensors["decoder.embed.weight"]), trained.model.decoder.config.vocab_size
     if grown != rows:
         raise CheckpointError(
             f"the model has {grown} tokens, the language model in {folder} {rows}; a delta keeps the vocabulary of its "

@@ -134,7 +134,7 @@ class Trainer:
                 part.checkpoint_layers = config.checkpoint_layers
         for stage in config.stages:  # what does not fit in the last stage is found now, not after hours
             set_trainable(self.model, stage.trains)
-            if stage.position_mode != "default" and not model.config.decoder.v2pe:
+            if stage.position_mode != "default" and not model.decoder.config.v2pe:
                 raise ConfigError(
                     f"stage '{stage.name}' has fractional positions, but the model of {config.model.start} is made without "
                     "them; start from one that has them, or set the stage's position_mode to default"
@@ -268,7 +268,8 @@ class Trainer:
         loss = weight = flops = waiting = 0.0
         names: list[str] = []
         self.model.train()
-        while tokens < stage.tokens_per_step:
+        torch.manual_seed(seed_of(self.config.seed, "dropout", step))  # so that a resumed run drops the same
+        while tokens < stage.tokens_per_step or documents < stage.samples_per_step:
             before = time.perf_counter()
             pack, loader_state = next(packs)
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))

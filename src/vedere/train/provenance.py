@@ -15,6 +15,7 @@ import torch
 from vedere import __version__
 from vedere.errors import CheckpointError
 from vedere.models.attention import EXPLICIT_LIMIT
+from vedere.models.checkpoints import model_config
 from vedere.models.footprint import training_footprint
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.train.run import RunConfig
@@ -51,7 +52,7 @@ def plan(model: VisionLanguageModel, config: RunConfig, dtype: torch.dtype) -> d
     for stage in config.stages:
         tiles = min(stage.pack_tiles, stage.pack_tokens // model.patches.tokens_per_tile)
         needed = training_footprint(
-            model.config,
+            model_config(model),
             dtype=dtype,
             trains=stage.trains,
             tokens=stage.pack_tokens,

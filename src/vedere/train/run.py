@@ -219,7 +219,7 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguag
     """
     words = open_words(source, say)
     model = _started(source, words) if source.start else _new(source, words, seed, say)
-    rows = model.config.decoder.vocab_size
+    rows = model.decoder.config.vocab_size
     if words.tokenizer.vocab_size > rows:
         raise CheckpointError(
             f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"
@@ -304,9 +304,12 @@ def policy_of(source: ModelSource, stage: StageConfig) -> Policy:
 
 def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> SamplePreparer:
     """How the stage's samples are prepared."""
+    template = get_template(config.model.template)
+    if config.model.architecture == "xcomposer":  # trained without the meta instruction of its later revision
+        template = replace(template, system=None, system_with_media=None)
     return SamplePreparer(
         tokenizer=tokenizer,
-        template=get_template(config.model.template),
+        template=template,
         policy=policy_of(config.model, stage),
         limits=stage.limits,
         random_resolution=stage.random_resolution,

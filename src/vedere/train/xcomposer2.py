@@ -142,8 +142,6 @@ def set_dropout(model: XComposer2, dropout: float) -> None:
     """
     if not 0 <= dropout < 1:
         raise ConfigError(f"partial.dropout {dropout}; expected 0 or more, below 1")
-    for layer in model.decoder.layers:
-        for brick in (layer.attention, layer.ffn):
-            for low in brick.partial.values() if hasattr(brick, "partial") else ():
-                assert isinstance(low, LowRank)
-                low.dropout = dropout
+    for low in model.decoder.modules():
+        if isinstance(low, LowRank):
+            low.dropout = dropout

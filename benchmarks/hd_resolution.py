@@ -44,7 +44,7 @@ from vedere.models.patches import PatchConfig
 from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 from vedere.plan import HDPolicy, plan_media
 from vedere.text.render import Span
-from vedere.train.batch import make_batch
+from vedere.train.batch import Batch, make_batch
 from vedere.train.loop import backward
 from vedere.train.optim import Optimizer
 from vedere.train.stages import OptimConfig, StageConfig
@@ -143,10 +143,10 @@ def shape() -> XComposer2Config:
     )
 
 
-def packed(documents: list[Document], seed: int) -> Any:
+def packed(model: XComposer2, documents: list[Document], seed: int) -> Batch:
     """The documents as one batch."""
     pack: Pack = collate(documents)
-    return make_batch(pack, STAGE, torch.device("cpu"), torch.float32, random.Random(seed), "clip")
+    return make_batch(pack, STAGE, model, random.Random(seed))
 
 
 def learn(model: XComposer2, draw: Any, steps: int, lr: float, seed: int, label: str, count: int) -> None:
@@ -154,7 +154,7 @@ def learn(model: XComposer2, draw: Any, steps: int, lr: float, seed: int, label:
     optim = OptimConfig(lr=lr, warmup=50, final=0.05, weight_decay=0.05, beta2=0.95)
     optimizer, rng, recent = Optimizer(model.train(), optim, steps), random.Random(seed), 0.0
     for step in range(steps):
-        batch = packed([draw(rng) for _ in range(count)], step)
+        batch = packed(model, [draw(rng) for _ in range(count)], step)
         loss, weight = backward(model, batch), float(batch.weights.sum())
         optimizer.step(weight)
         recent = 0.98 * recent + 0.02 * loss / weight if step else loss / weight
@@ -171,7 +171,7 @@ def accuracy(model: XComposer2, limit: int, pages: int) -> float:
     right = asked = 0
     for start in range(0, pages, 20):
         rng = random.Random(f"test {start}")
-        batch = packed([document(rng, *SHEET, limit, read=False) for _ in range(min(20, pages - start))], 0)
+        batch = packed(model, [document(rng, *SHEET, limit, read=False) for _ in range(min(20, pages - start))], 0)
         hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels, None, batch.rows)
         right += int((model.decoder.logits(hidden).argmax(-1) == batch.targets).sum())
         asked += len(batch.targets)

@@ -101,6 +101,16 @@ def test_errors_are_one_message_and_status_2(capsys, arguments, message):
     assert message in err
 
 
+def test_the_number_format_can_be_chosen(capsys, model, picture):
+    arguments = ["chat", picture, "what?", "--model", model, "--max-new-tokens", "4", "--device", "cpu"]
+    status, out, _ = _run(capsys, *arguments, "--dtype", "fp32")
+    assert status == 0
+    assert out.strip()
+    status, _, err = _run(capsys, *arguments, "--dtype", "fp16")
+    assert status == 2
+    assert "float16 is refused for Mono-InternVL" in err
+
+
 def test_a_file_that_is_no_picture(capsys, model, tmp_path):
     path = tmp_path / "notes.png"
     path.write_text("no picture")

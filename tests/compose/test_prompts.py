@@ -51,7 +51,7 @@ PROMPTS = {
     ),
     "second, write": (
         SECOND.write(Brief(title="杭州西湖", outline="写三段。", material="西湖三面环山。", pictures=(A, B))),
-        f"{ASK2}<image> <image> 杭州西湖\n写三段。\n西湖三面环山。{ANSWER2}",
+        f"{ASK2}<image> <image>杭州西湖\n写三段。\n西湖三面环山。{ANSWER2}",
     ),
     "second, spot": (
         SECOND.spot(WEST, 2, [A]),

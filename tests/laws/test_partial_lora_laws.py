@@ -49,12 +49,12 @@ def document(seed: int, *sizes: tuple[int, int], text: int = 6) -> Document:
     )
 
 
-def batch(documents: Sequence[Document]) -> Batch:
-    return make_batch(collate(documents), STAGE, torch.device("cpu"), torch.float32, random.Random(0), "clip")
+def batch(model: XComposer2, documents: Sequence[Document]) -> Batch:
+    return make_batch(collate(documents), STAGE, model, random.Random(0))
 
 
 def hidden(model: XComposer2, documents: Sequence[Document]) -> list[Tensor]:
-    made = batch(documents)
+    made = batch(model, documents)
     with torch.no_grad():
         rows = model(made.ids, made.positions, made.borders, made.span_types, made.pixels)
     return list(rows.split(np.diff(made.borders).tolist()))
@@ -64,7 +64,7 @@ def gradients(model: XComposer2, documents: Sequence[Document]) -> dict[str, Ten
     """Of the partial LoRA alone, after one pass through the training loop's own step."""
     set_trainable(model, PARTIAL_LORA)
     model.zero_grad()
-    backward(model, batch(documents))
+    backward(model, batch(model, documents))
     return {
         n: torch.zeros_like(p) if p.grad is None else p.grad.clone()
         for n, p in model.named_parameters()
@@ -110,7 +110,7 @@ def test_its_gradient_in_a_pack_is_the_sum_of_those_alone() -> None:
 def test_normalisation_is_clips() -> None:
     """White in CLIP's statistics, in the views and in the global one."""
     white = Document(**{**vars(PICTURES), "tiles": np.full_like(PICTURES.tiles, 255)})
-    pixels = batch([white]).pixels
+    pixels = batch(tiny_xcomposer2.model(tiny_xcomposer2.shape()), [white]).pixels
     expected = torch.tensor(
         [(1 - 0.48145466) / 0.26862954, (1 - 0.4578275) / 0.26130258, (1 - 0.40821073) / 0.27577711]
     )

@@ -109,6 +109,16 @@ def test_a_folder_that_changed_is_converted_anew(cache, tmp_path, file):
     assert sources.language_model(folder, silent) != first
 
 
+def test_a_vocabulary_that_an_earlier_version_kept_is_not_taken(cache, tmp_path, monkeypatch):
+    folder = small_internlm2.write(tmp_path / "hub")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("vedere.text.tokenizer.VOCABULARY_VERSION", b"before side files")
+        before = sources.language_model(folder, silent)
+    after = sources.language_model(folder, silent)
+    assert after != before
+    assert sources.language_model(folder, silent) == after
+
+
 def test_what_is_no_plain_internlm2_is_refused(tmp_path):
     folder = small_internlm2.write(tmp_path / "hub")
     tensors = load_file(folder / "model.safetensors")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from vedere.errors import CheckpointError, ConfigError
 from vedere.infer.engine import Engine, Request
 from vedere.infer.sampling import SamplingParams
+from vedere.models.adapters import LoRA, attach, learn
 from vedere.models.checkpoints import save_model
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.full_scores import attention
@@ -148,3 +149,20 @@ def test_written_out_attention(
         monkeypatch.setattr("vedere.models.full_scores.MOST", most)
         got = attention(q.to(dtype), k.to(dtype), v.to(dtype), causal=causal)
         assert (got.float() - exact).norm() < tolerance * exact.norm()
+
+
+@pytest.mark.parametrize("form", ["int8", "int4", "bf16"])
+def test_a_map_with_lora_keeps_it_in_every_form(form: str) -> None:
+    torch.manual_seed(5)
+    model = Decoder(SMALL).to(torch.bfloat16).eval()
+    attach(model, LoRA(rank=4, alpha=4.0))
+    for parameter in learn(model, "lora"):
+        torch.nn.init.normal_(parameter, std=0.3)
+    place, x = "layers.1.ffn.text.down", _weight(3, 96)
+    with torch.no_grad():
+        adapted = model.get_submodule(place)(x).float()
+        added = adapted - F.linear(x, model.get_submodule(place).weight).float()
+        pack_weights(model, form)  # type: ignore[arg-type]
+        error = model.get_submodule(place)(x).float() - adapted
+    assert error.norm() < 0.12 * adapted.norm()
+    assert added.norm() > 0.3 * adapted.norm()  # losing it would be seen

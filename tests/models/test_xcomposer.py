@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vedere.errors import CheckpointError, ConfigError, PromptError
+from vedere.models.adapters import LoRA, attach, detach_lora, merge_lora, save_adapter
 from vedere.models.checkpoints import key_map, load_model, read_config, save_model
 from vedere.models.footprint import model_shape, parameters
+from vedere.models.low_rank import LoRALinear, LowRank
 from vedere.models.perceive_sampler import PerceiveSampler, SamplerConfig
 from vedere.models.published import original_config, parse_config
 from vedere.models.releases import XCOMPOSER_7B
-from vedere.models.stored_lora import LowRankConfig, LowRankLinear
 from vedere.models.xcomposer import XComposer
 from vedere.models.xcomposer_files import buffers
 from vedere.plan import SquarePolicy, plan_media
@@ -73,7 +74,7 @@ def test_totals_of_the_release():
         model = XComposer(XCOMPOSER_7B)
     counts = {"lora": 0, "decoder": 0, "vision": 0, "sampler": 0, "projector": 0, "image_start": 0, "image_end": 0}
     for name, parameter in model.named_parameters():
-        counts["lora" if ".lora." in name else name.split(".")[0]] += parameter.numel()
+        counts["lora" if ".lora_" in name else name.split(".")[0]] += parameter.numel()
     d, f, r = 4096, 11008, 256
     assert counts["lora"] == 32 * (2 * r * (d + d) + 2 * r * (d + f))
     assert counts["decoder"] == 32 * (4 * d * d + 4 * d + 3 * d * f + 2 * d) + d + 2 * 103170 * d
@@ -91,36 +92,58 @@ def test_totals_of_the_release():
     assert names["internlm_model.model.layers.31.mlp.down_proj.lora_A.weight"] == (256, 11008)
 
 
-def test_folded_adapters_answer_alike_and_are_not_nothing(golden):
+def test_merged_adapters_answer_alike_and_are_not_nothing(golden, tmp_path):
     model = load_model(golden / NAME)
     ids, places = torch.arange(20, 40), torch.arange(20)
     with torch.no_grad():
         adapted = model(ids, places, [0, 20])
-        for _, part in model.decoder.named_modules():
-            if isinstance(part, LowRankLinear):
-                assert all(pair.b.abs().max() > 0 for pair in part.lora.values())
-        model.fold_adapters()
-        folded = model(ids, places, [0, 20])
-    torch.testing.assert_close(folded, adapted, rtol=0, atol=2e-5)
-    assert not any("lora" in name for name in model.state_dict())
+        lows = [part for part in model.modules() if isinstance(part, LowRank)]
+        assert len(lows) == 3 * model.config.decoder.layers
+        assert all(block.abs().max() > 0 for low in lows for block in low.lora_B.split([n for _, n in low.parts]))
+        merge_lora(model)
+        merged = model(ids, places, [0, 20])
+    torch.testing.assert_close(merged, adapted, rtol=0, atol=2e-5)
+    assert model.config.lora is None
     assert set(model.state_dict()) == set(key_map(model.config).own_shapes)
-    assert "decoder.layers.0.attention.text.qkv.lora.q.a" in load_model(golden / NAME).state_dict()
+    save_model(
+        model, tmp_path, layout="original", extras=read_config(golden / NAME).extras
+    )  # a release without adapters
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path)(ids, places, [0, 20]), merged)
+        plain = detach_lora(load_model(golden / NAME))(ids, places, [0, 20])
+    assert (plain - adapted).abs().max() > 0.01
+
+
+def test_adapters_of_the_release_are_a_folder_of_peft_and_refuse_a_second_one(golden, tmp_path):
+    model = load_model(golden / NAME)
+    save_adapter(model, tmp_path)
+    saved, released = load_file(tmp_path / "adapter_model.safetensors"), load_file(golden / NAME / "model.safetensors")
+    factors = {name: tensor for name, tensor in released.items() if ".lora_" in name}
+    assert saved.keys() == {f"base_model.model.{name}" for name in factors}
+    assert all(torch.equal(saved[f"base_model.model.{name}"], tensor) for name, tensor in factors.items())
+    with pytest.raises(ConfigError, match=r"has a LoRA already; merge it first"):
+        attach(model, LoRA(rank=2, alpha=2))
+    merge_lora(model)
+    assert attach(model, LoRA(rank=2, alpha=2, targets=("q_proj",), naming="llama"))
 
 
 def test_adapters_touch_their_rows_only():
     base = torch.nn.Linear(6, 12)
-    adapted = LowRankLinear(base, {"q": (0, 4), "v": (8, 4)}, LowRankConfig(rank=2, alpha=4.0))
+    low = LowRank(6, [(0, 4), (8, 4)], 2, 4.0)
+    adapted = LoRALinear(base, low)
     x = torch.randn(5, 6)
     assert torch.equal(adapted(x), base(x))  # B starts at zero
     with torch.no_grad():
-        adapted.lora["v"].b.normal_()
+        low.lora_B[4:].normal_()
         moved = adapted(x) - base(x)
     assert torch.equal(moved[:, :8], torch.zeros(5, 8))
-    by_hand = 2.0 * x @ adapted.lora["v"].a.T @ adapted.lora["v"].b.T
+    by_hand = 2.0 * x @ low.lora_A[2:].T @ low.lora_B[4:].T
     torch.testing.assert_close(moved[:, 8:], by_hand)
-    half = LowRankLinear(torch.nn.Linear(6, 12).half(), {"q": (0, 4)}, LowRankConfig(rank=2))
-    assert half.lora["q"].a.dtype == torch.float32
-    assert half(x.half()).dtype == torch.float16  # float32 adapters on a half-precision base
+    half = LoRALinear(torch.nn.Linear(6, 12).bfloat16(), low)
+    assert half(x.bfloat16()).dtype == torch.bfloat16  # float32 adapters on a half-precision base
+    expected = torch.nn.functional.linear(x.bfloat16(), half.weight, half.bias).float()
+    expected[:, 8:] += 2.0 * x.bfloat16().float() @ low.lora_A[2:].T @ low.lora_B[4:].T
+    assert torch.equal(half(x.bfloat16()), expected.bfloat16())
 
 
 def test_the_sampler_looks_at_the_picture_in_even_layers_and_is_blind_to_its_order():
@@ -172,3 +195,15 @@ def test_named_in_vedere_plan():
     shape = model_shape("xcomposer-vl-7b")
     assert shape.extras["policy"]["sampled"] == 66
     assert shape.extras["template"] == "ixc1"
+
+
+def test_files_of_mixed_dtypes_load_as_bfloat16_unless_told_otherwise(golden, tmp_path):
+    tensors = load_file(golden / NAME / "model.safetensors")
+    kept = ("norm", "lora_", "embed")
+    save_file(
+        {n: t if any(k in n for k in kept) else t.half() for n, t in tensors.items()}, tmp_path / "model.safetensors"
+    )
+    (tmp_path / "config.json").write_text((golden / NAME / "config.json").read_text())
+    assert load_model(tmp_path).dtype == torch.bfloat16
+    assert load_model(tmp_path, torch.float32).dtype == torch.float32
+    assert load_model(golden / NAME).dtype == torch.float32  # of one dtype: as stored

@@ -81,7 +81,7 @@ def test_held_out_loss_is_plain_cross_entropy(learnt: Trainer) -> None:
     losses = []
     for number in range(5):
         pack = collate([prepare(part.records[number], random.Random(0))])
-        batch = make_batch(pack, stage, learnt.device, learnt.dtype, random.Random(0))
+        batch = make_batch(pack, stage, learnt.model, random.Random(0))
         with torch.no_grad():
             hidden = learnt.model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)
         logits = learnt.model.decoder.logits(hidden[batch.rows])

@@ -144,7 +144,7 @@ def test_what_a_run_leaves(ground: Path, uninterrupted: Path) -> None:
 
 
 def batch_of(config: Any, documents: list[Document], model: Any, stage: StageConfig) -> Batch:
-    return make_batch(collate(documents), stage, model.device, model.dtype, random.Random(0))
+    return make_batch(collate(documents), stage, model, random.Random(0))
 
 
 def documents_of(trainer: Trainer, meta: str = "meta.json") -> list[Document]:
@@ -443,7 +443,7 @@ def test_loss_is_the_weighted_mean_over_the_step(ground: Path, tmp_path: Path) -
     )
     losses, tokens = [], 0
     for loaded in loader:
-        batch = make_batch(loaded.pack, stage, trainer.device, trainer.dtype, random.Random(0))
+        batch = make_batch(loaded.pack, stage, trainer.model, random.Random(0))
         with torch.no_grad():
             hidden = trainer.model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)
             logits = trainer.model.decoder.logits(hidden[batch.rows])

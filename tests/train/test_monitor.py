@@ -81,3 +81,16 @@ def test_pages_show_text_as_text(tmp_path: Path) -> None:
     assert "data:image/png;base64," in page
     assert "data:image/jpeg;base64," in page
     assert json.dumps("expected: yes").strip('"') in page
+
+
+@pytest.mark.parametrize("held_out", [None, {}, {"colours": {"loss": 1.0, "exact": 0.5, "samples": 4}}])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_curves_of_few_steps_are_drawn_without_a_warning(
+    tmp_path: Path, steps: int, held_out: dict[str, Any] | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    pytest.importorskip("matplotlib")
+    lines = [line(step, stage="S1.1" if step == 1 else "a stage of a long name, " * 8) for step in range(1, steps + 1)]
+    lines += [] if held_out is None else [{"step": steps, "tokens": 100 * steps, "held_out": held_out}]
+    draw_curves(lines, tmp_path / "curve.png", "small")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert [str(warning.message) for warning in recwarn] == []

@@ -14,8 +14,9 @@ import pytest
 import small_runs
 from vedere import atomic
 from vedere.errors import CheckpointError, ConfigError, RecordError, TrainingError
+from vedere.models.checkpoints import read_config
 from vedere.train import loop, provenance
-from vedere.train.export import load_run, session_extras
+from vedere.train.export import export_delta, load_run, session_extras
 from vedere.train.loop import Trainer
 from vedere.train.run import ModelSource, RunConfig
 from vedere.train.stages import StageConfig
@@ -132,6 +133,43 @@ def test_a_model_trained_with_fractional_positions_answers_with_them(tmp_path: P
     trained = load_run(tmp_path / "run", lambda _: None)
     assert trained.model.config.decoder.v2pe
     assert session_extras(trained)["rope_pos_id_stride"] == 64
+
+
+def test_an_export_names_all_runs_that_its_weights_went_through(tmp_path: Path) -> None:
+    small_runs.corpus(tmp_path / "data")
+    small_runs.language_model(tmp_path / "lm")
+    config = small_runs.one_stage(small_runs.recipe(tmp_path, held_out=""), steps=1)
+    parts, start = [], ""
+    for number, name in enumerate(("first", "second", "third"), start=1):
+        again = replace(config, recipe=name, model=replace(config.model, start=start), seed=number)
+        again = small_runs.one_stage(again, steps=number)
+        Trainer(again, tmp_path / name, say=lambda _: None).train()
+        trained = load_run(tmp_path / name, lambda _: None)
+        parts.append({"recipe": name, "steps": number, "tokens": trained.tokens})
+        start = str(tmp_path / f"{name}-delta")
+        export_delta(trained, start)
+        said = read_config(start).extras["trained"]
+        tokens = sum(part["tokens"] for part in parts)
+        assert said == {"recipe": name, "steps": sum(range(number + 1)), "tokens": tokens, "parts": parts}
+
+
+def test_an_export_on_a_delta_of_before_parts_counts_it_as_one(tmp_path: Path) -> None:
+    small_runs.corpus(tmp_path / "data")
+    small_runs.language_model(tmp_path / "lm")
+    config = small_runs.one_stage(small_runs.recipe(tmp_path, held_out=""), steps=1)
+    Trainer(config, tmp_path / "run", say=lambda _: None).train()
+    trained = load_run(tmp_path / "run", lambda _: None)
+    export_delta(trained, tmp_path / "delta")
+    file = tmp_path / "delta" / "config.json"
+    data = json.loads(file.read_text())
+    data["extras"]["trained"] = {"recipe": "old", "steps": 5, "tokens": 50}
+    file.write_text(json.dumps(data))
+    again = replace(trained, config=replace(config, model=replace(config.model, start=str(tmp_path / "delta"))))
+    assert session_extras(again)["trained"]["parts"][0] == {"recipe": "old", "steps": 5, "tokens": 50}
+    assert session_extras(again)["trained"]["steps"] == 6
+    del data["extras"]["trained"]  # a release says nothing of the kind
+    file.write_text(json.dumps(data))
+    assert len(session_extras(again)["trained"]["parts"]) == 1
 
 
 @pytest.mark.parametrize("change", [{"held_out": "none.json"}, {"stage": "later.json"}])

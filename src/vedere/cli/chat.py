@@ -92,6 +92,8 @@ class ChatOptions:
     """Chat template, where the model's folder names none."""
     device: str | None = None
     """cpu or cuda; a GPU is taken if there is one."""
+    dtype: Literal["bf16", "fp32", "fp16"] | None = None
+    """Number format of the weights; by default as stored."""
     weights: Literal["stored", "bf16", "int8", "int4"] | None = None
     """Form of the weights on a CPU; int8 and int4 answer faster and a little less exactly."""
     json: bool = False
@@ -121,9 +123,11 @@ def main(argv: list[str]) -> int:
             raise PromptError('no question; give it as the last argument: vedere chat photo.jpg "What is this?"')
 
     from vedere.infer.session import load
+    from vedere.models.footprint import dtype_of
 
     session = load(
         options.model,
+        dtype=None if options.dtype is None else dtype_of(options.dtype),
         device=options.device,
         template=options.template,
         max_tiles=options.max_tiles,

@@ -144,7 +144,9 @@ class Style:
         if self.second:
             asked: list[str | Picture] = [part for picture in brief.pictures for part in (picture, " ")]
             decoding = Decoding(new_tokens=4096, sample=True, repetition_penalty=1.005, top_p=0.8, top_k=40)
-            return self._ask("write", [*asked, brief.instruction], so_far, decoding)
+            return self._ask(
+                "write", [*asked[:-1], brief.instruction], so_far, decoding
+            )  # the marks alone are stripped
         question = f"根据给定标题写一个图文并茂，不重复的文章：{brief.instruction}\n"
         return self._ask("write", [question], so_far, Decoding(new_tokens=1000, beams=5, repetition_penalty=5.0))
 

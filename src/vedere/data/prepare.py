@@ -29,7 +29,7 @@ from vedere.text.chat import Template, get_template
 from vedere.text.render import render
 from vedere.text.tokenizer import Tokenizer
 from vedere.vision.hd import hd_tiles
-from vedere.vision.pixels import MAX_PIXELS, Statistics, media_tiles, open_image
+from vedere.vision.pixels import MAX_PIXELS, media_tiles, open_image
 from vedere.vision.video import read_frames
 
 
@@ -45,10 +45,10 @@ class SamplePreparer:
         limits: (pattern over names of data sets, limit): the first that matches stands before the data set's own, and its
             pictures are always shown at that limit.
         random_resolution: Draw the size of all other pictures under an `HDPolicy` (`vedere.plan.hd_range`).
-        statistics: How the model's pixels are normalised; tiles stay 8-bit, and whoever feeds the model asks here.
         augment: JPEG re-encoding of tiles: as each data set says, or ``always``, or ``never``.
         frames: Least and most frames of a video, drawn uniformly.
         max_pixels: Limit on the size of pictures and frames.
+        statistics: The model's; their mean is the colour that a `SquarePolicy` pads with.
     """
 
     tokenizer: Tokenizer
@@ -56,7 +56,6 @@ class SamplePreparer:
     policy: Policy
     limits: tuple[tuple[str, int], ...] = ()
     random_resolution: bool = False
-    statistics: Statistics = "imagenet"
     augment: Literal["dataset", "always", "never"] = "dataset"
     frames: tuple[int, int] = (8, 32)
     max_pixels: int = MAX_PIXELS
@@ -155,7 +154,9 @@ class SamplePreparer:
                 policy = replace(policy, steps=rng.randint(*hd_range(*image.size, policy)))
             plan = plan_media(*image.size, policy)
             augment = sample.augment if self.augment == "dataset" else self.augment == "always"
-            cut = hd_tiles if isinstance(self.policy, HDPolicy) else media_tiles
-            return plan, cut(image, plan, augment=rng if augment else None)
+            source_of_noise = rng if augment else None
+            if isinstance(self.policy, HDPolicy):
+                return plan, hd_tiles(image, plan, augment=source_of_noise)
+            return plan, media_tiles(image, plan, augment=source_of_noise, statistics=self.statistics)
         except MediaError as error:
             raise MediaError(f"{ref.place}: {error}" if ref.member else str(error)) from error

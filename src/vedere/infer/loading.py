@@ -26,7 +26,7 @@ from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.delta import DELTA, made_for
 from vedere.text.chat import get_template
-from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
+from vedere.text.tokenizer import TOKENIZER_FILES, VOCABULARY_VERSION, Tokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -190,7 +190,7 @@ def open_model(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),
         policy=policy,
-        statistics="clip" if isinstance(model, XComposer2) else extras.get("statistics", "imagenet"),
+        statistics=extras.get("statistics", getattr(model, "statistics", "imagenet")),
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
@@ -310,7 +310,7 @@ def _keep(model: Any, folder: Path, words: Path, joined: Path) -> None:
         joined.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(joined.parent, joined.name)
         save_model(model, work, extras=read_config(folder).extras)
-        shutil.copyfile(words / "tokenizer.json", work / "tokenizer.json")
+        Tokenizer.load(words).save(work)  # with the tokens of its side files, whichever kind of vocabulary it is
         with contextlib.suppress(OSError):  # another process was faster
             os.rename(work, joined)
     except OSError as error:
@@ -320,8 +320,11 @@ def _keep(model: Any, folder: Path, words: Path, joined: Path) -> None:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Names a delta by its config, size, and both ends (which hold the header and, for anything trained, its own bytes)."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    """Names a delta by its config, size, and both ends (which hold the header and, for anything trained, its own bytes).
+
+    And by the version of the vocabulary that is kept beside it, so that one of an earlier vedere is not taken.
+    """
+    digest = hashlib.sha256((folder / "config.json").read_bytes() + VOCABULARY_VERSION)
     with open(folder / DELTA, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

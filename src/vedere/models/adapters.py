@@ -12,11 +12,15 @@ file keeps apart has factors of its own here too. So a saved LoRA is a folder of
 ``adapter_model.safetensors`` with ``base_model.model.<name>.lora_A.weight``, in and out, also where only some of the fused maps
 are adapted. Partial LoRA, which peft does not know, is saved in the same form under its own type.
 
+The first XComposer's release has LoRA as a part of its model; it is plain LoRA in all these functions, and merged or detached
+it leaves the config as well.
+
 Cost of LoRA: see `vedere.models.low_rank`. Merging costs one product a map and nothing afterwards.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +39,7 @@ from vedere.models.key_rules import Grouped, PairedHalves, Rule
 from vedere.models.keymaps import Naming
 from vedere.models.low_rank import LoRALinear, LowRank, Part
 from vedere.models.shards import file_writer, json_writer, read_file
+from vedere.models.xcomposer import XComposer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -154,6 +159,7 @@ def merge_lora(model: nn.Module) -> nn.Module:
             weight = linear.weight
             weight.copy_((weight.float() + linear.low.delta(len(weight))).to(weight.dtype))
         setattr(parent, leaf, linear.plain())
+    _without_stored(model)
     return model
 
 
@@ -161,7 +167,14 @@ def detach_lora(model: nn.Module) -> nn.Module:
     """Removes LoRA without a trace."""
     for parent, leaf, linear in list(_wrapped(model)):
         setattr(parent, leaf, linear.plain())
+    _without_stored(model)
     return model
+
+
+def _without_stored(model: nn.Module) -> None:
+    """The config of a model whose release has LoRA, now that it is gone."""
+    if isinstance(model, XComposer):
+        model.config = dataclasses.replace(model.config, lora=None)
 
 
 def save_adapter(
@@ -286,8 +299,6 @@ def load_adapter(model: nn.Module, directory: Path | str, naming: Naming = "inte
 
 
 def _attach_partial(model: nn.Module, adapter: PartialLoRA) -> None:
-    import dataclasses
-
     decoder = _decoder(model)
     if decoder.config.partial_rank:
         raise ConfigError(

@@ -127,7 +127,7 @@ def read_own(
             f"{directory}: '{integers[0]}' is {_name(stored[integers[0]].dtype)} ({len(integers)} such tensors); expected "
             "floating point. Quantised releases of other programs are not supported: use the bfloat16 release"
         )
-    if dtype is None and isinstance(config.model, XComposer2Config):
+    if dtype is None and isinstance(config.model, (XComposerConfig, XComposer2Config)):
         dtype = _one_dtype(config, stored)
     names = key_map(config.model, config.layout, config.language, stored)
     own = config.layout in ("vedere", "decoder")
@@ -138,8 +138,13 @@ def read_own(
 
 
 def _one_dtype(config: CheckpointConfig, stored: Mapping[str, Tensor]) -> torch.dtype | None:
-    """XComposer2's files mix float32 into their bfloat16; config.json says what the model runs in."""
+    """XComposer's files mix float32 with a half: the second one's config.json says what the model runs in.
+
+    The first one's says float32 and means the norms and adapters beside float16; of the halves, only bfloat16 is safe here.
+    """
     found = {tensor.dtype for tensor in stored.values()}
+    if isinstance(config.model, XComposerConfig):
+        return torch.bfloat16 if len(found) > 1 else None
     named = getattr(torch, str(config.extras.get("torch_dtype", "bfloat16")), None)
     return named if len(found) > 1 and isinstance(named, torch.dtype) else None
 

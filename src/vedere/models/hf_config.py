@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from vedere.errors import CheckpointError
-from vedere.models.config_fields import MOST_LAYERS, WIDEST, Fields
+from vedere.models.config_fields import WIDEST, Fields
 from vedere.models.decoder import DecoderConfig
-from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.language_configs import KINDS, read_language, write_language
 from vedere.models.patches import PatchConfig
 from vedere.models.published import CheckpointConfig
+from vedere.models.vision_configs import NATIVE, read_downsample, read_tower, tower_fields
 
 MODEL_TYPE = "internvl"
 SOURCE = "converted_from"
@@ -71,12 +71,8 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
     vision = Fields(data.get("vision_config") or {}, where, "vision_config")
     top.only("vision_feature_select_strategy", ["default"], "default")
     top.only("projector_hidden_act", ["gelu"], "gelu")
-    ratio = top.number("downsample_ratio", 0.5)
-    if ratio > 1 or (1 / ratio) % 1:
-        raise top.fail("downsample_ratio", "1 divided by a whole number")
     vision.only("model_type", ["internvl_vision"], "internvl_vision")
     vision.only("num_channels", [3], 3)
-    vision.only("hidden_act", ["gelu"], "gelu")
     vision.only("use_mean_pooling", [True], True)  # false would add a final norm
     vision.only("use_absolute_position_embeddings", [True], True)
     vision.only("use_mask_token", [False], False)
@@ -84,27 +80,10 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
         width=vision.size("hidden_size", 1024),
         patch=_side(vision, "patch_size", 14),
         tile=_side(vision, "image_size", 448),
-        downsample=round(1 / ratio),
+        downsample=read_downsample(top),
         unshuffle="v2",
     )
-    layers = vision.size("num_hidden_layers", 24, MOST_LAYERS)
-    select = data.get("vision_feature_layer", -1)
-    if not isinstance(select, int) or isinstance(select, bool) or not -layers - 1 <= select <= layers:
-        raise top.fail("vision_feature_layer", f"an integer from {-layers - 1} to {layers}")
-    heads = vision.size("num_attention_heads", 16)
-    if patches.width % heads:
-        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
-    tower = InternViTConfig(
-        patches=patches,
-        select_layer=select,
-        layers=layers,
-        heads=heads,
-        ffn_size=vision.size("intermediate_size", 4096),
-        norm=vision.only("norm_type", ["layer_norm", "rms_norm"], "layer_norm"),
-        norm_eps=vision.number("layer_norm_eps", 1e-6),
-        qkv_bias=vision.flag("attention_bias", False),
-        qk_norm=vision.flag("use_qk_norm", False),
-    )
+    tower = read_tower(top, vision, patches, NATIVE)
     if tower.qk_norm and tower.norm_eps != _QK_EPS:
         raise vision.fail("layer_norm_eps", f"{_QK_EPS} beside use_qk_norm, whose norms have no other")
     return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
@@ -216,14 +195,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     vision |= {
         "model_type": "internvl_vision",
         "hidden_size": patches.width,
-        "num_hidden_layers": tower.layers,
-        "num_attention_heads": tower.heads,
-        "intermediate_size": tower.ffn_size,
-        "attention_bias": tower.qkv_bias,
-        "use_qk_norm": tower.qk_norm,
-        "norm_type": tower.norm,
-        "layer_norm_eps": tower.norm_eps,
-        "hidden_act": "gelu",
+        **tower_fields(tower, NATIVE),
         "image_size": [patches.tile] * 2,
         "patch_size": [patches.patch] * 2,
         "num_channels": 3,

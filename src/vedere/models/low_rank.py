@@ -1,11 +1,14 @@
 """Low-rank additions to a linear map: ``y = W x + s B (A x)`` (LoRA, arXiv 2106.09685).
 
-Two things of this line are made of it. *Partial* LoRA (XComposer2, 2401.16420, sec. 3.2; 4KHD, 2404.06512) adds the product for
-image tokens only: `vedere.models.experts.Experts` hands it the slice of visual rows, so text rows cost nothing. Plain
-LoRA adds it for every token and can be merged into W: `vedere.models.adapters`.
+Three things of this line are made of it. *Partial* LoRA (XComposer2, 2401.16420, sec. 3.2; 4KHD, 2404.06512) adds the product
+for image tokens only: `vedere.models.experts.Experts` hands it the slice of visual rows, so text rows cost nothing. Plain LoRA
+adds it for every token and can be merged into W: `vedere.models.adapters`. The first XComposer's release ships such LoRA
+un-merged, as a part of its model (2309.15112, sec. 3.2): `vedere.models.xcomposer`.
 
 vedere fuses maps that files keep apart (gate and up; query, key and value). Each part then has factors of its own: their A
 stand on top of each other, and the B of each feeds its own range of rows.
+
+Factors compute in the dtype that they are stored in, whatever the map's is; the sum has the map's.
 
 Cost: ``parts x rank x (inputs + rows / parts)`` multiplications a row.
 
@@ -61,14 +64,16 @@ class LowRank(nn.Module):
         """Adds the product to the map's output in place, and returns it."""
         if self.dropout and self.training:
             x_MI = F.dropout(x_MI, self.dropout)
-        low = F.linear(x_MI, self.lora_A)
+        low = F.linear(x_MI.to(self.lora_A.dtype), self.lora_A)
         if self.scale != 1:
             low = low * self.scale
         sizes = [rows for _, rows in self.parts]
         for (start, rows), part, up in zip(
             self.parts, low.split(self.rank, dim=-1), self.lora_B.split(sizes), strict=True
         ):
-            out_MO[..., start : start + rows] += F.linear(part, up)
+            out_MO[..., start : start + rows].add_(
+                F.linear(part, up)
+            )  # not +=, which assigns the slice to itself as well
         return out_MO
 
     def delta(self, outputs: int) -> Tensor:

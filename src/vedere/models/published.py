@@ -29,14 +29,14 @@ from typing import Any, Literal
 from vedere.config import from_dict, nearest, to_dict
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models import xcomposer2_files
-from vedere.models.config_fields import MOST_LAYERS, Fields
+from vedere.models.config_fields import Fields
 from vedere.models.decoder import DecoderConfig
-from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.keymaps import Naming
 from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
+from vedere.models.vision_configs import ORIGINAL, read_downsample, read_tower, tower_fields
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
@@ -201,17 +201,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
         "num_channels": 3,
     }
     if isinstance(model, InternVLConfig):
-        tower = model.vision
-        vision |= {
-            "num_hidden_layers": tower.layers,
-            "num_attention_heads": tower.heads,
-            "intermediate_size": tower.ffn_size,
-            "norm_type": tower.norm,
-            "layer_norm_eps": tower.norm_eps,
-            "qkv_bias": tower.qkv_bias,
-            "qk_normalization": tower.qk_norm,
-            "hidden_act": "gelu",
-        }
+        vision |= tower_fields(model.vision, ORIGINAL)
     data["vision_config"] = vision
     given = data.get("llm_config")
     llm = write_language(model.decoder, given if isinstance(given, dict) else {}, only="internlm2" if mono else None)
@@ -257,32 +247,11 @@ def _original(
         return MonoInternVLConfig(vision=patches, decoder=decoder), "internlm2"
     kind = kind_of(llm)
     decoder = read_language(llm, kind, inner, v2pe=version != "default")
-    layers = vision.size("num_hidden_layers", 48, MOST_LAYERS)
-    select = data.get("select_layer", -1)
-    if not isinstance(select, int) or isinstance(select, bool) or not -layers - 1 <= select <= layers:
-        raise top.fail("select_layer", f"an integer from {-layers - 1} to {layers}")
-    heads = vision.size("num_attention_heads", 25)
-    if patches.width % heads:
-        raise vision.fail("num_attention_heads", f"a divisor of hidden_size {patches.width}")
-    vision.only("hidden_act", ["gelu"], "gelu")
-    tower = InternViTConfig(
-        patches=patches,
-        layers=layers,
-        heads=heads,
-        ffn_size=vision.size("intermediate_size", 12800),
-        norm=vision.only("norm_type", ["layer_norm", "rms_norm"], "rms_norm"),
-        norm_eps=vision.number("layer_norm_eps", 1e-6),
-        qkv_bias=vision.flag("qkv_bias", False),
-        qk_norm=vision.flag("qk_normalization", True),
-        select_layer=select,
-    )
+    tower = read_tower(top, vision, patches, ORIGINAL)
     return InternVLConfig(vision=tower, decoder=decoder), KINDS[kind].naming
 
 
 def _patches(top: Fields, vision: Fields) -> PatchConfig:
-    ratio = top.number("downsample_ratio", 0.5)
-    if ratio > 1 or (1 / ratio) % 1:
-        raise top.fail("downsample_ratio", "1 divided by a whole number")
     vision.only("num_channels", [3], 3)
     trained = vision.size("image_size", 224)
     tile = top.size("force_image_size", trained, 8 * trained)  # beyond that no table of positions means anything
@@ -290,7 +259,7 @@ def _patches(top: Fields, vision: Fields) -> PatchConfig:
         width=vision.size("hidden_size", 3200),
         patch=vision.size("patch_size", 14),
         tile=tile,
-        downsample=round(1 / ratio),
+        downsample=read_downsample(top),
         unshuffle=top.only("ps_version", ["v1", "v2"], "v1"),
         table_tile=0 if tile == trained else trained,
     )

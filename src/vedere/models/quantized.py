@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import Decoder
+from vedere.models.low_rank import LoRALinear, LowRank
 
 Weights = Literal["stored", "bf16", "int8", "int4"]
 GROUP = 32  # inputs that share a scale in int4
@@ -45,10 +46,12 @@ class QuantLinear(nn.Module):
         weight: ``[O, I]`` bfloat16, on a CPU; not kept.
         bias: ``[O]``, or None.
         form: ``bf16``, ``int8`` or ``int4``. Maps whose inputs are no whole number of groups take int8 for int4.
+        low: A low-rank addition to the map, which stays as it is.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, form: Weights) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, form: Weights, low: LowRank | None = None) -> None:
         super().__init__()
+        self.low = low
         self.out_features, self.in_features = weight.shape
         self.form: Weights = "int8" if form == "int4" and self.in_features % GROUP else form
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
@@ -64,6 +67,10 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[..., I]`` to ``[..., O]``."""
+        out = self._packed(x)
+        return out if self.low is None else self.low.add_to(out, x)
+
+    def _packed(self, x: Tensor) -> Tensor:
         if self.form == "bf16":
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
             return out
@@ -210,7 +217,8 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
         form: Weights = weights if id(module) in inside else "bf16"
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and (form != "bf16" or can_pack()):
-                setattr(module, name, QuantLinear(child.weight, child.bias, form))
+                low = child.low if isinstance(child, LoRALinear) else None
+                setattr(module, name, QuantLinear(child.weight, child.bias, form, low))
     if decoder.config.tied_head and (weights != "bf16" or can_pack()):
         decoder.head = QuantLinear(table, None, weights)
     return model

@@ -20,6 +20,8 @@ from vedere.models.footprint import kv_bytes_per_token, parameters
 from vedere.models.internvl import InternVLConfig
 from vedere.models.published import ModelConfig
 from vedere.models.releases import RELEASES, VIT_6B, Release
+from vedere.models.xcomposer import XComposerConfig
+from vedere.models.xcomposer2 import XComposer2Config
 
 GROUP = 64
 """Weights that share a scale at four bits."""
@@ -43,12 +45,12 @@ def weight_bytes(model: ModelConfig, bits: int) -> int:
 
     Args:
         model: Shape.
-        bits: 16 (bfloat16), or 8 or 4 for the matrices of the language model.
+        bits: 16 (bfloat16), or 8 or 4 for the matrices of the language model; its adapters stay at 16.
     """
     total = 0
     for name, shape in key_map(model).own_shapes.items():
         count = math.prod(shape)
-        matrix = len(shape) > 1 and name.startswith(("decoder.layers.", "decoder.head."))
+        matrix = len(shape) > 1 and name.startswith(("decoder.layers.", "decoder.head.")) and ".lora_" not in name
         if bits == 16 or not matrix:
             total += 2 * count
         elif bits == 8:
@@ -80,11 +82,16 @@ def page(releases: Mapping[str, Release] = RELEASES) -> str:
         )
     more = [["Name", "Tower", "Language model", "Licence", "Note"], ["---"] * 5]
     for name, release in releases.items():
-        tower = "none"
-        if isinstance(release.model, InternVLConfig):
-            tower = "InternViT-6B" if release.model.vision == VIT_6B else "InternViT-300M"
-        more.append([name, tower, release.language_model, release.licence, release.note])
+        more.append([name, _tower(release.model), release.language_model, release.licence, release.note])
     return _HEADER + _table(rows) + "\n## What is in them\n\n" + _table(more)
+
+
+def _tower(model: ModelConfig) -> str:
+    if isinstance(model, InternVLConfig):
+        return "InternViT-6B" if model.vision == VIT_6B else "InternViT-300M"
+    if isinstance(model, XComposer2Config):
+        return f"CLIP ViT-L/14, {model.vision.patches.tile} px"
+    return "EVA ViT-g and perceive sampler" if isinstance(model, XComposerConfig) else "none"
 
 
 def _billions(count: int) -> str:

@@ -250,7 +250,7 @@ _ALL = (
             note=note,
         )
         for name, note in (
-            ("xcomposer-vl-7b", "comprehension; weights of mixed dtypes: say which one to use"),
+            ("xcomposer-vl-7b", "comprehension; weights of mixed dtypes, taken as bfloat16 unless a dtype is given"),
             ("xcomposer-7b", "composition and chat; rank of its adapters as in the VL model, config.json decides"),
         )
     ),

@@ -413,8 +413,13 @@ def _weights_sha256(path: Path) -> str:
 
 
 def _folder_mark(path: Path) -> str:
-    """Tells one hub folder's content from another's: the small files, and the size and headers of the weights."""
-    digest = hashlib.sha256()
+    """Tells one hub folder's content from another's: the small files, and the size and headers of the weights.
+
+    And one version of the vocabulary from another, so that what an earlier vedere kept of it is not taken.
+    """
+    from vedere.text.tokenizer import VOCABULARY_VERSION
+
+    digest = hashlib.sha256(VOCABULARY_VERSION)
     beside = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
     small = ("config.json", "tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", *beside)
     for entry in (path / name for name in small):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from vedere.models.attention import KeyValueCache
 from vedere.models.decoder import Decoder
 from vedere.models.patches import PatchConfig
 from vedere.plan import SpanKind
+from vedere.vision.pixels import Statistics
 
 
 class VisionLanguageModel(nn.Module, abc.ABC):
@@ -28,7 +30,12 @@ class VisionLanguageModel(nn.Module, abc.ABC):
     Args:
         decoder: Language model.
         patches: Shape of the visual tokens.
+
+    Attributes:
+        statistics: How the pixels that it was trained on are normalised; a folder's own ``statistics`` go before.
     """
+
+    statistics: ClassVar[Statistics] = "imagenet"
 
     def __init__(self, decoder: Decoder, patches: PatchConfig) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.patches import Projector, pixel_unshuffle
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import grids_of
+from vedere.vision.pixels import Statistics
 
 TOGETHER = 16  # views that the tower encodes at once where no gradient is kept
 
@@ -100,6 +101,8 @@ class XComposer2(VisionLanguageModel):
         config: Shape.
         backend: Attention backend.
     """
+
+    statistics: ClassVar[Statistics] = "clip"
 
     def __init__(self, config: XComposer2Config, backend: Backend = "auto") -> None:
         super().__init__(Decoder(config.decoder, backend), config.vision.patches)

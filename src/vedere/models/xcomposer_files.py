@@ -21,12 +21,11 @@ from vedere.models.config_fields import MOST_LAYERS, Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.diagnosis import Shape
 from vedere.models.eva import EvaConfig
-from vedere.models.key_rules import KeyMap, Rule, Same
+from vedere.models.key_rules import KeyMap, Rule, Same, Stacked
 from vedere.models.keymaps import LLAMA, OWN, LanguageNames, language_rules
 from vedere.models.patches import PatchConfig
 from vedere.models.perceive_sampler import SamplerConfig
-from vedere.models.stored_lora import LowRankConfig, adapted_rows
-from vedere.models.xcomposer import XComposerConfig
+from vedere.models.xcomposer import LowRankConfig, XComposerConfig, adapted_rows
 
 MODEL_TYPE = "InternLMXComposer"
 BUFFERS = (".rotary_emb.inv_freq", "Qformer.bert.embeddings.position_ids")
@@ -37,10 +36,9 @@ _FOREIGN_PART = {"q": "self_attn.q_proj", "v": "self_attn.v_proj", "up": "mlp.up
 
 
 def extras_of(data: Mapping[str, Any], model: XComposerConfig) -> dict[str, Any]:
-    """The fields of config.json, and what the released code does without saying so: one square, CLIP pixels, the prompt."""
+    """The fields of config.json, and what the released code does without saying so: one square, the prompt."""
     said = {
         "policy": {"kind": "square", "sampled": model.tokens_per_picture},
-        "statistics": "clip",
         "template": "ixc1",
         "system_message": "none",  # the first revision of the VL model; "original" is the later one's meta instruction
     }
@@ -115,10 +113,12 @@ def _adapters(decoder: DecoderConfig, rank: int) -> list[Rule]:
         own, layer = f"decoder.layers.{number}", f"{_LANGUAGE}{LLAMA.layer.format(number)}"
         for name, parts in adapted_rows(decoder).items():
             width = decoder.ffn_size if name.endswith("down") else decoder.hidden_size
-            for part, (_, rows) in parts.items():
-                foreign, pair = layer + _FOREIGN_PART[part], f"{own}.{name}.lora.{part}"
-                rules.append(_one(f"{pair}.a", f"{foreign}.lora_A.weight", (rank, width)))
-                rules.append(_one(f"{pair}.b", f"{foreign}.lora_B.weight", (rows, rank)))
+            places = [layer + _FOREIGN_PART[part] for part in parts]
+            ups = tuple((rows, rank) for _, rows in parts.values())
+            for leaf, shapes in (("lora_A", ((rank, width),) * len(parts)), ("lora_B", ups)):
+                stacked = (sum(rows for rows, _ in shapes), shapes[0][1])
+                foreign = tuple(f"{place}.{leaf}.weight" for place in places)
+                rules.append(Rule(f"{own}.{name}.low.{leaf}", stacked, foreign, shapes, Stacked()))
     return rules
 
 

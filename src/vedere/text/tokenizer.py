@@ -22,6 +22,8 @@ from vedere.errors import CheckpointError, ConfigError
 
 # One of them makes a folder a tokenizer's; the first counts.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
+# Of what `Tokenizer.save` writes: goes into the names of cached folders. 2: tokens and rules of the side files are kept.
+VOCABULARY_VERSION = b"vocabulary 2"
 _CACHED_LENGTH = 256  # longer texts hardly repeat
 _CACHED_TEXTS = 4096
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from vedere.data.packing import Pack
 from vedere.errors import TrainingError
 from vedere.models.positions import document_positions, v2pe_deltas
+from vedere.models.vision_language import VisionLanguageModel
 from vedere.train.losses import loss_weights, next_token_targets
 from vedere.train.stages import StageConfig
 from vedere.vision.hd import tower_inputs
-from vedere.vision.pixels import Statistics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,23 +72,14 @@ def _blocks(spans: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
     return blocks
 
 
-def make_batch(
-    pack: Pack,
-    stage: StageConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    rng: random.Random,
-    statistics: Statistics = "imagenet",
-) -> Batch:
+def make_batch(pack: Pack, stage: StageConfig, model: VisionLanguageModel, rng: random.Random) -> Batch:
     """Turns a pack into tensors.
 
     Args:
         pack: From the loader.
         stage: Averaging and positions.
-        device: Where the model lives.
-        dtype: Of the pixels.
+        model: What it is for: says device and dtype, and how pixels are normalised.
         rng: Draws the deltas of ``v2pe_rnd``.
-        statistics: How the model's pixels are normalised.
 
     Raises:
         TrainingError: the pack has no target, so its loss would silently be zero.
@@ -99,13 +90,14 @@ def make_batch(
     if not len(rows):
         raise TrainingError(f"a pack without any trained token (samples {', '.join(pack.names[:5])}); check its labels")
     weights = loss_weights(labels, borders, stage.averaging, torch.from_numpy(pack.weights))[rows + 1]
+    device = model.device
     tiles = torch.from_numpy(pack.tiles).to(device)
     return Batch(
         ids=torch.from_numpy(pack.ids).to(device),
         positions=pack_positions(pack, stage, rng).to(device),
         borders=borders,
         span_types=torch.from_numpy(pack.span_types).to(device),
-        pixels=tower_inputs(tiles, pack.grids, statistics).to(dtype),
+        pixels=tower_inputs(tiles, pack.grids, model.statistics).to(model.dtype),
         rows=rows.to(device),
         targets=targets.to(device),
         weights=weights.to(device),

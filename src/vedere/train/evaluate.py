@@ -15,10 +15,9 @@ from typing import Literal
 
 import torch
 
-from vedere.data.loader import Loader, LoaderConfig
+from vedere.data.loader import Loader, LoaderConfig, Prepare
 from vedere.data.mixture import Part
 from vedere.data.packing import PackLimits
-from vedere.data.prepare import SamplePreparer
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.train.batch import make_batch
 from vedere.train.losses import chunked_cross_entropy
@@ -44,7 +43,7 @@ class HeldOut:
 def held_out(
     model: VisionLanguageModel,
     parts: Sequence[Part],
-    prepare: SamplePreparer,
+    prepare: Prepare,
     stage: StageConfig,
     limit: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
@@ -71,7 +70,7 @@ def held_out(
         subset = Part(name=part.name, records=part.records, repeat=share)
         loss, tokens, exact, samples = 0.0, 0, 0, 0
         for loaded in Loader(config, [subset], prepare):
-            batch = make_batch(loaded.pack, stage, model.device, model.dtype, random.Random(0), prepare.statistics)
+            batch = make_batch(loaded.pack, stage, model, random.Random(0))
             hidden = model(batch.ids, batch.positions, batch.borders, batch.span_types, batch.pixels)[batch.rows]
             head = model.decoder.head_weight.detach()  # a head that learns would get its gradient made here
             ones = torch.ones_like(batch.weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ import torch
 
 from vedere import config as configs
 from vedere.errors import CheckpointError
-from vedere.models.checkpoints import load_model, save_delta_of, save_model
+from vedere.models.checkpoints import load_model, read_config, save_delta_of, save_model
 from vedere.models.delta import DeltaReport
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import TilingPolicy
@@ -88,9 +89,29 @@ def session_extras(trained: TrainedModel) -> dict[str, Any]:
         | cutting
         | {
             "template": trained.config.model.template,
-            "trained": {"recipe": trained.config.recipe, "steps": trained.step, "tokens": trained.tokens},
+            "trained": _history(trained),
         }
     )
+
+
+def _history(trained: TrainedModel) -> dict[str, Any]:
+    """Recipe of this run, steps and tokens of all training so far, and the runs that they are made of, in order."""
+    this = {"recipe": trained.config.recipe, "steps": trained.step, "tokens": trained.tokens}
+    parts = [*_parts_before(trained.config.model.start), this]
+    return this | {"steps": _sum(parts, "steps"), "tokens": _sum(parts, "tokens"), "parts": parts}
+
+
+def _parts_before(start: str) -> list[dict[str, Any]]:
+    """The runs that made the model which a run started from; none where it says nothing of the kind (a release)."""
+    before = read_config(start).extras.get("trained") if start else None
+    if not isinstance(before, Mapping):
+        return []
+    parts = before.get("parts")
+    return [dict(part) for part in parts] if isinstance(parts, list) else [dict(before)]
+
+
+def _sum(parts: list[dict[str, Any]], key: str) -> int:
+    return sum(int(part.get(key, 0)) for part in parts)
 
 
 def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> DeltaReport:

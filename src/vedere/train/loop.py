@@ -44,7 +44,7 @@ from vedere.train.optim import Optimizer
 from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import earlier_starts, provenance
-from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer, statistics_of
+from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer
 from vedere.train.stages import HD_VIEWS, StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
@@ -273,7 +273,7 @@ class Trainer:
             before = time.perf_counter()
             pack, loader_state = next(packs)
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
-            batch = make_batch(pack, stage, self.device, self.dtype, rng, statistics_of(self.config.model))
+            batch = make_batch(pack, stage, self.model, rng)
             waiting += time.perf_counter() - before
             with self.naming(stage):
                 loss += backward(self.model, batch, self.prefix)

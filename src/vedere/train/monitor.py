@@ -100,7 +100,8 @@ def draw_curves(metrics: Sequence[dict[str, Any]], path: Path, title: str) -> No
     for number, first in enumerate(borders):  # names at two heights: a short stage's would be written over
         upper.axvline(first["tokens"] / 1e3, color="tab:red", linewidth=0.8)
         height = max(losses) * (1.0, 0.88)[number % 2]
-        upper.text(first["tokens"] / 1e3, height, f" {first['stage']}", va="top", fontsize=8, color="tab:red")
+        name = upper.text(first["tokens"] / 1e3, height, f" {first['stage']}", va="top", fontsize=8, color="tab:red")
+        name.set_in_layout(False)  # of a short run it may reach over the edge, and no layout could make room for it
     upper.set(xlabel="thousand tokens", ylabel="training loss", title=title)
     if evals:
         lower = axes[1][0]
@@ -108,7 +109,8 @@ def draw_curves(metrics: Sequence[dict[str, Any]], path: Path, title: str) -> No
             points = [(e["tokens"] / 1e3, e["held_out"][kind]["exact"]) for e in evals if kind in e["held_out"]]
             lower.plot(*zip(*points, strict=True), marker="o", markersize=3, label=kind)
         lower.set(xlabel="thousand tokens", ylabel="held-out exact match", ylim=(0, 1))
-        lower.legend(fontsize=8, ncols=4)
+        if lower.lines:
+            lower.legend(fontsize=8, ncols=4)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

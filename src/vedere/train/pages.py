@@ -71,7 +71,7 @@ class SamplePages:
         for part, index in spread(open_data(config, config.held_out), self.samples):
             try:
                 sample = part.records[index]
-                request, expected = question(sample, prepare, stage, tokenizer, sampling)
+                request, expected = question(sample, prepare, stage, model, tokenizer, sampling)
                 engine.check(request)
             except VedereError as error:
                 name = f"{part.name}, record {index + 1}"
@@ -111,7 +111,12 @@ def spread(parts: Sequence[Part], count: int) -> list[tuple[Part, int]]:
 
 
 def question(
-    sample: Sample, prepare: SamplePreparer, stage: StageConfig, tokenizer: Tokenizer, sampling: SamplingParams
+    sample: Sample,
+    prepare: SamplePreparer,
+    stage: StageConfig,
+    model: VisionLanguageModel,
+    tokenizer: Tokenizer,
+    sampling: SamplingParams,
 ) -> tuple[Request, str]:
     """The prompt of a sample's first answer, and that answer.
 
@@ -133,7 +138,7 @@ def question(
         span_types=document.span_types[:begin],
         positions=pack_positions(collate([document]), stage, random.Random(0))[:begin],
         pixels=torch.from_numpy(document.tiles[:tiles]) if tiles else None,
-        statistics=prepare.statistics,
+        statistics=model.statistics,
         sampling=sampling,
     )
     return request, tokenizer.decode(document.ids[begin:end].tolist()).strip()

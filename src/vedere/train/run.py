@@ -31,7 +31,6 @@ from vedere.train.precision import Precision
 from vedere.train.stages import StageConfig
 from vedere.train.vocabulary import grow_vocabulary
 from vedere.train.xcomposer2 import TowerSource, new_xcomposer2, set_dropout
-from vedere.vision.pixels import Statistics
 
 Say = Callable[[str], None]
 Architecture = Literal["mono-internvl", "xcomposer2", "xcomposer"]
@@ -286,11 +285,6 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> VisionLangua
     return model
 
 
-def statistics_of(source: ModelSource) -> Statistics:
-    """How the model's pixels are normalised: the towers of XComposer's line are CLIP's."""
-    return "imagenet" if source.architecture == "mono-internvl" else "clip"
-
-
 def policy_of(source: ModelSource, stage: StageConfig) -> Policy:
     """How the stage cuts pictures."""
     if source.architecture == "mono-internvl":
@@ -313,7 +307,6 @@ def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> Sam
         policy=policy_of(config.model, stage),
         limits=stage.limits,
         random_resolution=stage.random_resolution,
-        statistics=statistics_of(config.model),
         frames=stage.frames,
     )
 

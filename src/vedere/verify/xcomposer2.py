@@ -1,7 +1,7 @@
 """XComposer2-4KHD folders (arXiv 2404.06512): CLIP tower, views with row ends and separator, partial LoRA on image tokens.
 
-The original was given whole normalised pictures, so tiles and global views are cut out of them here. Image positions stand in
-the recorded ids as -100.
+The original was given whole normalised pictures, so tiles and global views are cut out of them here. What the first generation
+records as well is in `vedere.verify.interleaved`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ import torch
 from torch import Tensor
 
 from vedere.errors import CheckpointError
-from vedere.infer.engine import Engine, Request, Token
-from vedere.infer.sampling import SamplingParams
 from vedere.models.checkpoints import load_model
 from vedere.models.xcomposer2 import XComposer2
 from vedere.plan import HDPolicy, SpanKind, plan_media
-from vedere.train.losses import chunked_cross_entropy, next_token_targets
 from vedere.verify.check import FEATURES, LOSSES, Check, Recording
+from vedere.verify.interleaved import Interleaved
 from vedere.vision.hd import global_view
 
 _PICTURE = re.compile(r"pixel_values\.(\d+)")
-_CHUNK = 16  # prompt tokens that the engine is fed at once: pictures do not end where chunks end
 
 
 def checks(directory: Path) -> Iterator[Check]:
@@ -46,12 +43,12 @@ def checks(directory: Path) -> Iterator[Check]:
         ("vit_output", lambda: model.sequence(run.pixels, run.grids)[None]),
         ("projected_features", lambda: model.features(run.types, run.pixels)[None]),
         ("inputs_embeds", lambda: run.embedded[None]),
-        ("logits", lambda: model.decoder.logits(run.hidden)[None]),
+        ("logits", run.logits),
         ("text_only_logits", run.text_only),
     ):
         if name in recording:
             yield recording.compare(name, compute, "absolute", FEATURES)
-    for name, exact in (("im_mask", run.mask), ("image_token_lengths", run.lengths), ("generated_ids", run.generated)):
+    for name, exact in (("im_mask", run.mask), ("image_token_lengths", run.lengths), ("generated_ids", run.greedy)):
         if name in recording:
             yield recording.compare(name, exact, "mismatches")
     if "loss" in recording:
@@ -59,11 +56,12 @@ def checks(directory: Path) -> Iterator[Check]:
     yield from recording.rest()
 
 
-class _Run:
+class _Run(Interleaved):
     """The recorded prompt, planned and cut."""
 
     def __init__(self, recording: Recording, model: XComposer2) -> None:
-        self.recording, self.model = recording, model
+        super().__init__(recording, model)
+        self.model = model
         found = sorted((int(hit[1]), name) for name in recording.tensors if (hit := _PICTURE.fullmatch(name)))
         self.canvases = [recording.take(name)[0] for _, name in found]
         side = model.patches.tile
@@ -83,19 +81,13 @@ class _Run:
         return torch.cat(self.views)
 
     @cached_property
-    def ids(self) -> Tensor:
-        """Ids ``[T]``, 0 in image positions."""
-        return self.recording.take("input_ids_with_minus100_for_image")[0].clamp_min(0)
-
-    @cached_property
     def types(self) -> Tensor:
         """Span types ``[T]``: the plans' spans in the places of -100."""
-        image = self.recording.take("input_ids_with_minus100_for_image")[0] < 0
         planned = torch.tensor([int(kind) for spans in self.spans for kind, length in spans for _ in range(length)])
-        if len(planned) != int(image.sum()):
-            raise CheckpointError(f"{int(image.sum())} recorded image positions, the plans have {len(planned)}")
+        if len(planned) != int(self.image.sum()):
+            raise CheckpointError(f"{int(self.image.sum())} recorded image positions, the plans have {len(planned)}")
         types = torch.full_like(self.ids, int(SpanKind.TEXT))
-        types[image] = planned.to(types.dtype)
+        types[self.image] = planned.to(types.dtype)
         return types
 
     @cached_property
@@ -107,39 +99,8 @@ class _Run:
             found.append(plan_media(columns * patches.tile, rows * patches.tile, policy).spans)
         return found
 
-    @cached_property
-    def embedded(self) -> Tensor:
-        return self.model.embed(self.ids, self.types, self.pixels)
-
-    @cached_property
-    def hidden(self) -> Tensor:
-        length = len(self.ids)
-        out: Tensor = self.model.decoder(self.embedded, torch.arange(length), [0, length], self.types)
-        return out
-
     def mask(self) -> Tensor:
         return (self.types != int(SpanKind.TEXT))[None]
 
     def lengths(self) -> Tensor:
         return torch.tensor([sum(length for _, length in spans) for spans in self.spans])
-
-    def loss(self) -> Tensor:
-        labels = self.recording.take("labels")[0].long()
-        rows, targets = next_token_targets(labels, [0, len(labels)])
-        weights = torch.ones(len(rows))
-        total = chunked_cross_entropy(self.hidden[rows], self.model.decoder.head_weight, targets, weights)
-        return (total / weights.sum())[None]
-
-    def text_only(self) -> Tensor:
-        ids = self.recording.take("text_only_input_ids")[0].long()
-        hidden = self.model(ids, torch.arange(len(ids)), [0, len(ids)])
-        return self.model.decoder.logits(hidden)[None]
-
-    def generated(self) -> Tensor:
-        """Greedy ids of the product's engine, fed in chunks that cut pictures."""
-        new = self.recording.tensors["generated_ids"].shape[-1]
-        request = Request(
-            ids=self.ids, span_types=self.types, pixels=self.pixels, sampling=SamplingParams(max_new_tokens=new)
-        )
-        events = Engine(self.model, chunk=_CHUNK).generate([request])
-        return torch.tensor([event.id for event in events if isinstance(event, Token)])[None]

@@ -29,7 +29,7 @@ from vedere.text.chat import Template, get_template
 from vedere.text.render import render
 from vedere.text.tokenizer import Tokenizer
 from vedere.vision.hd import hd_tiles
-from vedere.vision.pixels import MAX_PIXELS, media_tiles, open_image
+from vedere.vision.pixels import MAX_PIXELS, Statistics, media_tiles, open_image
 from vedere.vision.video import read_frames
 
 
@@ -59,6 +59,7 @@ class SamplePreparer:
     augment: Literal["dataset", "always", "never"] = "dataset"
     frames: tuple[int, int] = (8, 32)
     max_pixels: int = MAX_PIXELS
+    statistics: Statistics = "imagenet"
 
     def __post_init__(self) -> None:
         """Checks the settings.

@@ -307,6 +307,7 @@ def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> Sam
         policy=policy_of(config.model, stage),
         limits=stage.limits,
         random_resolution=stage.random_resolution,
+        statistics=_CLASSES[config.model.architecture].statistics,
         frames=stage.frames,
     )
 

@@ -30,7 +30,7 @@ TEXTS = [
 NEW = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 
 
-def pieces(size: int = PIECES) -> bytes:
+def pieces(size: int = PIECES, reserved: str = "[UNUSED_TOKEN_{}]") -> bytes:
     """A sentencepiece model of ``size`` pieces; what its texts do not fill is reserved, as at the end of InternLM2's."""
     import sentencepiece
 
@@ -48,7 +48,7 @@ def pieces(size: int = PIECES) -> bytes:
     )
     proto = model.getvalue()
     have = sentencepiece.SentencePieceProcessor(model_proto=proto).get_piece_size()
-    return proto + b"".join(_piece(f"[UNUSED_TOKEN_{number}]") for number in range(size - have))
+    return proto + b"".join(_piece(reserved.format(number)) for number in range(size - have))
 
 
 def _piece(text: str) -> bytes:

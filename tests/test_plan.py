@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from vedere.plan import (
     SpanKind,
     SquarePolicy,
     TilingPolicy,
+    hd_range,
     hd_steps,
     plan_media,
     tiling_grid,
@@ -196,6 +199,25 @@ def test_hd_plans_of_transposed_pictures_are_transposed(width: int, height: int,
     assert plan.grid == other.grid[::-1]
     assert plan.resized == other.resized[::-1]
     assert plan.padding == tuple(other.padding[k] for k in (1, 0, 3, 2))
+
+
+@settings(max_examples=150, deadline=None)
+@given(sides, sides, hds, st.randoms(use_true_random=False))
+def test_training_draws_sizes_between_the_pictures_own_and_the_limit(
+    width: int, height: int, policy: HDPolicy, rng: random.Random
+) -> None:
+    """4KHD's mixed resolutions: as many sub-images as the picture has of its own, at least; never over the limit."""
+    least, most = hd_range(width, height, policy)
+    long = max(width, height)
+    whole = plan_media(width, height, replace(policy, mode="maximum"))
+    assert most == max(whole.grid) == hd_steps(long, min(width, height), replace(policy, mode="maximum"))
+    assert 1 <= least <= most
+    assert least == most or long <= least * policy.tile < long + policy.tile
+    drawn = plan_media(width, height, replace(policy, steps=rng.randint(least, most)))
+    assert math.prod(drawn.grid) <= policy.limit
+    assert drawn.tokens <= whole.tokens
+    with pytest.raises(ConfigError, match=rf"{most + 1} sub-images along .* allows {most}: lower steps or raise limit"):
+        plan_media(width, height, replace(policy, steps=most + 1))
 
 
 def test_hd_spans_are_rows_with_an_end_and_one_separator() -> None:

@@ -105,6 +105,7 @@ class HDPolicy:
             times ``scale`` (XComposer-2.5).
         scale: Factor of ``identity``: 1.0 in released inference code, 1.5 in its fine-tuning.
         padding: Where white goes: ``centre`` (4KHD; the smaller half first) or ``end`` (2.5).
+        steps: Sub-images along the long side that training drew for a picture (`hd_range`); 0: as many as ``mode`` says.
     """
 
     tile: int = 336
@@ -114,17 +115,22 @@ class HDPolicy:
     mode: Literal["maximum", "identity"] = "maximum"
     scale: float = 1.0
     padding: Literal["centre", "end"] = "centre"
+    steps: int = 0
     kind: Literal["hd"] = "hd"
 
     def __post_init__(self) -> None:
         """Checks the limits.
 
         Raises:
-            ConfigError: sizes that do not divide, or a limit below 1.
+            ConfigError: sizes that do not divide, a limit below 1 or beyond `MOST_TILES`, or steps below 0.
         """
         _tokens_per_side(self.tile, self.patch, self.downsample)
         if self.limit < 1 or self.scale <= 0:
             raise ConfigError(f"limit {self.limit}, scale {self.scale}: expected a limit >= 1 and a scale > 0")
+        if self.limit > MOST_TILES or self.steps < 0:
+            raise ConfigError(
+                f"limit {self.limit}, steps {self.steps}: expected a limit <= {MOST_TILES} (the papers go to 65) and steps >= 0"
+            )
 
     @classmethod
     def xcomposer25(cls, limit: int = 24) -> HDPolicy:
@@ -269,16 +275,41 @@ def tiling_grid(width: int, height: int, policy: TilingPolicy) -> tuple[int, int
     return best
 
 
-def hd_steps(width: int, height: int, policy: HDPolicy) -> int:
-    """Sub-images along the long side of a landscape picture: the largest s with s * ceil(s / r) <= limit."""
-    ratio = width / height
+def _most_steps(ratio: float, limit: int) -> int:
     steps = 1
-    while steps * math.ceil(steps / ratio) <= policy.limit:
+    while steps * math.ceil(steps / ratio) <= limit:
         steps += 1
-    steps -= 1
+    return steps - 1
+
+
+def hd_steps(width: int, height: int, policy: HDPolicy) -> int:
+    """Sub-images along the long side of a landscape picture: the largest s with s * ceil(s / r) <= limit.
+
+    Raises:
+        ConfigError: the policy's own ``steps`` are more than its limit allows for this shape.
+    """
+    steps = _most_steps(width / height, policy.limit)
+    if policy.steps:
+        if policy.steps > steps:
+            raise ConfigError(
+                f"{policy.steps} sub-images along a picture of {width} x {height} px; HD-{policy.limit} allows {steps}: lower "
+                "steps or raise limit"
+            )
+        return policy.steps
     if policy.mode == "identity":
         steps = min(steps, math.ceil(width * policy.scale / policy.tile))
     return steps
+
+
+def hd_range(width: int, height: int, policy: HDPolicy) -> tuple[int, int]:
+    """Least and most sub-images along the long side that dynamic training draws for a picture (4KHD, sec. 3.3).
+
+    Training at mixed resolutions shows a picture anywhere between its own size and the limit's; a picture that is larger
+    than the limit allows is always shown at the limit.
+    """
+    long, short = max(width, height), min(width, height)
+    most = _most_steps(long / short, policy.limit)
+    return min(math.ceil(long / policy.tile), most), most
 
 
 def grids_of(span_types: Sequence[int], side: int) -> tuple[tuple[int, int], ...]:

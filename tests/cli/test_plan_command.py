@@ -40,7 +40,7 @@ def test_4khd_shows_views_tokens_memory_and_the_grid(capsys: pytest.CaptureFixtu
     assert "HD-55 of 336 px  11 x 5  55 + 1  8137" in row
     assert expected.tokens == 8137
     assert row.endswith("8064 visual + 72 row end + 1 separator")
-    assert title == "3840x1600: 3696 x 1540 px, white where dotted"
+    assert title == "3840x1600: 3696 x 1540 px on 3696 x 1680, 92% of it picture, white where dotted"
     rule = "+" + 11 * "------+"
     assert rest[:16:4] == [rule] * 4
     assert rest[1] == "|" + 11 * "......|"  # 70 px of white above the picture
@@ -55,6 +55,48 @@ def test_4khd_shows_views_tokens_memory_and_the_grid(capsys: pytest.CaptureFixtu
     assert data["model"]["parameters"]["parts"]["partial LoRA"] == 32 * 256 * (4096 + 6144 + 8192 + 3 * 18432)
     assert data["inputs"][0]["policy"]["limit"] == 55
     assert sum(data["inputs"][0]["spans"].values()) == data["media_tokens"] == 8137
+
+
+@pytest.mark.parametrize(
+    ("limit", "grid", "tokens"),
+    [
+        (1, [1, 1], 313),
+        (9, [3, 3], 1489),
+        (16, [4, 4], 2509),
+        (25, [5, 5], 3817),
+        (55, [7, 7], 7297),
+        (65, [8, 8], 9469),
+    ],
+)
+def test_square_pages_at_the_papers_limits(
+    capsys: pytest.CaptureFixture[str], limit: int, grid: list[int], tokens: int
+) -> None:
+    """(hw + 1) 144 + 1 + (h + 1) 12 tokens, and one picture however small fills them all."""
+    for size in ("100x100", "4000x4000"):
+        _, data = as_json(capsys, size, "--policy", "hd", "--hd-num", str(limit))
+        (page,) = data["inputs"]
+        assert (page["grid"], page["tokens"], page["filled"]) == (grid, tokens, 1.0)
+        assert page["tokens"] == (grid[0] * grid[1] + 1) * 144 + 1 + (grid[1] + 1) * 12
+        assert page["tiles"] == grid[0] * grid[1] + 1
+
+
+@pytest.mark.parametrize(("size", "grid"), [((1, 20000), [1, 25]), ((20000, 1), [25, 1])])
+def test_a_strip_is_planned_drawn_and_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, size: tuple[int, int], grid: list[int]
+) -> None:
+    """The original fails to resize it to a width of 0; here one pixel is left, and somebody is told."""
+    Image.new("RGB", size, "black").save(tmp_path / "strip.png")
+    name = str(tmp_path / "strip.png")
+    status, out, err = run(capsys, name, "--policy", "hd")
+    assert status == 0
+    assert f"strip.png is a strip of {size[0]} x {size[1]} px and fills 0.3% of its views; cut it into pages" in err
+    drawn = [line for line in out.splitlines() if line.startswith("|")]
+    assert len(drawn) == 3 * grid[1]
+    assert sum(line.count("#") for line in drawn) == (3 if grid[0] == 1 else 6) * 25  # a line through every view
+    status, data = as_json(capsys, name, "--policy", "hd")
+    assert data["inputs"][0]["grid"] == grid
+    assert 8400 in data["inputs"][0]["resized"]
+    assert data["inputs"][0]["filled"] == pytest.approx(1 / 336, abs=1e-5)
 
 
 def test_totals_are_those_of_the_footprint(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +218,8 @@ def test_bytes_for_people(count: float, text: str) -> None:
             "mini has a tiling of its own; name a model with global and local",
         ),
         (("10x10", "--hd-num", "9", "--max-tiles", "3"), "--max-tiles 3 belongs to tiling"),
+        (("10x10", "--hd-num", "0"), "limit 0, scale 1.0: expected a limit >= 1"),
+        (("10x10", "--hd-num", "2000"), "limit 2000, steps 0: expected a limit <= 1024 (the papers go to 65)"),
         (("10x10x3", "--hd-num", "9"), "videos are planned by a TilingPolicy"),
         (("10x10", "--frames", "0"), "--frames 0; expected at least 1"),
         (("10x10", "--new-tokens", "-1"), "--new-tokens -1; expected 0 or more"),

@@ -146,6 +146,34 @@ def test_hd_pictures_become_documents_and_packs(tokenizer, records):
     assert preparer(records[1], random.Random(0)).grids == ((1, 1), (1, 1))
 
 
+def test_documents_are_shown_high_and_the_rest_at_drawn_sizes(tokenizer, records):
+    """Mixed resolutions of 4KHD: the named data set at its limit, others between their own size and the policy's."""
+    settings = {"tokenizer": tokenizer, "template": get_template(TEMPLATE), "augment": "never"}
+    preparer = SamplePreparer(
+        **settings, policy=HDPolicy(tile=56, limit=9), limits=(("doc*", 30), ("d*", 2)), random_resolution=True
+    )
+    for name, widths in (
+        ("docvqa", {7}),
+        ("dvqa", {2}),
+        ("captions", {3, 4}),
+    ):  # of 120 x 60 px: 7 x 4 is the most at 30
+        records.info = DatasetInfo(name=name, max_tiles=None)
+        grids = {preparer(records[0], random.Random(seed)).grids[0] for seed in range(24)}
+        assert {columns for columns, _ in grids} == widths, name
+    records.info = DatasetInfo(name="captions", max_tiles=2)  # a data set's own limit bounds what is drawn
+    assert {preparer(records[0], random.Random(seed)).grids for seed in range(9)} == {((2, 1),)}
+    tiling = SamplePreparer(**settings, policy=POLICY, limits=(("doc*", 2),))
+    counts = []
+    for name in ("docvqa", "captions"):
+        records.info = DatasetInfo(name=name)
+        counts.append(len(tiling(records[1], random.Random(0)).tiles))
+    assert counts == [2, 7]
+    with pytest.raises(ConfigError, match="random_resolution draws global and local views; a TilingPolicy has none"):
+        SamplePreparer(**settings, policy=POLICY, random_resolution=True)
+    with pytest.raises(ConfigError, match=r"limit 0 for data sets 'doc\*' under a TilingPolicy; expected at least 1"):
+        SamplePreparer(**settings, policy=POLICY, limits=(("doc*", 0),))
+
+
 def test_packs_of_hd_pictures_keep_their_limit_and_resume(tokenizer, records):
     preparer = SamplePreparer(tokenizer=tokenizer, template=get_template(TEMPLATE), policy=HDPolicy(tile=56, limit=3))
     data = [Part(name=str(k), records=Only(records, k)) for k in range(3)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vedere.errors import ConfigError, PromptError
-from vedere.plan import TilingPolicy, plan_media
+from vedere.plan import SquarePolicy, TilingPolicy, plan_media
 from vedere.text.chat import TEMPLATES, Template, Turn, get_template
 from vedere.text.render import render_pieces
 
@@ -142,8 +142,25 @@ def test_xcomposer1_prompt():
         ("And now?", False),
         (later["suffix"]["text"], later["suffix"]["bos"]),
     ]
+    untrainable = dataclasses.replace(template, training=False)
     with pytest.raises(PromptError, match="'ixc1' has no training form; choose another"):
-        render_pieces(talk, media, template, train=True)
+        render_pieces(talk, media, untrainable, train=True)
+
+
+def test_xcomposer_trains_on_closed_turns_without_the_gaps_of_its_history():
+    """The released fine-tuning text: each question ends with eoh, each answer, which is learnt, with eoa."""
+    template = dataclasses.replace(get_template("ixc1"), system=None, system_with_media=None)
+    talk = (Turn("user", "<image>Who?"), Turn("assistant", "A cat."), Turn("user", "Sure?"), Turn("assistant", "Yes."))
+    plan = plan_media(30, 20, SquarePolicy(tile=224, sampled=66))
+    pieces = render_pieces(talk, [plan], template, train=True)
+    assert [piece.text for piece in pieces if piece.media is None] == [
+        *(" <|User|>:", "Who?", "\n<TOKENS_UNUSED_0>", " <|Bot|>:", "A cat.", "<TOKENS_UNUSED_1>"),
+        *(" <|User|>:", "Sure?", "\n<TOKENS_UNUSED_0>", " <|Bot|>:", "Yes.", "<TOKENS_UNUSED_1>"),
+    ]
+    assert [piece.text for piece in pieces if piece.trained] == [
+        *("A cat.", "<TOKENS_UNUSED_1>", "Yes.", "<TOKENS_UNUSED_1>")
+    ]
+    assert [piece.bos for piece in pieces].count(True) == 1
 
 
 def test_smollm2_is_the_model_s_own_chat_format_without_media():

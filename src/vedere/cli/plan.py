@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vedere.models.footprint import Footprint, ModelShape
 
 _SIZE = re.compile(r"(\d+)[xX](\d+)(?:[xX](\d+))?")
+_STRIP = 0.05  # of the views: less picture than this is worth a word
 _HD_MODEL = "internlm-xcomposer2-4khd-7b"
 _COLUMNS = ("input", "size", "policy", "grid", "tiles", "tokens", "spans")
 
@@ -85,9 +86,19 @@ def main(argv: list[str]) -> int:
         print_table(planned)
         for one in planned:
             if isinstance(one.plan.policy, HDPolicy):
-                print(f"{one.name}: {one.plan.resized[0]} x {one.plan.resized[1]} px, white where dotted")
+                (columns, rows), side = one.plan.grid, one.plan.tile_size
+                print(
+                    f"{one.name}: {one.plan.resized[0]} x {one.plan.resized[1]} px on {columns * side} x {rows * side}, "
+                    f"{in_percent(filled(one.plan))} of it picture, white where dotted"
+                )
                 print(drawing(one.plan))
         print("\n".join(summary(planned, shape, total, options)))
+    for one in planned:
+        if isinstance(one.plan.policy, HDPolicy) and filled(one.plan) < _STRIP:
+            note(
+                f"vedere plan: {one.name} is a strip of {one.plan.width} x {one.plan.height} px and fills "
+                f"{in_percent(filled(one.plan))} of its views; cut it into pages, one picture each, to have it read"
+            )
     if not total.fits:
         fewer = "--hd-num" if isinstance(policy, HDPolicy) else "--max-tiles, --frames"
         note(
@@ -171,21 +182,36 @@ def _footprint(options: PlanOptions, shape: ModelShape, planned: Sequence[Planne
     )
 
 
+def filled(plan: MediaPlan) -> float:
+    """Share of the local views that is picture and not padding."""
+    return plan.resized[0] * plan.resized[1] / (plan.grid[0] * plan.grid[1] * plan.tile_size**2)
+
+
+def in_percent(share: float) -> str:
+    """A share for people: whole percents, below one of them two digits."""
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.2g}%"
+
+
 def drawing(plan: MediaPlan) -> str:
-    """The grid of local views in letters: ``#`` shows the picture, ``.`` white padding; a view is 6 letters by 3 lines."""
+    """The grid of local views in letters: ``#`` shows the picture, ``.`` white padding; a view is 6 letters by 3 lines.
+
+    A letter shows the picture where at least half of its place, or half of a picture thinner than that, is picture.
+    """
     columns, rows = plan.grid
     side = plan.tile_size
     left, top, _, _ = plan.padding
+
+    def shown(place: int, each: float, start: int, length: int) -> bool:
+        overlap = min((place + 1) * each, start + length) - max(place * each, start)
+        return overlap >= 0.5 * min(each, length)
+
     rule = "+" + ("-" * 6 + "+") * columns
+    across = [shown(column, side / 6, left, plan.resized[0]) for column in range(6 * columns)]
     lines = [rule]
     for row in range(3 * rows):
-        y = (row + 0.5) * side / 3 - top
-        cells = ""
-        for column in range(6 * columns):
-            x = (column + 0.5) * side / 6 - left
-            inside = 0 <= x < plan.resized[0] and 0 <= y < plan.resized[1]
-            cells += ("|" if column % 6 == 0 else "") + ("#" if inside else ".")
-        lines.append(cells + "|")
+        inside = shown(row, side / 3, top, plan.resized[1])
+        letters = ["#" if inside and column else "." for column in across]
+        lines.append("|" + "".join(letter + "|" * (k % 6 == 5) for k, letter in enumerate(letters)))
         if row % 3 == 2:
             lines.append(rule)
     return "\n".join(lines)
@@ -284,6 +310,7 @@ def to_dict(planned: Sequence[Planned], shape: ModelShape, total: Footprint, opt
             "frames": one.plan.frames,
             "policy": asdict(one.plan.policy),
             "grid": list(one.plan.grid),
+            "filled": round(filled(one.plan), 6) if isinstance(one.plan.policy, HDPolicy) else 1.0,
             "resized": list(one.plan.resized),
             "padding": list(one.plan.padding),
             "tiles": len(one.plan.tiles),

@@ -4,11 +4,16 @@ This is the training side of the data flow (records, plans, `render`, packs), an
 re-encoding of tiles, number and choice of video frames (InternVL3, arXiv 2504.10479, released training code). All
 random numbers come from the generator that is handed in, so that a sample is the same whenever it is prepared again.
 
+Mixed resolutions (XComposer2-4KHD, 2404.06512, sec. 3.3): a data set whose pictures need detail has a limit of its own and is
+always shown at it (HD-55 for documents); any other picture is drawn between its own size and the limit (up to HD-25). The
+original keeps the two groups in batches of their own; packs bound tokens and tiles, so here they may mix.
+
 Cost: decoding and resizing the pictures; some 5 to 50 ms for a photograph, 0.1 ms for text.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import random
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +24,7 @@ import numpy.typing as npt
 from vedere.data.packing import IGNORED, Document
 from vedere.data.sample import MediaRef, Sample
 from vedere.errors import ConfigError, MediaError, RecordError
-from vedere.plan import HDPolicy, MediaPlan, Policy, TilingPolicy, plan_media
+from vedere.plan import HDPolicy, MediaPlan, Policy, SquarePolicy, TilingPolicy, hd_range, plan_media
 from vedere.text.chat import Template, get_template
 from vedere.text.render import render
 from vedere.text.tokenizer import Tokenizer
@@ -37,6 +42,9 @@ class SamplePreparer:
         template: Chat template of data sets that name none.
         policy: How pixels become tiles. A data set's ``max_tiles`` replaces that of a `TilingPolicy`, whose limit the
             pictures of one sample share, and the ``limit`` of an `HDPolicy`, which every picture has for itself.
+        limits: (pattern over names of data sets, limit): the first that matches stands before the data set's own, and its
+            pictures are always shown at that limit.
+        random_resolution: Draw the size of all other pictures under an `HDPolicy` (`vedere.plan.hd_range`).
         augment: JPEG re-encoding of tiles: as each data set says, or ``always``, or ``never``.
         frames: Least and most frames of a video, drawn uniformly.
         max_pixels: Limit on the size of pictures and frames.
@@ -46,6 +54,8 @@ class SamplePreparer:
     tokenizer: Tokenizer
     template: Template
     policy: Policy
+    limits: tuple[tuple[str, int], ...] = ()
+    random_resolution: bool = False
     augment: Literal["dataset", "always", "never"] = "dataset"
     frames: tuple[int, int] = (8, 32)
     max_pixels: int = MAX_PIXELS
@@ -55,8 +65,18 @@ class SamplePreparer:
         """Checks the settings.
 
         Raises:
-            ConfigError: an impossible range of frames.
+            ConfigError: an impossible range of frames, limits below 1, or a drawn resolution without an `HDPolicy`.
         """
+        for pattern, limit in self.limits:
+            if limit < 1 or isinstance(self.policy, SquarePolicy):
+                raise ConfigError(
+                    f"limit {limit} for data sets '{pattern}' under a {type(self.policy).__name__}; expected at least 1, and a "
+                    "policy with several tiles"
+                )
+        if self.random_resolution and not isinstance(self.policy, HDPolicy):
+            raise ConfigError(
+                f"random_resolution draws global and local views; a {type(self.policy).__name__} has none: set it to false"
+            )
         if not 1 <= self.frames[0] <= self.frames[1]:
             raise ConfigError(f"frames {self.frames}; expected (least, most) with 1 <= least <= most")
 
@@ -98,16 +118,20 @@ class SamplePreparer:
             weight=sample.weight,
         )
 
-    def _policy(self, sample: Sample) -> Policy:
-        """The policy of one picture of a sample."""
+    def _policy(self, sample: Sample) -> tuple[Policy, bool]:
+        """The policy of one picture of a sample, and whether its size is drawn."""
         policy = self.policy
-        if isinstance(policy, HDPolicy) and sample.max_tiles is not None:
-            return replace(policy, limit=sample.max_tiles)
+        name = sample.name.partition("#")[0]
+        own = next((limit for pattern, limit in self.limits if fnmatch.fnmatchcase(name, pattern)), None)
+        limit = sample.max_tiles if own is None else own
+        if isinstance(policy, HDPolicy):
+            drawn = self.random_resolution and own is None
+            return (policy if limit is None else replace(policy, limit=limit)), drawn
         if not isinstance(policy, TilingPolicy):
-            return policy
-        if sample.max_tiles is not None:
-            policy = replace(policy, max_tiles=sample.max_tiles, min_tiles=min(policy.min_tiles, sample.max_tiles))
-        return policy.for_images(sum(ref.kind == "image" for ref in sample.media))
+            return policy, False
+        if limit is not None:
+            policy = replace(policy, max_tiles=limit, min_tiles=min(policy.min_tiles, limit))
+        return policy.for_images(sum(ref.kind == "image" for ref in sample.media)), False
 
     def _read(self, ref: MediaRef, sample: Sample, rng: random.Random) -> tuple[MediaPlan, npt.NDArray[np.uint8]]:
         source = ref.read() if ref.member else ref.path
@@ -126,7 +150,10 @@ class SamplePreparer:
                 plan = plan_media(*video.size, self.policy, frames=len(video.frames))
                 return plan, media_tiles(video.frames, plan)
             image = open_image(source, max_pixels=self.max_pixels)
-            plan = plan_media(*image.size, self._policy(sample))
+            policy, drawn = self._policy(sample)
+            if drawn and isinstance(policy, HDPolicy):
+                policy = replace(policy, steps=rng.randint(*hd_range(*image.size, policy)))
+            plan = plan_media(*image.size, policy)
             augment = sample.augment if self.augment == "dataset" else self.augment == "always"
             source_of_noise = rng if augment else None
             if isinstance(self.policy, HDPolicy):

@@ -2,7 +2,8 @@
 
 Pre-norm blocks with biases everywhere and quick-GELU, ``x sigmoid(1.702 x)``; a norm before the first block; no bias on the
 patches. The features are the last block's output *before* CLIP's final norm, without the class token. Released files have no
-final norm, and those which carry one do not use it, so there is none here.
+final norm, and those which carry one do not use it, so there is none here. ``checkpoint_layers`` recomputes each block in the
+backward pass: the 56 views of HD-55 would keep 30 GB of activations otherwise.
 
 Axes: N tiles, P patches (+1 class token), C width, H heads.
 """
@@ -78,6 +79,7 @@ class ClipViT(PatchEmbedding):
 
     def __init__(self, config: ClipViTConfig) -> None:
         super().__init__(config.patches)
+        self.checkpoint_layers = False
         self.pre_norm = nn.LayerNorm(config.patches.width, config.norm_eps)
         self.layers = nn.ModuleList(_Block(config) for _ in range(config.layers))
 
@@ -85,5 +87,8 @@ class ClipViT(PatchEmbedding):
         """The last block's output, class token first: ``[N, 3, S, S]`` to ``[N, 1 + P, C]``."""
         x: Tensor = self.pre_norm(self(pixels, with_class=True))
         for layer in self.layers:
-            x = layer(x)
+            if self.checkpoint_layers and torch.is_grad_enabled():
+                x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)
+            else:
+                x = layer(x)
         return x

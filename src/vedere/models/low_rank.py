@@ -71,7 +71,9 @@ class LowRank(nn.Module):
         for (start, rows), part, up in zip(
             self.parts, low.split(self.rank, dim=-1), self.lora_B.split(sizes), strict=True
         ):
-            out_MO[..., start : start + rows] += F.linear(part, up)
+            out_MO[..., start : start + rows].add_(
+                F.linear(part, up)
+            )  # not +=, which assigns the slice to itself as well
         return out_MO
 
     def delta(self, outputs: int) -> Tensor:

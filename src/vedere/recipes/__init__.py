@@ -6,10 +6,19 @@ from collections.abc import Callable
 
 from vedere.config import nearest
 from vedere.errors import ConfigError
-from vedere.recipes.mono import mono, mono_mini
+from vedere.recipes.mono import mono, mono_mini, mono_mini_hd
+from vedere.recipes.xcomposer import xcomposer, xcomposer2_4khd, xcomposer2_4khd_finetune, xcomposer2_vl
 from vedere.train.run import RunConfig
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {"mono": mono, "mono-mini": mono_mini}
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    "mono": mono,
+    "mono-mini": mono_mini,
+    "mono-mini-hd": mono_mini_hd,
+    "xcomposer": xcomposer,
+    "xcomposer2-vl": xcomposer2_vl,
+    "xcomposer2-4khd": xcomposer2_4khd,
+    "xcomposer2-4khd-finetune": xcomposer2_4khd_finetune,
+}
 
 
 def get_recipe(name: str) -> RunConfig:

@@ -13,9 +13,10 @@ from vedere import config as configs
 from vedere.errors import CheckpointError
 from vedere.models.checkpoints import load_model, read_config, save_delta_of, save_model
 from vedere.models.delta import DeltaReport
-from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.vision_language import VisionLanguageModel
+from vedere.plan import TilingPolicy
 from vedere.text.tokenizer import Tokenizer
-from vedere.train.run import RunConfig, Say, build_model
+from vedere.train.run import RunConfig, Say, build_model, policy_of
 from vedere.train.state import read_checkpoint
 
 
@@ -32,7 +33,7 @@ class TrainedModel:
         tokens: Tokens that the weights have seen.
     """
 
-    model: MonoInternVL
+    model: VisionLanguageModel
     tokenizer: Tokenizer
     language_model: Path | None
     config: RunConfig
@@ -78,12 +79,19 @@ def session_extras(trained: TrainedModel) -> dict[str, Any]:
     """What `vedere.load` needs besides the weights (template and tiling, in the originals' words), and where they came from."""
     last = trained.config.stages[-1]
     delta = last.v2pe_delta if last.position_mode == "v2pe_fix" else 1.0
-    positions = {"rope_pos_id_stride": round(delta * 256)} if trained.model.config.decoder.v2pe else {}
-    return positions | {
-        "template": trained.config.model.template,
-        "max_dynamic_patch": max(stage.max_tiles for stage in trained.config.stages),
-        "trained": _history(trained),
-    }
+    positions = {"rope_pos_id_stride": round(delta * 256)} if trained.model.decoder.config.v2pe else {}
+    last_policy = policy_of(trained.config.model, last)
+    limit = max(stage.max_tiles for stage in trained.config.stages)
+    tiling = isinstance(last_policy, TilingPolicy)
+    cutting = {"max_dynamic_patch": limit} if tiling else {"policy": configs.to_dict(last_policy)}
+    return (
+        positions
+        | cutting
+        | {
+            "template": trained.config.model.template,
+            "trained": _history(trained),
+        }
+    )
 
 
 def _history(trained: TrainedModel) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     folder = trained.language_model or language_model()
     base = load_model(folder)
     tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
-    rows, grown = len(tensors["decoder.embed.weight"]), trained.model.config.decoder.vocab_size
+    rows, grown = len(tensors["decoder.embed.weight"]), trained.model.decoder.config.vocab_size
     if grown != rows:
         raise CheckpointError(
             f"the model has {grown} tokens, the language model in {folder} {rows}; a delta keeps the vocabulary of its "

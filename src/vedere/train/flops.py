@@ -16,6 +16,7 @@ from torch import nn
 
 from vedere.models.decoder import Decoder
 from vedere.models.experts import Experts
+from vedere.models.low_rank import LowRank
 from vedere.models.moe import MoE
 
 
@@ -52,6 +53,10 @@ def training_flops(decoder: Decoder, borders: Sequence[int], visual: int, target
             total += (tokens - visual) * (4 * text + 2 * text_learned) + visual * (4 * seen + 2 * seen_learned)
         else:
             total += tokens * (4 * text + 2 * text_learned)
+        for low in experts.partial.values() if hasattr(experts, "partial") else ():  # on visual rows alone
+            assert isinstance(low, LowRank)
+            size = low.lora_A.numel() + low.lora_B.numel()
+            total += visual * size * (6 if low.lora_A.requires_grad else 4)
     head = decoder.head_weight
     total += targets * head.numel() * (6 if head.requires_grad else 4)
     config = decoder.config

@@ -30,8 +30,10 @@ from vedere.data.loader import Loader, LoaderConfig
 from vedere.data.mixture import seed_of
 from vedere.data.packing import PackLimits
 from vedere.errors import ConfigError, TrainingError
-from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.clip_vit import ClipViT
+from vedere.models.decoder import Decoder
 from vedere.models.shards import json_writer
+from vedere.models.vision_language import VisionLanguageModel
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.batch import Batch, make_batch, without_tails
 from vedere.train.evaluate import held_out
@@ -43,17 +45,17 @@ from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import earlier_starts, provenance
 from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer
-from vedere.train.stages import StageConfig, set_trainable
+from vedere.train.stages import HD_VIEWS, StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
-OnEvaluation = Callable[[MonoInternVL, Tokenizer, RunConfig, StageConfig, Path, int], None]
+OnEvaluation = Callable[[VisionLanguageModel, Tokenizer, RunConfig, StageConfig, Path, int], None]
 
 
 class Interrupted(Exception):
     """Ctrl-C or the end of the time that a run was given: the state was saved."""
 
 
-def backward(model: MonoInternVL, batch: Batch, prefix: SharedPrefix | None = None) -> float:
+def backward(model: VisionLanguageModel, batch: Batch, prefix: SharedPrefix | None = None) -> float:
     """Weighted sum of the losses of a pack; its gradient is added to the parameters.
 
     Args:
@@ -127,10 +129,12 @@ class Trainer:
         model, words = build_model(config.model, config.seed, say)
         self.tokenizer, self.language_model = words.tokenizer, words.language_model
         self.model = model.to(self.device, self.dtype)
-        self.model.decoder.checkpoint_layers = config.checkpoint_layers
+        for part in self.model.modules():
+            if isinstance(part, (Decoder, ClipViT)):
+                part.checkpoint_layers = config.checkpoint_layers
         for stage in config.stages:  # what does not fit in the last stage is found now, not after hours
             set_trainable(self.model, stage.trains)
-            if stage.position_mode != "default" and not model.config.decoder.v2pe:
+            if stage.position_mode != "default" and not model.decoder.config.v2pe:
                 raise ConfigError(
                     f"stage '{stage.name}' has fractional positions, but the model of {config.model.start} is made without "
                     "them; start from one that has them, or set the stage's position_mode to default"
@@ -264,7 +268,8 @@ class Trainer:
         loss = weight = flops = waiting = 0.0
         names: list[str] = []
         self.model.train()
-        while tokens < stage.tokens_per_step:
+        torch.manual_seed(seed_of(self.config.seed, "dropout", step))  # so that a resumed run drops the same
+        while tokens < stage.tokens_per_step or documents < stage.samples_per_step:
             before = time.perf_counter()
             pack, loader_state = next(packs)
             rng = random.Random(seed_of(self.config.seed, "positions", step, packs_used))
@@ -346,7 +351,7 @@ class Trainer:
 
 def _is_visual(name: str) -> bool:
     """Whether a parameter acts on visual tokens only."""
-    return name.startswith(("stem.", "vision.", "projector.")) or ".visual." in name
+    return name.startswith(("stem.", "vision.", "projector.", *HD_VIEWS)) or ".visual." in name or ".partial." in name
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ A sample that cannot be shown is noted on the page; it never ends a run. Cost: a
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ class SamplePages:
         for part, index in spread(open_data(config, config.held_out), self.samples):
             try:
                 sample = part.records[index]
-                request, expected = question(sample, prepare, stage, tokenizer, sampling)
+                request, expected = question(sample, prepare, stage, model, tokenizer, sampling)
                 engine.check(request)
             except VedereError as error:
                 name = f"{part.name}, record {index + 1}"
@@ -110,7 +111,12 @@ def spread(parts: Sequence[Part], count: int) -> list[tuple[Part, int]]:
 
 
 def question(
-    sample: Sample, prepare: SamplePreparer, stage: StageConfig, tokenizer: Tokenizer, sampling: SamplingParams
+    sample: Sample,
+    prepare: SamplePreparer,
+    stage: StageConfig,
+    model: VisionLanguageModel,
+    tokenizer: Tokenizer,
+    sampling: SamplingParams,
 ) -> tuple[Request, str]:
     """The prompt of a sample's first answer, and that answer.
 
@@ -122,13 +128,17 @@ def question(
     begin = int(np.argmax(trained))
     end = begin + int(np.argmin(np.append(trained[begin:], False)))
     visual = document.span_types == SpanKind.VISUAL
-    per_tile = int(visual.sum()) // max(1, len(document.tiles))
-    tiles = int(visual[:begin].sum()) // max(1, per_tile)
+    per_view = int(visual.sum()) // max(1, document.tile_count)
+    tiles = int(visual[:begin].sum()) // max(1, per_view)
+    if document.grids:  # a view of each picture is not among the tiles
+        ends = list(itertools.accumulate(columns * rows for columns, rows in document.grids))
+        tiles = next(end for number, end in enumerate([0, *ends]) if end + number == tiles)
     request = Request(
         ids=document.ids[:begin],
         span_types=document.span_types[:begin],
         positions=pack_positions(collate([document]), stage, random.Random(0))[:begin],
         pixels=torch.from_numpy(document.tiles[:tiles]) if tiles else None,
+        statistics=model.statistics,
         sampling=sampling,
     )
     return request, tokenizer.decode(document.ids[begin:end].tolist()).strip()

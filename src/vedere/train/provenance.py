@@ -15,8 +15,9 @@ import torch
 from vedere import __version__
 from vedere.errors import CheckpointError
 from vedere.models.attention import EXPLICIT_LIMIT
+from vedere.models.checkpoints import model_config
 from vedere.models.footprint import training_footprint
-from vedere.models.mono_internvl import MonoInternVL
+from vedere.models.vision_language import VisionLanguageModel
 from vedere.train.run import RunConfig
 
 
@@ -41,7 +42,7 @@ def git_commit() -> str:
     return commit.stdout.strip() if commit.returncode == 0 else ""
 
 
-def plan(model: MonoInternVL, config: RunConfig, dtype: torch.dtype) -> dict[str, dict[str, int]]:
+def plan(model: VisionLanguageModel, config: RunConfig, dtype: torch.dtype) -> dict[str, dict[str, int]]:
     """Tokens and memory of each stage before it begins: parameters that learn, and an estimate in bytes.
 
     Activations are those of a full pack of documents as long as explicit attention takes them, its most expensive case;
@@ -51,7 +52,7 @@ def plan(model: MonoInternVL, config: RunConfig, dtype: torch.dtype) -> dict[str
     for stage in config.stages:
         tiles = min(stage.pack_tiles, stage.pack_tokens // model.patches.tokens_per_tile)
         needed = training_footprint(
-            model.config,
+            model_config(model),
             dtype=dtype,
             trains=stage.trains,
             tokens=stage.pack_tokens,
@@ -91,7 +92,7 @@ def earlier_starts(directory: Path) -> list[dict[str, Any]]:
 
 
 def provenance(
-    model: MonoInternVL, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path | None
+    model: VisionLanguageModel, config: RunConfig, device: torch.device, dtype: torch.dtype, language_model: Path | None
 ) -> dict[str, Any]:
     """JSON facts of one start of a run."""
     from vedere.models.sources import identity, origin

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -12,6 +13,7 @@ from vedere.config import check_ranges
 from vedere.data.mixture import Part, open_meta
 from vedere.data.prepare import SamplePreparer
 from vedere.errors import CheckpointError, ConfigError
+from vedere.models.adapters import PartialLoRA
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.delta import DELTA
@@ -19,14 +21,24 @@ from vedere.models.devices import choose_device
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.stem import load_stem
-from vedere.plan import TilingPolicy
+from vedere.models.vision_language import VisionLanguageModel
+from vedere.models.xcomposer import XComposer
+from vedere.models.xcomposer2 import XComposer2
+from vedere.plan import HDPolicy, Policy, SquarePolicy, TilingPolicy
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from vedere.train.precision import Precision
 from vedere.train.stages import StageConfig
 from vedere.train.vocabulary import grow_vocabulary
+from vedere.train.xcomposer2 import TowerSource, new_xcomposer2, set_dropout
 
 Say = Callable[[str], None]
+Architecture = Literal["mono-internvl", "xcomposer2", "xcomposer"]
+_CLASSES: dict[str, type[VisionLanguageModel]] = {
+    "mono-internvl": MonoInternVL,
+    "xcomposer2": XComposer2,
+    "xcomposer": XComposer,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +57,10 @@ class ModelSource:
         transcript: Text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions; what stages with a ``position_mode`` other than ``default`` need.
+        architecture: What is built, or expected in ``start``: Mono-InternVL; XComposer2 with its tower, projector and partial
+            LoRA; or XComposer, which a folder has to bring.
+        tower: Vision tower of a new XComposer2.
+        partial: Its partial LoRA.
     """
 
     language_model: str = ""
@@ -57,6 +73,22 @@ class ModelSource:
     transcript: bool = False
     visual_attention: bool = True
     v2pe: bool = False
+    architecture: Architecture = "mono-internvl"
+    tower: TowerSource = field(default_factory=TowerSource)
+    partial: PartialLoRA = field(default_factory=PartialLoRA)
+
+    def __post_init__(self) -> None:
+        """Checks the fields together.
+
+        Raises:
+            ConfigError: what the architecture does not have.
+        """
+        if self.architecture != "mono-internvl" and (self.stem or self.transcript or self.v2pe):
+            raise ConfigError(
+                f"stem, transcript and v2pe belong to mono-internvl, the architecture is {self.architecture}; leave them out"
+            )
+        if self.architecture == "xcomposer" and not self.start:
+            raise ConfigError("XComposer goes on from a folder with its tower and sampler; set model.start to one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +201,8 @@ def open_words(source: ModelSource, say: Say) -> Words:
     return Words(tokenizer=tokenizer, language_model=folder, new=new)
 
 
-def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL, Words]:
-    """A monolithic model on a language model: experts copied, patches and projector new, or loaded from ``start``.
+def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguageModel, Words]:
+    """A model on a language model, its visual parts new (experts copied, partial LoRA without effect), or that of ``start``.
 
     Args:
         source: Starting point.
@@ -186,21 +218,33 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[MonoInternVL,
     """
     words = open_words(source, say)
     model = _started(source, words) if source.start else _new(source, words, seed, say)
-    rows = model.config.decoder.vocab_size
+    rows = model.decoder.config.vocab_size
     if words.tokenizer.vocab_size > rows:
         raise CheckpointError(
             f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"
         )
-    model.cut_with(words.tokenizer.pieces)
+    if isinstance(model, MonoInternVL):
+        model.cut_with(words.tokenizer.pieces)
+    if isinstance(model, XComposer2):
+        set_dropout(model, source.partial.dropout)
     return model, words
 
 
-def _started(source: ModelSource, words: Words) -> MonoInternVL:
+def _started(source: ModelSource, words: Words) -> VisionLanguageModel:
     """The model of ``start``."""
     model = load_model(source.start, torch.float32, language_model=words.language_model)
-    if not isinstance(model, MonoInternVL):
-        raise ConfigError(f"{source.start} holds a {type(model).__name__}; training starts from a MonoInternVL")
-    made = model.config.vision
+    expected = _CLASSES[source.architecture]
+    if not isinstance(model, expected):
+        known = next((name for name, kind in _CLASSES.items() if isinstance(model, kind)), None)
+        hint = f"set model.architecture to {known}" if known else f"training starts from a {expected.__name__}"
+        raise ConfigError(
+            f"{source.start} holds a {type(model).__name__}, the run trains {source.architecture}; {hint}"
+        )
+    if isinstance(model, XComposer2) and (model.config.views == "square") != source.tower.square:
+        raise ConfigError(
+            f"{source.start} sees {model.config.views} views; set model.tower.square to {not source.tower.square}"
+        )
+    made = model.patches
     if (made.tile, made.patch) != (source.tile, source.patch):
         raise ConfigError(
             f"{source.start} is made for tiles of {made.tile} px and patches of {made.patch}, the run for {source.tile} and "
@@ -209,7 +253,7 @@ def _started(source: ModelSource, words: Words) -> MonoInternVL:
     return model
 
 
-def _new(source: ModelSource, words: Words, seed: int, say: Say) -> MonoInternVL:
+def _new(source: ModelSource, words: Words, seed: int, say: Say) -> VisionLanguageModel:
     """A model around the language model."""
     assert words.language_model is not None
     base = load_model(words.language_model, torch.float32)
@@ -223,6 +267,8 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> MonoInternVL
         )
         shape, state = grow_vocabulary(shape, state, rows, len(words.new), seed)
     torch.manual_seed(seed)
+    if source.architecture == "xcomposer2":
+        return new_xcomposer2(source.tower, source.partial, shape, state, source.patch_width, source.patch, source.tile)
     decoder = replace(shape, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
     vision = PatchConfig(
         width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem, transcript=source.transcript
@@ -239,11 +285,31 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> MonoInternVL
     return model
 
 
+def policy_of(source: ModelSource, stage: StageConfig) -> Policy:
+    """How the stage cuts pictures."""
+    if source.architecture == "mono-internvl":
+        return TilingPolicy(tile=source.tile, patch=source.patch, max_tiles=stage.max_tiles)
+    if source.architecture == "xcomposer":
+        return SquarePolicy(tile=source.tile, patch=source.patch, downsample=1, sampled=source.tower.sampled)
+    if source.tower.square:
+        return SquarePolicy(tile=source.tile, patch=source.patch, downsample=1)
+    return HDPolicy(tile=source.tile, patch=source.patch, limit=stage.max_tiles)
+
+
 def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> SamplePreparer:
     """How the stage's samples are prepared."""
-    policy = TilingPolicy(tile=config.model.tile, patch=config.model.patch, max_tiles=stage.max_tiles)
     template = get_template(config.model.template)
-    return SamplePreparer(tokenizer=tokenizer, template=template, policy=policy, frames=stage.frames)
+    if config.model.architecture == "xcomposer":  # trained without the meta instruction of its later revision
+        template = replace(template, system=None, system_with_media=None)
+    return SamplePreparer(
+        tokenizer=tokenizer,
+        template=template,
+        policy=policy_of(config.model, stage),
+        limits=stage.limits,
+        random_resolution=stage.random_resolution,
+        statistics=_CLASSES[config.model.architecture].statistics,
+        frames=stage.frames,
+    )
 
 
 def open_data(config: RunConfig, relative: str) -> tuple[Part, ...]:

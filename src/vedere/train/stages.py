@@ -23,6 +23,8 @@ VISUAL_PARTS = ("vision.*", "projector.*", "decoder.layers.*.ffn.visual.*")
 TEXT_ATTENTION = ("decoder.layers.*.attention.text.*",)
 VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
 EVERYTHING = ("*",)
+HD_VIEWS = ("row_end", "separator")
+PARTIAL_LORA = ("decoder.layers.*.partial.*",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +75,14 @@ class StageConfig:
         data: Meta JSON (or a folder that holds ``meta.json``), relative to the run's data folder.
         trains: Patterns of the parameters that learn; everything else is frozen.
         steps: Optimiser steps.
-        tokens_per_step: Packs are accumulated until a step has seen at least this many tokens.
+        tokens_per_step: Packs are accumulated until a step has seen at least this many tokens
+        samples_per_step: and at least this many samples, for batches that a paper counts in them.
         pack_tokens: Most tokens of a pack.
         pack_tiles: Most tiles of a pack.
-        max_tiles: Dynamic tiling limit of a picture, thumbnail not counted.
+        max_tiles: Dynamic tiling limit of a picture, thumbnail not counted; the N of HD-N under global and local views.
+        limits: (pattern over names of data sets, limit) where it is another one: documents high, the rest low.
+        random_resolution: Draw the size of pictures whose data set ``limits`` does not name between their own and the limit
+            (4KHD; `vedere.data.prepare`).
         frames: Least and most frames of a video; each time it comes up a number between is drawn.
         averaging: Loss averaging.
         position_mode: ``default``, ``v2pe_fix`` or ``v2pe_rnd``.
@@ -89,9 +95,12 @@ class StageConfig:
     trains: tuple[str, ...] = VISUAL_PARTS
     steps: int = 1000
     tokens_per_step: int = 4096
+    samples_per_step: int = 0
     pack_tokens: int = 4096
     pack_tiles: int = 64
     max_tiles: int = 1
+    limits: tuple[tuple[str, int], ...] = ()
+    random_resolution: bool = False
     frames: tuple[int, int] = (8, 32)
     averaging: Averaging = "token"
     position_mode: Literal["default", "v2pe_fix", "v2pe_rnd"] = "default"
@@ -104,7 +113,24 @@ class StageConfig:
         Raises:
             ConfigError: a number out of range.
         """
-        check_ranges(self, steps=1, tokens_per_step=1, pack_tokens=1, pack_tiles=0, max_tiles=1)
+        check_ranges(self, steps=1, tokens_per_step=1, samples_per_step=0, pack_tokens=1, pack_tiles=0, max_tiles=1)
+
+
+def layer_decay(layers: int, factor: float) -> tuple[tuple[str, float], ...]:
+    """Rates of a vision tower that fall layer by layer from the last one down (XComposer2 and 4KHD: 0.90).
+
+    The last layer has the full rate, layer l ``factor ** (layers - 1 - l)``, and what stands before the first (patches,
+    positions, first norm) ``factor ** layers``. The papers do not print the offsets; these are the usual ones.
+
+    Args:
+        layers: Layers of the tower.
+        factor: Between two layers.
+
+    Returns:
+        For `OptimConfig.lr_scale`.
+    """
+    inside = tuple((f"vision.layers.{layer}.*", factor ** (layers - 1 - layer)) for layer in range(layers))
+    return (*inside, ("vision.*", factor**layers))
 
 
 def set_trainable(model: nn.Module, patterns: Sequence[str]) -> list[str]:

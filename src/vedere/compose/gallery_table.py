@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ class GalleryTable:
         mark = hashlib.sha256(f"{_VERSION} {encoder} {dimension}".encode()).hexdigest()[:8]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._table: Any = database.connect(str(folder)).create_table(
-                f"{name}-{mark}", schema=self._schema(), exist_ok=True
-            )
+            opened = database.connect(str(folder), read_consistency_interval=timedelta(0))
+            self._table: Any = opened.create_table(f"{name}-{mark}", schema=self._schema(), exist_ok=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"the index in {folder} cannot be opened ({error}); delete that folder, or choose another (--index)"
@@ -139,9 +139,7 @@ class GalleryTable:
 
     def tidy(self, exhaustive: int = EXHAUSTIVE) -> bool:
         """Joins small files, forgets old versions, and builds the inverted file of a large table; whether there is one."""
-        from datetime import timedelta
-
-        self._table.optimize(cleanup_older_than=timedelta(0))
+        self._table.optimize(cleanup_older_than=timedelta(minutes=10))  # another process may still read one
         rows = len(self)
         if rows <= exhaustive:
             return False

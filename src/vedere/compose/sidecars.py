@@ -96,7 +96,7 @@ def read_list(path: Path) -> dict[str, Words]:
             name = _first(row, _FILE)
             if not name:
                 raise RecordError(
-                    f"{path}, line {number}: no file is named ({', '.join(row) or 'nothing'} is); expected one of {', '.join(_FILE)}"
+                    f"{path}, line {number}: names no file, only {', '.join(row) or 'nothing'}; expected {' or '.join(_FILE)}"
                 )
             name = name[2:] if name.startswith("./") else name
             found[name] = _merged(found[name], _words(row)) if name in found else _words(row)

@@ -111,6 +111,17 @@ class Article:
             )
         return self.paragraphs[place]
 
+    def with_title(self, title: str) -> Article:
+        """Another title; line breaks become blanks.
+
+        Raises:
+            ConfigError: none.
+        """
+        line = one_line(title)
+        if not line:
+            raise ConfigError("an article without a title; give it some words")
+        return replace(self, title=line)
+
     def with_text(self, place: int, text: str) -> Article:
         """Another text; line breaks become blanks, and an empty text removes the paragraph."""
         old, line = self.at(place), one_line(text)

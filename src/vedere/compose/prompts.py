@@ -76,13 +76,15 @@ class Brief:
 
     Attributes:
         title: Title.
-        outline: What the article should say, or any other instruction (style, length).
+        outline: What the article should say.
+        requirements: Any other instruction: style, length, readers.
         material: Reference text.
         pictures: The user's own pictures; the second version sees them while it writes.
     """
 
     title: str
     outline: str = ""
+    requirements: str = ""
     material: str = ""
     pictures: tuple[Picture, ...] = ()
 
@@ -102,8 +104,9 @@ class Brief:
 
     @property
     def instruction(self) -> str:
-        """Title, outline and material as one text; what is missing leaves no line."""
-        return "\n".join(part.strip() for part in (self.title, self.outline, self.material) if part.strip())
+        """Title, outline, requirements and material as one text; what is missing leaves no line."""
+        parts = (self.title, self.outline, self.requirements, self.material)
+        return "\n".join(part.strip() for part in parts if part.strip())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ _ENGLISH = {
     "write": "Write an article for the following title, as plain paragraphs, one a line, without headings or lists.\n",
     "seen": "These pictures will illustrate it.\n",
     "on": "\nThe article begins like this; write how it goes on, without repeating it.\n",
-    "spot": "{article}\nAfter which {number}of these paragraphs should a picture stand? Answer with their marks, such as <Seg0>.",
+    "spot": "{article}\nAfter which {number}of these paragraphs should a picture stand? Answer with marks such as <Seg0>.",
     "some": "",
     "count": "{} ",
     "caption": "{article}\n{past}A picture stands after <Seg{place}>. What does it show? Answer with one short caption.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import importlib
+import json
 import mimetypes
 import re
 import shutil
@@ -114,6 +115,40 @@ def save_page(article: Article, path: Path | str, language: str = "") -> None:
     """Writes `page`, atomically."""
     text = page(article, language)
     write_text(path, text)
+
+
+def structured(article: Article) -> dict[str, Any]:
+    """The article as plain data for other programs: title, sections with their pictures, credits in reading order."""
+    sections = []
+    for paragraph in article.paragraphs:
+        section: dict[str, Any] = {"text": paragraph.text}
+        spot = paragraph.illustration
+        if spot is not None:
+            section["image"] = {
+                "caption": _caption(spot),
+                "selected": spot.selected,
+                "chosen_by": spot.chosen_by,
+                "note": spot.note,
+                "candidates": [
+                    {
+                        "id": picture.id,
+                        "file": picture.path,
+                        "caption": picture.caption,
+                        "attribution": picture.attribution,
+                        "licence": picture.licence,
+                        "source": picture.source,
+                    }
+                    for picture in spot.candidates
+                ],
+            }
+        sections.append(section)
+    return {"title": article.title, "sections": sections, "credits": list(credits_of(article))}
+
+
+def save_json(article: Article, path: Path | str) -> None:
+    """Writes `structured`, atomically; `Document.save` is what keeps the history and can be opened again."""
+    text = json.dumps(structured(article), ensure_ascii=False, indent=1)
+    write_text(path, text + "\n")
 
 
 def save_docx(article: Article, path: Path | str) -> None:

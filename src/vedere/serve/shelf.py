@@ -1,9 +1,9 @@
 """The pictures that a page may show, under keys that nobody can guess, and the pictures that visitors bring.
 
 A browser never names a file. It gets a key for every picture that stood in its article or among its candidates; a key is the
-keyed hash of a path (HMAC-SHA256, one secret a process), so no other file can be asked for. What goes out was decoded and encoded
-again, so a picture cannot carry a script, and is as small as it is shown. What comes in is decoded before it is kept. An article
-that is opened from a file may name any path: pictures outside the folders of this shelf are left out of it.
+keyed hash of a path (HMAC-SHA256, one secret a process), so no other file can be asked for. What goes out was decoded and
+encoded again, so a picture cannot carry a script, and is as small as it is shown. What comes in is decoded before it is kept.
+An article that is opened from a file may name any path: pictures outside the folders of this shelf are left out of it.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "saved": ("{} is ready and was downloaded.", "{} 已生成并下载。"),
     "opened": ("The article was opened.", "文章已打开。"),
     "opened_without": (
-        "The article was opened; {} of its pictures are not on this computer and were left out. Their captions stay: search again.",
+        "The article was opened; {} of its pictures are not on this computer and were left out. Captions stay: search again.",
         "文章已打开；其中{}张图片不在本机上，已略去。图片说明仍在，可重新搜索。",
     ),
     "failed": ("That did not work.", "操作未成功。"),

@@ -58,8 +58,13 @@ def markdown(article: Article, files: dict[str, str] | None = None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def save_markdown(article: Article, folder: Path | str) -> Path:
+def save_markdown(article: Article, folder: Path | str, stem: str = "article") -> Path:
     """Writes ``article.md`` and the pictures into a folder; returns the file.
+
+    Args:
+        article: What to write.
+        folder: It is made.
+        stem: Another name than ``article``, which the pictures' names then begin with.
 
     Raises:
         MediaError: a picture cannot be read.
@@ -67,14 +72,15 @@ def save_markdown(article: Article, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
+    front = "" if stem == "article" else f"{stem}-"
     for picture in article.pictures():
-        name = f"picture-{len(files) + 1}{_suffix(picture)}"
+        name = f"{front}picture-{len(files) + 1}{_suffix(picture)}"
         try:
             shutil.copyfile(picture.path, folder / name)
         except OSError as error:
             raise _unreadable(picture, error) from None
         files[picture.id] = name
-    path = folder / "article.md"
+    path = folder / f"{stem}.md"
     text = markdown(article, files)
     write_text(path, text)
     return path
@@ -151,6 +157,20 @@ def save_json(article: Article, path: Path | str) -> None:
     write_text(path, text + "\n")
 
 
+def load_docx() -> tuple[Any, Any]:
+    """The modules ``docx`` and ``docx.shared``.
+
+    Raises:
+        ConfigError: python-docx is not installed.
+    """
+    try:
+        return importlib.import_module("docx"), importlib.import_module("docx.shared")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "DOCX needs the package python-docx; install it with: pip install 'vedere[compose]'"
+        ) from None
+
+
 def save_docx(article: Article, path: Path | str) -> None:
     """Writes a Word document with pictures, captions and credits.
 
@@ -158,13 +178,7 @@ def save_docx(article: Article, path: Path | str) -> None:
         ConfigError: python-docx is not installed.
         MediaError: a picture cannot be read.
     """
-    try:
-        docx: Any = importlib.import_module("docx")
-        shared: Any = importlib.import_module("docx.shared")
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "DOCX needs the package python-docx; install it with: pip install 'vedere[compose]'"
-        ) from None
+    docx, shared = load_docx()
     document = docx.Document()
     document.add_heading(article.title, 0)
     for paragraph in article.paragraphs:

@@ -1,8 +1,8 @@
 """A local model behind the `Model` protocol of composition: prompts with their pictures in place, to one session.
 
 A model of the XComposer line that answers by its own template was tuned to the published prompts; they go to it piece by
-piece, frame and beginning of the answer included, each text between two pictures tokenised by itself (arXiv 2309.15112, sec. 3.3;
-2401.16420). Any other model gets plain questions (`vedere.compose.plain_prompts`) as an ordinary turn.
+piece, frame and beginning of the answer included, each text between two pictures tokenised by itself (arXiv 2309.15112,
+sec. 3.3; 2401.16420). Any other model gets plain questions (`vedere.compose.plain_prompts`) as an ordinary turn.
 
 What differs from the published demos: no beam search (the most probable token is taken where they search with five beams);
 the penalty of repetition and sampling are theirs.

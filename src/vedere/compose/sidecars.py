@@ -17,6 +17,7 @@ import csv
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -196,7 +197,9 @@ def beside(path: Path) -> Words:
 def inside(image: Image.Image) -> Words:
     """What an opened file carries; unreadable tags are passed over."""
     try:
-        exif: Mapping[int, Any] = image.getexif()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exif: Mapping[int, Any] = dict(image.getexif())
     except Exception:  # the tags are damaged, which the pixels need not be
         exif = {}
     try:

@@ -10,11 +10,20 @@ from vedere.serve.words import words
 NUMBERS = 15  # most pictures that may be asked for, as in the published demo
 
 _CLICKS = """
+let follow = false;
 element.addEventListener("click", (event) => {
   const pick = event.target.closest("[data-pick]");
   const block = event.target.closest("[data-place]");
   if (pick) trigger("click", {number: Number(pick.dataset.pick)});
-  else if (block && !String(getSelection())) trigger("click", {number: Number(block.dataset.place)});
+  else if (block && !String(getSelection())) {
+    follow = true;
+    trigger("click", {number: Number(block.dataset.place)});
+  }
+});
+watch("value", () => {  // where the panel covers the lower half, the selected paragraph moves up
+  const chosen = follow && matchMedia("(max-width: 68rem)").matches && element.querySelector(".selected");
+  if (chosen) chosen.scrollIntoView({block: "start", behavior: "smooth"});
+  follow = false;
 });
 """
 

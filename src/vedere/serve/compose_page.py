@@ -35,6 +35,10 @@ _TOKEN = """() => {
   }
   return [token, document.documentElement.lang, null];
 }"""
+_QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+# What was typed is handed over once, so that a quick second click cannot bring back a text that the first one took away.
+_TYPED = "(...all) => { if (!globalThis.vedereTyped) all[2] = null; globalThis.vedereTyped = false; return all; }"
 _FETCH = """(link) => {
   if (!link) return;
   const anchor = Object.assign(document.createElement("a"), {href: link, download: ""});
@@ -150,6 +154,7 @@ class ComposePage(Layout):
         *,
         commits: bool = True,
         empties: Sequence[Any] = (),
+        repeats: bool = False,
     ) -> None:
         """Lets an event call ``call(desk, *values)``; what it returns is said, what it raises, too.
 
@@ -159,9 +164,10 @@ class ComposePage(Layout):
             inputs: Components whose values are handed over.
             commits: Take over a changed text of the selected paragraph first.
             empties: Boxes that are emptied when all went well.
+            repeats: A second click while the first is under way counts, too.
         """
 
-        def handle(desk: Desk | None, language: str, typed: str, *values: Any) -> list[Any]:
+        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> list[Any]:
             try:
                 desk = _arrived(desk)
                 if commits:
@@ -175,23 +181,22 @@ class ComposePage(Layout):
             handle,
             [self.desk, self.speaks, self.text, *inputs],
             [*self._shown, *empties],
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED if commits else None,
+            trigger_mode="multiple" if repeats else "once",
+            **_QUIET,
         )
 
-    def _on_pick(self, component: Any, call: Callable[[Desk, int], None], *, commits: bool = True) -> None:
+    def _on_pick(self, component: Any, call: Callable[[Desk, int], None]) -> None:
         """Lets a click on a part of our own HTML call ``call(desk, number)``."""
         gr = self.gr
 
-        def handle(desk: Desk | None, language: str, typed: str, event: gradio.EventData) -> list[Any]:
+        def handle(desk: Desk | None, language: str, typed: str | None, event: gradio.EventData) -> list[Any]:
             try:
                 desk = _arrived(desk)
                 number = event._data.get("number") if isinstance(event._data, dict) else None
                 if not isinstance(number, int):
                     raise ConfigError(f"a click on {number!r}; expected a number")
-                if commits:
-                    desk.commit(typed)
+                desk.commit(typed)
                 call(desk, number)
             except Exception as error:
                 return self._failed(desk, language, error)
@@ -202,9 +207,8 @@ class ComposePage(Layout):
             handle,
             [self.desk, self.speaks, self.text],
             self._shown,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         )
 
     def _on_long(
@@ -212,7 +216,7 @@ class ComposePage(Layout):
     ) -> None:
         """Lets an event begin what takes long, and shows it grow."""
 
-        def handle(desk: Desk | None, language: str, typed: str, *values: Any) -> Iterator[list[Any]]:
+        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> Iterator[list[Any]]:
             try:
                 desk = _arrived(desk)
                 desk.commit(typed)
@@ -227,9 +231,8 @@ class ComposePage(Layout):
             handle,
             [self.desk, self.speaks, self.text, *inputs],
             self._shown,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         )
 
     def _growing(self, desk: Desk, language: str) -> Iterator[list[Any]]:
@@ -251,7 +254,7 @@ class ComposePage(Layout):
         )
         self.switch.click(
             self._speak,
-            [self.desk, self.speaks],
+            [self.desk, self.speaks, self.text],
             [
                 self.speaks,
                 self.brand,
@@ -261,8 +264,8 @@ class ComposePage(Layout):
                 self.where,
                 *self._shown,
             ],
-            api_visibility="private",
-            show_progress="hidden",
+            js=_TYPED,
+            **_QUIET,
         ).then(None, [self.speaks], None, js="(code) => { document.documentElement.lang = code; }")
         asked = [self.title, self.outline, self.requirements, self.material, self.own, self.number]
         self._on_long(self.generate.click, _generate, asked)
@@ -270,8 +273,8 @@ class ComposePage(Layout):
         self._on_long(self.proceed.click, lambda desk: desk.proceed())
         self._on_long(self.illustrate.click, lambda desk, number: desk.illustrate(_count(number)), [self.number])
         self.stop.click(_stop, [self.desk], None, queue=False, api_visibility="private")
-        self._on(self.undo.click, lambda desk: desk.undo())
-        self._on(self.redo.click, lambda desk: desk.redo())
+        self._on(self.undo.click, lambda desk: desk.undo(), repeats=True)
+        self._on(self.redo.click, lambda desk: desk.redo(), repeats=True)
         self._on_pick(self.sheet, lambda desk, place: desk.select(place))
         self._on_pick(self.candidates, lambda desk, number: desk.pick(number))
         self._on(self.close.click, lambda desk: desk.select(None))
@@ -305,7 +308,7 @@ class ComposePage(Layout):
             self._connect_export(kind, button)
 
     def _connect_export(self, kind: str, button: Any) -> None:
-        def handle(desk: Desk | None, language: str, typed: str) -> list[Any]:
+        def handle(desk: Desk | None, language: str, typed: str | None) -> list[Any]:
             try:
                 desk = _arrived(desk)
                 desk.commit(typed)
@@ -318,9 +321,8 @@ class ComposePage(Layout):
             handle,
             [self.desk, self.speaks, self.text],
             [*self._shown, self.link],
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         ).then(None, [self.link], None, js=_FETCH)
 
     def _arrive(self, token: str, language: str) -> Iterator[list[Any]]:
@@ -335,9 +337,11 @@ class ComposePage(Layout):
         else:
             yield [desk, *self._view(desk, language)]
 
-    def _speak(self, desk: Desk | None, language: str) -> list[Any]:
+    def _speak(self, desk: Desk | None, language: str, typed: str | None) -> list[Any]:
         """Puts in the words of the other language."""
         gr, desk = self.gr, desk or Desk(self.desks.studio)
+        if not desk.running:
+            desk.commit(typed)
         (language,) = [code for code in WORDS if code != language]
         say = words(language)
         return [

@@ -5,6 +5,10 @@
     if (button && !button.disabled && button.offsetParent) button.click();
     return Boolean(button);
   };
+  // Says whether the text of the selected paragraph was typed in; what was typed is handed over with the next click.
+  document.addEventListener("input", (event) => {
+    if (event.target.closest("#box-text")) globalThis.vedereTyped = true;
+  });
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest?.("input, textarea, [contenteditable]");
     if (event.key === "Escape") press("do-close");

@@ -13,11 +13,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from vedere.compose.prompts import Brief
 from vedere.errors import ConfigError, VedereError
+from vedere.serve.compose_layout import Layout, brand, hint, numbers, where
 from vedere.serve.desk import Desk, Desks, Proposal
 from vedere.serve.downloads import KINDS, Downloads
 from vedere.serve.sheet import candidates, sheet, status
@@ -25,8 +26,6 @@ from vedere.serve.words import WORDS, words
 
 if TYPE_CHECKING:
     import gradio
-
-NUMBERS = 15  # most pictures that may be asked for, as in the published demo
 
 _TOKEN = """() => {
   let token = sessionStorage.getItem("vedere-desk");
@@ -36,19 +35,15 @@ _TOKEN = """() => {
   }
   return [token, document.documentElement.lang, null];
 }"""
+_QUIET = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+# What was typed is handed over once, so that a quick second click cannot bring back a text that the first one took away.
+_TYPED = "(...all) => { if (!globalThis.vedereTyped) all[2] = null; globalThis.vedereTyped = false; return all; }"
 _FETCH = """(link) => {
   if (!link) return;
   const anchor = Object.assign(document.createElement("a"), {href: link, download: ""});
   document.body.append(anchor); anchor.click(); anchor.remove();
 }"""
-_CLICKS = """
-element.addEventListener("click", (event) => {
-  const pick = event.target.closest("[data-pick]");
-  const block = event.target.closest("[data-place]");
-  if (pick) trigger("click", {number: Number(pick.dataset.pick)});
-  else if (block && !String(getSelection())) trigger("click", {number: Number(block.dataset.place)});
-});
-"""
 
 
 def asset(name: str) -> str:
@@ -56,179 +51,20 @@ def asset(name: str) -> str:
     return resources.files("vedere.serve").joinpath(name).read_text("utf-8")
 
 
-def needs_gradio() -> Any:
-    """Gradio.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import gradio
-    except ModuleNotFoundError:
-        raise ConfigError("the page needs the package gradio; install it with: pip install 'vedere[serve]'") from None
-    return gradio
-
-
-class ComposePage:
+class ComposePage(Layout):
     """The page.
 
     Attributes:
         desks: The visitors' desks.
         downloads: Files that were made for them.
-        language: What the page speaks at first.
-        blocks: The page as Gradio's object.
     """
 
     def __init__(self, desks: Desks, downloads: Downloads, language: str = "en") -> None:
-        self.gr: Any = needs_gradio()
-        self.desks, self.downloads, self.language = desks, downloads, language
-        self._worded: list[tuple[Any, dict[str, str]]] = []
-        with self.gr.Blocks(title="vedere compose", analytics_enabled=False, fill_width=True) as self.blocks:
-            self._lay_out(words(language))
+        super().__init__(language, desks.studio.style.second)
+        self.desks, self.downloads = desks, downloads
+        self._sent: WeakKeyDictionary[Desk, dict[str, Any]] = WeakKeyDictionary()
+        with self.blocks:
             self._connect()
-
-    # What is where
-
-    def _made(self, kind: Any, /, *args: Any, say: dict[str, str], **options: Any) -> Any:
-        """A component whose words are known by their keys, so that another language can be put in."""
-        table = words(self.language)
-        made = kind(*args, **{name: table[key] for name, key in say.items()}, **options)
-        self._worded.append((made, say))
-        return made
-
-    def _button(self, key: str, **options: Any) -> Any:
-        return self._made(self.gr.Button, say={"value": key}, elem_id=f"do-{key.replace('_', '-')}", **options)
-
-    def _box(self, key: str, lines: int = 1, hint: str = "", **options: Any) -> Any:
-        say = {"label": key} | ({"placeholder": hint} if hint else {})
-        return self._made(self.gr.Textbox, say=say, lines=lines, elem_id=f"box-{key.replace('_', '-')}", **options)
-
-    def _lay_out(self, say: dict[str, str]) -> None:
-        gr = self.gr
-        self.desk, self.speaks = gr.State(None), gr.State(self.language)
-        self.token, self.link = gr.Textbox(visible=False), gr.Textbox(visible=False)
-        with gr.Row(elem_id="top"):
-            self.brand = gr.HTML(_brand(say), elem_id="brand")
-            self.switch = self._button("language", size="sm", variant="secondary")
-        with gr.Row(elem_id="desk"):
-            with gr.Column(elem_id="main"):
-                self._lay_out_brief(say)
-                self.tools = gr.Column(visible=False, elem_id="tools")
-                with self.tools:
-                    self._lay_out_tools()
-                self.status = gr.HTML("", elem_id="status")
-                self.sheet = gr.HTML("", elem_id="sheet", js_on_load=_CLICKS, apply_default_css=False)
-            self.panel = gr.Column(visible=False, elem_id="panel")
-            with self.panel:
-                self._lay_out_panel(say)
-
-    def _lay_out_brief(self, say: dict[str, str]) -> None:
-        gr = self.gr
-        self.brief = self._made(gr.Accordion, say={"label": "brief"}, open=True, elem_id="brief")
-        with self.brief:
-            self.title = self._box("title", hint="title_hint", max_lines=3, autofocus=True)
-            self.outline = self._box("outline", 3, "outline_hint")
-            with gr.Row():
-                self.requirements = self._box("requirements", 2, "requirements_hint")
-                self.material = self._box("material", 2, "material_hint", max_lines=12)
-            self.own = self._made(
-                gr.File, say={"label": "own"}, file_count="multiple", file_types=["image"], height=120, elem_id="own"
-            )
-            with gr.Row(elem_id="go"):
-                self.number = self._made(
-                    gr.Dropdown,
-                    say={"label": "number"},
-                    choices=_numbers(say),
-                    value=-1,
-                    filterable=False,
-                    min_width=180,
-                )
-                self.generate = self._button("generate", variant="primary")
-                self.stop = self._button("stop", variant="stop", visible=False)
-        self.open_first = self._made(
-            gr.UploadButton, say={"label": "open_saved"}, file_types=[".json"], size="sm", elem_id="open-first"
-        )
-
-    def _lay_out_tools(self) -> None:
-        gr = self.gr
-        with gr.Row(elem_id="history"):
-            self.undo, self.redo = self._button("undo", size="sm"), self._button("redo", size="sm")
-            self.proceed = self._button("proceed", size="sm")
-            self.illustrate = self._button("illustrate", size="sm")
-        with gr.Row(elem_id="files"):
-            names = {"html": "HTML", "markdown": "Markdown", "docx": "DOCX", "json": "JSON"}
-            self.exports = {
-                kind: gr.Button(name, size="sm", elem_id=f"export-{kind}", min_width=60) for kind, name in names.items()
-            }
-            self.exports["saved"] = self._button("save", size="sm", min_width=60)
-            self.open = self._made(
-                gr.UploadButton,
-                say={"label": "open"},
-                file_types=[".json"],
-                size="sm",
-                min_width=60,
-                elem_id="do-open",
-            )
-
-    def _lay_out_panel(self, say: dict[str, str]) -> None:
-        gr = self.gr
-        self.hint = gr.HTML(_hint(say), elem_id="hint")
-        self.work = gr.Column(visible=False, elem_id="work")
-        with self.work:
-            with gr.Row(elem_id="which"):
-                self.heading = gr.HTML("", elem_id="heading")
-                self.close = self._button("close", size="sm", min_width=60)
-            self.text = self._box("text", 5, max_lines=14)
-            with gr.Row():
-                self.apply = self._button("apply", size="sm", variant="primary")
-                self.delete = self._button("delete", size="sm")
-            self.offer = gr.Column(visible=False, elem_id="offer")
-            with self.offer:
-                self.proposal = self._box("proposal", 4, max_lines=14)
-                with gr.Row():
-                    self.accept = self._button("accept", size="sm", variant="primary")
-                    self.discard = self._button("discard", size="sm")
-            self.below = gr.Column(elem_id="below")
-            with self.below:
-                self._lay_out_picture(say)
-                self._lay_out_operations(say)
-
-    def _lay_out_picture(self, say: dict[str, str]) -> None:
-        gr = self.gr
-        with self._made(gr.Accordion, say={"label": "picture"}, open=True):
-            self.candidates = gr.HTML(
-                "", elem_id="candidates", js_on_load=_CLICKS, apply_default_css=False, visible=False
-            )
-            with gr.Row(elem_id="find"):
-                self.caption = self._box("caption", hint="caption_hint", max_lines=3, scale=3)
-                self.search = self._button("search", size="sm", scale=1, min_width=70)
-            with gr.Row():
-                self.add = self._button("add", size="sm")
-                self.remove = self._button("remove", size="sm", visible=False)
-                self.upload = self._made(
-                    gr.UploadButton, say={"label": "upload"}, file_types=["image"], size="sm", elem_id="do-upload"
-                )
-
-    def _lay_out_operations(self, say: dict[str, str]) -> None:
-        gr = self.gr
-        tuned = self.desks.studio.style.second
-        with self._made(gr.Accordion, say={"label": "ask"}, open=True):
-            with gr.Row(elem_id="operations"):
-                self.operations = {
-                    "regenerate": self._button("regenerate", size="sm", min_width=90),
-                    "expand": self._button("expand", size="sm", min_width=90, visible=tuned),
-                    "rewrite": self._button("rewrite", size="sm", min_width=90, visible=tuned),
-                    "abbreviate": self._button("abbreviate", size="sm", min_width=90, visible=tuned),
-                }
-            self.support = self._box("support", hint="support_hint", max_lines=6, visible=tuned)
-        with self._made(gr.Accordion, say={"label": "insert"}, open=False):
-            self.where = self._made(
-                gr.Radio, say={"label": "where"}, choices=_where(say), value="after", elem_id="where"
-            )
-            self.insert_text = self._box("insert_text", 2, "insert_hint", max_lines=8)
-            with gr.Row():
-                self.insert_write = self._button("insert_write", size="sm", visible=tuned)
-                self.insert_own = self._button("insert_own", size="sm")
 
     # What a visitor sees of a desk
 
@@ -272,31 +108,40 @@ class ComposePage:
             gr.update(visible=article is None),
             gr.update(visible=document is not None and not desk.running),
             gr.update(visible=document is not None and not desk.running),
-            gr.update(visible=not desk.running),
+            gr.update(visible=not desk.running, interactive=True),
             gr.update(visible=desk.running),
             gr.update(interactive=document is not None and document.at > 0),
             gr.update(interactive=document is not None and document.at + 1 < len(document.states)),
             gr.update(visible=not chosen),
             gr.update(visible=chosen),
             f"<h2>{heading}</h2>",
-            text,
+            self._fresh(desk, "text", text, place),
             gr.update(visible=paragraph),
             gr.update(visible=offer is not None),
-            offer.text if offer else "",
+            self._fresh(desk, "proposal", offer.text if offer else "", id(offer)),
             gr.update(visible=paragraph),
             gr.update(value=candidates(spot, shelf, say) if spot else "", visible=spot is not None),
-            spot.caption if spot else "",
+            self._fresh(desk, "caption", spot.caption if spot else "", place),
             gr.update(visible=spot is None),
             gr.update(visible=spot is not None),
         ]
 
-    def _failed(self, desk: Desk, language: str, error: Exception) -> list[Any]:
+    def _fresh(self, desk: Desk, box: str, text: str, of: object) -> Any:
+        """The text of a box if it is another one than was sent last: what a visitor has typed meanwhile is not written over."""
+        sent = self._sent.setdefault(desk, {})
+        if sent.get(box) == (text, of):
+            return self.gr.skip()
+        sent[box] = (text, of)
+        return text
+
+    def _failed(self, desk: Desk | None, language: str, error: Exception) -> list[Any]:
         say = words(language)
         if isinstance(error, VedereError):
             told = str(error)
         else:
             traceback.print_exception(error)
             told = say["crashed"].format(type(error).__name__)
+        desk = desk or Desk(self.desks.studio)
         return self._view(desk, language, f"{say['failed']} {told} {say['unchanged']}", wrong=True)
 
     # Which click calls what
@@ -309,6 +154,7 @@ class ComposePage:
         *,
         commits: bool = True,
         empties: Sequence[Any] = (),
+        repeats: bool = False,
     ) -> None:
         """Lets an event call ``call(desk, *values)``; what it returns is said, what it raises, too.
 
@@ -318,11 +164,12 @@ class ComposePage:
             inputs: Components whose values are handed over.
             commits: Take over a changed text of the selected paragraph first.
             empties: Boxes that are emptied when all went well.
+            repeats: A second click while the first is under way counts, too.
         """
 
-        def handle(desk: Desk | None, language: str, typed: str, *values: Any) -> list[Any]:
-            desk = desk or self.desks.at("")
+        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> list[Any]:
             try:
+                desk = _arrived(desk)
                 if commits:
                     desk.commit(typed)
                 message = call(desk, *values) or ""
@@ -334,23 +181,22 @@ class ComposePage:
             handle,
             [self.desk, self.speaks, self.text, *inputs],
             [*self._shown, *empties],
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED if commits else None,
+            trigger_mode="multiple" if repeats else "once",
+            **_QUIET,
         )
 
-    def _on_pick(self, component: Any, call: Callable[[Desk, int], None], *, commits: bool = True) -> None:
+    def _on_pick(self, component: Any, call: Callable[[Desk, int], None]) -> None:
         """Lets a click on a part of our own HTML call ``call(desk, number)``."""
         gr = self.gr
 
-        def handle(desk: Desk | None, language: str, typed: str, event: gradio.EventData) -> list[Any]:
-            desk = desk or self.desks.at("")
+        def handle(desk: Desk | None, language: str, typed: str | None, event: gradio.EventData) -> list[Any]:
             try:
+                desk = _arrived(desk)
                 number = event._data.get("number") if isinstance(event._data, dict) else None
                 if not isinstance(number, int):
                     raise ConfigError(f"a click on {number!r}; expected a number")
-                if commits:
-                    desk.commit(typed)
+                desk.commit(typed)
                 call(desk, number)
             except Exception as error:
                 return self._failed(desk, language, error)
@@ -361,9 +207,8 @@ class ComposePage:
             handle,
             [self.desk, self.speaks, self.text],
             self._shown,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         )
 
     def _on_long(
@@ -371,9 +216,9 @@ class ComposePage:
     ) -> None:
         """Lets an event begin what takes long, and shows it grow."""
 
-        def handle(desk: Desk | None, language: str, typed: str, *values: Any) -> Iterator[list[Any]]:
-            desk = desk or self.desks.at("")
+        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> Iterator[list[Any]]:
             try:
+                desk = _arrived(desk)
                 desk.commit(typed)
                 desk.start(begin(desk, *values))
                 yield from self._growing(desk, language)
@@ -386,9 +231,8 @@ class ComposePage:
             handle,
             [self.desk, self.speaks, self.text, *inputs],
             self._shown,
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         )
 
     def _growing(self, desk: Desk, language: str) -> Iterator[list[Any]]:
@@ -410,18 +254,18 @@ class ComposePage:
         )
         self.switch.click(
             self._speak,
-            [self.desk, self.speaks],
+            [self.desk, self.speaks, self.text],
             [
                 self.speaks,
                 self.brand,
                 self.hint,
-                *(one for one, _ in self._worded),
+                *(one for one, _ in self.worded),
                 self.number,
                 self.where,
                 *self._shown,
             ],
-            api_visibility="private",
-            show_progress="hidden",
+            js=_TYPED,
+            **_QUIET,
         ).then(None, [self.speaks], None, js="(code) => { document.documentElement.lang = code; }")
         asked = [self.title, self.outline, self.requirements, self.material, self.own, self.number]
         self._on_long(self.generate.click, _generate, asked)
@@ -429,8 +273,8 @@ class ComposePage:
         self._on_long(self.proceed.click, lambda desk: desk.proceed())
         self._on_long(self.illustrate.click, lambda desk, number: desk.illustrate(_count(number)), [self.number])
         self.stop.click(_stop, [self.desk], None, queue=False, api_visibility="private")
-        self._on(self.undo.click, lambda desk: desk.undo())
-        self._on(self.redo.click, lambda desk: desk.redo())
+        self._on(self.undo.click, lambda desk: desk.undo(), repeats=True)
+        self._on(self.redo.click, lambda desk: desk.redo(), repeats=True)
         self._on_pick(self.sheet, lambda desk, place: desk.select(place))
         self._on_pick(self.candidates, lambda desk, number: desk.pick(number))
         self._on(self.close.click, lambda desk: desk.select(None))
@@ -464,9 +308,9 @@ class ComposePage:
             self._connect_export(kind, button)
 
     def _connect_export(self, kind: str, button: Any) -> None:
-        def handle(desk: Desk | None, language: str, typed: str) -> list[Any]:
-            desk = desk or self.desks.at("")
+        def handle(desk: Desk | None, language: str, typed: str | None) -> list[Any]:
             try:
+                desk = _arrived(desk)
                 desk.commit(typed)
                 link, name = self.downloads.make(KINDS[kind], desk)
             except Exception as error:
@@ -477,14 +321,14 @@ class ComposePage:
             handle,
             [self.desk, self.speaks, self.text],
             [*self._shown, self.link],
-            api_visibility="private",
-            show_progress="hidden",
-            concurrency_limit=None,
+            js=_TYPED,
+            **_QUIET,
         ).then(None, [self.link], None, js=_FETCH)
 
     def _arrive(self, token: str, language: str) -> Iterator[list[Any]]:
         """A page was opened: finds its desk, and goes on showing what runs there."""
         desk = self.desks.at(str(token)[:64])
+        self._sent.pop(desk, None)
         try:
             for view in self._growing(desk, language):
                 yield [desk, *view]
@@ -493,18 +337,20 @@ class ComposePage:
         else:
             yield [desk, *self._view(desk, language)]
 
-    def _speak(self, desk: Desk | None, language: str) -> list[Any]:
+    def _speak(self, desk: Desk | None, language: str, typed: str | None) -> list[Any]:
         """Puts in the words of the other language."""
-        gr, desk = self.gr, desk or self.desks.at("")
+        gr, desk = self.gr, desk or Desk(self.desks.studio)
+        if not desk.running:
+            desk.commit(typed)
         (language,) = [code for code in WORDS if code != language]
         say = words(language)
         return [
             language,
-            _brand(say),
-            _hint(say),
-            *(gr.update(**{name: say[key] for name, key in worded.items()}) for _, worded in self._worded),
-            gr.update(choices=_numbers(say)),
-            gr.update(choices=_where(say)),
+            brand(say),
+            hint(say),
+            *(gr.update(**{name: say[key] for name, key in worded.items()}) for _, worded in self.worded),
+            gr.update(choices=numbers(say)),
+            gr.update(choices=where(say)),
             *self._view(desk, language),
         ]
 
@@ -512,6 +358,12 @@ class ComposePage:
         missing = desk.open(path)
         say = words(language)
         return say["opened_without"].format(missing) if missing else say["opened"]
+
+
+def _arrived(desk: Desk | None) -> Desk:
+    if desk is None:
+        raise ConfigError("the page has not connected yet; try again in a moment")
+    return desk
 
 
 def _generate(
@@ -547,39 +399,3 @@ def _belongs(proposal: Proposal | None, place: int | None) -> bool:
         and place is not None
         and (proposal.place == place or (proposal.operation == "insert" and proposal.place == place + 1))
     )
-
-
-def _numbers(say: dict[str, str]) -> list[tuple[str, int]]:
-    return [(say["model_decides"], -1), (say["no_pictures"], 0), *((str(n), n) for n in range(1, NUMBERS + 1))]
-
-
-def _where(say: dict[str, str]) -> list[tuple[str, str]]:
-    return [(say["before"], "before"), (say["after"], "after")]
-
-
-def _brand(say: dict[str, str]) -> str:
-    return f'<p class="brand"><strong>vedere</strong> <span>{say["tagline"]}</span></p>'
-
-
-def _hint(say: dict[str, str]) -> str:
-    return f'<div class="hint"><h2>{say["hint_title"]}</h2><p>{say["hint"]}</p></div>'
-
-
-def theme(gr: Any) -> Any:
-    """Gradio's plainest theme with fonts of the reader's system; colours are set by the style sheet."""
-    sans = (
-        "system-ui",
-        "-apple-system",
-        "Segoe UI",
-        "Roboto",
-        "Noto Sans",
-        "PingFang SC",
-        "Noto Sans CJK SC",
-        "sans-serif",
-    )
-    return gr.themes.Base(font=sans, font_mono=("ui-monospace", "Consolas", "monospace"))
-
-
-def served_paths() -> Sequence[Path]:
-    """Folders that Gradio itself may serve: none."""
-    return ()

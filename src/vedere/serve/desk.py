@@ -62,7 +62,7 @@ class Proposal:
     text: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Desk:
     """One visitor's desk.
 
@@ -228,12 +228,12 @@ class Desk:
             self._document().article.at(place)
         self.selected = place
 
-    def commit(self, text: str) -> None:
-        """Takes over what the visitor has typed for the selected paragraph or title; an empty text changes nothing."""
-        self._check_idle()
+    def commit(self, text: str | None) -> None:
+        """Takes over what the visitor has typed for the selected paragraph or title; none, or an empty text, changes nothing."""
         place = self.selected
-        if place is None or self.document is None or not one_line(text):
+        if place is None or self.document is None or text is None or not one_line(text):
             return
+        self._check_idle()
         if place == -1:
             self._editor().retitle(text)
         elif place < len(self.document.article.paragraphs):

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from vedere.errors import ConfigError, MediaError
-from vedere.serve.compose_page import ComposePage, asset, needs_gradio, theme
+from vedere.serve.compose_layout import needs_gradio, theme
+from vedere.serve.compose_page import ComposePage, asset
 from vedere.serve.desk import Desks, Studio
 from vedere.serve.downloads import Downloads
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+    "worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'"
 )
 """Gradio's own scripts are inline and build functions from text, so both are allowed; text of an article is escaped."""
 
@@ -75,7 +76,7 @@ def compose_site(studio: Studio, files: Path | str, language: str = "en") -> Any
         pwa=False,
         mcp_server=False,
         max_file_size=UPLOAD_LIMIT,
-        theme=theme(gradio),
+        theme=theme(),
         css=asset("compose.css"),
         head=f'<meta name="referrer" content="no-referrer"><script>{asset("compose.js")}</script>',
     )

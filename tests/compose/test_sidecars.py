@@ -106,6 +106,7 @@ def test_iptc_captions_keywords_and_credits(tmp_path):
     assert (found.tags, found.attribution, found.licence) == (("lake", "hill"), "A. Person", "CC-BY")
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_tags_are_passed_over(tmp_path):
     path = noise(tmp_path / "a.jpg", 1)
     data = path.read_bytes()

@@ -70,7 +70,8 @@ _LIST = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)、])\s+")
 _SPOT = re.compile(r"(?<![\d.])\d{1,8}(?![\d.]*\d)")
 _QUOTES = "\"'“”‘’「」『』*_ "
 _LEAD = re.compile(r"^\s*(?:caption|answer|标题|答案|答)\s*[:：]\s*", re.IGNORECASE)
-_LETTER = re.compile(r"(?<![A-Za-z])[A-Z](?![A-Za-z'’])")
+_FIRST = re.compile(r"[\W_]*([A-Z])(?![A-Za-z'’ ])")
+_LETTER = re.compile(r"(?<![A-Za-z])(?!A (?!or |and |is |suits |fits )[a-z])[A-Z](?![A-Za-z'’])")
 _LONGEST_CAPTION = 300
 
 
@@ -172,15 +173,12 @@ class PlainStyle(Style):
         return _LEAD.sub("", lines[0]).strip(_QUOTES)[:_LONGEST_CAPTION] if lines else ""
 
     def choice_of(self, answer: str, candidates: int) -> int | None:
-        """The first letter that stands alone and is one of the options, unless another one stands there too."""
-        text = until_end(answer).strip()
-        first = super().choice_of(text.lstrip("(（[*\"'“"), candidates)
-        if first is not None and not re.match(r"[(（[*\"'“]*[A-Z]\s+[a-z]", text):
-            return first
-        named = {LETTERS.index(letter) for letter in _LETTER.findall(text)} & set(range(candidates))
-        article = re.search(r"\bA\s+[a-z]", text)  # the word, not the letter
-        named -= {0} if article and len(named) > 1 else set()
-        return named.pop() if len(named) == 1 and not (article and named == {0}) else None
+        """A letter that the answer begins with, or else the only one that stands in it; not the article of "A bridge"."""
+        text = until_end(answer)
+        first = _FIRST.match(text)
+        named = {first[1]} if first else set(_LETTER.findall(text))
+        place = LETTERS.index(named.pop()) if len(named) == 1 else candidates
+        return place if place < candidates else None
 
 
 def plain_style(language: str = "en", *, room: int = 8192, per_picture: int = 300) -> PlainStyle:

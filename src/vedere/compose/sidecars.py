@@ -17,7 +17,6 @@ import csv
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -197,9 +196,7 @@ def beside(path: Path) -> Words:
 def inside(image: Image.Image) -> Words:
     """What an opened file carries; unreadable tags are passed over."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exif: Mapping[int, Any] = dict(image.getexif())
+        exif: Mapping[int, Any] = dict(image.getexif())
     except Exception:  # the tags are damaged, which the pixels need not be
         exif = {}
     try:

@@ -111,6 +111,17 @@ class Article:
             )
         return self.paragraphs[place]
 
+    def with_title(self, title: str) -> Article:
+        """Another title; line breaks become blanks.
+
+        Raises:
+            ConfigError: none.
+        """
+        line = one_line(title)
+        if not line:
+            raise ConfigError("an article without a title; give it some words")
+        return replace(self, title=line)
+
     def with_text(self, place: int, text: str) -> Article:
         """Another text; line breaks become blanks, and an empty text removes the paragraph."""
         old, line = self.at(place), one_line(text)
@@ -167,7 +178,7 @@ def write_text(path: Path | str, text: str) -> None:
     """Writes a UTF-8 file, atomically."""
 
     def write(target: Path) -> None:
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(text.encode("utf-8", "replace"))  # halves of surrogate pairs have no other form
 
     write_atomically(path, write)
 

@@ -6,11 +6,12 @@ one. Everything else changes the document at once and can be undone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line, paragraphs_of
-from vedere.compose.prompts import Brief, Prompt, Style, read_caption, until_end
-from vedere.compose.steps import Caption, Draft, Find, Gallery, Model, Select
+from vedere.compose.prompts import Brief, Prompt, Style
+from vedere.compose.steps import Caption, Draft, Gallery, Model, Select, finder, growing
 from vedere.errors import ConfigError
 
 
@@ -41,7 +42,7 @@ class Editor:
         return self.brief or Brief(title=self.article.title)
 
     def _proposal(self, prompt: Prompt) -> str:
-        return one_line(until_end(self.model.answer(prompt)))
+        return one_line(self.style.text_of(self.model.answer(prompt)))
 
     def _written_before(self, place: int) -> str:
         return "".join(f"{paragraph.text}\n" for paragraph in self.article.paragraphs[:place])
@@ -68,7 +69,7 @@ class Editor:
     def regenerate(self, place: int) -> str:
         """What the model writes after the paragraphs before this one, as a proposal."""
         self.article.at(place)
-        answer = until_end(self.model.answer(self.style.write(self._brief(), self._written_before(place))))
+        answer = self.style.text_of(self.model.answer(self.style.write(self._brief(), self._written_before(place))))
         found = paragraphs_of(answer)
         if not found:
             raise ConfigError(f"the model wrote no text for paragraph {place}; ask again, or edit it")
@@ -77,6 +78,14 @@ class Editor:
     def edit(self, place: int, text: str) -> Article:
         """Replaces the text of a paragraph; an empty text removes the paragraph."""
         return self.document.change(f"edit {place}", lambda article: article.with_text(place, text))
+
+    def retitle(self, title: str) -> Article:
+        """Gives the article another title.
+
+        Raises:
+            ConfigError: none.
+        """
+        return self.document.change("title", lambda article: article.with_title(title))
 
     def insert(self, place: int, text: str) -> Article:
         """Puts a new paragraph in front of the one at ``place``."""
@@ -88,12 +97,20 @@ class Editor:
         Raises:
             ConfigError: it writes nothing more.
         """
-        so_far = self._written_before(len(self.article.paragraphs))
-        more = paragraphs_of(until_end(self.model.answer(self.style.write(self._brief(), so_far))))
-        if not more:
+        for _ in self.continuing():
+            pass
+        return self.article
+
+    def continuing(self) -> Iterator[Article]:
+        """`continue_writing` that can be watched: the article so far; the document changes at the end, once."""
+        before, more = self.article, self.article
+        prompt = self.style.write(self._brief(), self._written_before(len(before.paragraphs)))
+        for answer in growing(self.model, prompt):
+            more = replace(before, paragraphs=(*before.paragraphs, *paragraphs_of(self.style.text_of(answer))))
+            yield more
+        if more == before:
             raise ConfigError("the model has nothing more to write; insert a paragraph with an outline instead")
-        paragraphs = (*self.article.paragraphs, *more)
-        return self.document.apply("continue", replace(self.article, paragraphs=paragraphs))
+        self.document.apply("continue", more)
 
     def add_picture(self, place: int) -> Article:
         """Captions, finds and selects a picture behind a paragraph that has none.
@@ -104,18 +121,21 @@ class Editor:
         if self.article.at(place).illustration is not None:
             raise ConfigError(f"paragraph {place} has a picture already; swap it, search again, or remove it first")
         spots = [(where, spot.caption) for where, spot in self.article.spots() if where < place]
-        caption = read_caption(self.model.answer(self.style.caption(self.article, place, spots)))
+        caption = self.style.caption_of(self.model.answer(self.style.caption(self.article, place, spots)))
         return self.search(place, caption or self.article.at(place).text[-50:], action="add picture")
 
     def search(self, place: int, caption: str, *, action: str = "search") -> Article:
-        """Other candidates for a caption, none that was shown before; the model selects among them."""
-        article = self.article.with_illustration(place, Illustration(caption=caption))
-        shown = self.article.shown()
-        found = self.gallery.search(caption[: self.style.query_limit], 4, shown)
+        """Other candidates for a caption, none that was shown before; the model selects among them.
+
+        The user's own pictures are few: all of them are offered again.
+        """
+        find = finder(self.gallery, self.style)
+        exclude = frozenset[str]() if find.repeat else self.article.shown()
+        found = self.gallery.search(caption[: self.style.query_limit], find.count, exclude)
         spot = Illustration(
             caption=caption, candidates=tuple(found), note="" if found else "no suitable picture was found"
         )
-        draft = Draft(brief=self._brief(), article=article.with_illustration(place, spot))
+        draft = Draft(brief=self._brief(), article=self.article.with_illustration(place, spot))
         return self.document.apply(f"{action} {place}", Select(self.model, self.style)(draft).article)
 
     def swap(self, place: int, candidate: int) -> Article:
@@ -147,7 +167,7 @@ class Editor:
         draft = Draft(brief=self._brief(), article=self.article)
         for step in (
             Caption(self.model, self.style),
-            Find(self.gallery, self.style),
+            finder(self.gallery, self.style),
             Select(self.model, self.style),
         ):
             draft = step(draft)

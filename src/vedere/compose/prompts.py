@@ -52,12 +52,16 @@ class Prompt:
         parts: Texts and pictures, in order; the beginning-of-text token comes in front.
         decoding: As the published code decodes it.
         mark: How `text` writes a picture.
+        question: The same without the frame of a turn, for a model that frames turns itself.
+        start: How the answer has to begin, for such a model; "": as it likes.
     """
 
     step: str
     parts: tuple[str | Picture, ...]
     decoding: Decoding
     mark: str = "<ImageHere>"
+    question: tuple[str | Picture, ...] = ()
+    start: str = ""
 
     @property
     def text(self) -> str:
@@ -76,13 +80,15 @@ class Brief:
 
     Attributes:
         title: Title.
-        outline: What the article should say, or any other instruction (style, length).
+        outline: What the article should say.
+        requirements: Any other instruction: style, length, readers.
         material: Reference text.
         pictures: The user's own pictures; the second version sees them while it writes.
     """
 
     title: str
     outline: str = ""
+    requirements: str = ""
     material: str = ""
     pictures: tuple[Picture, ...] = ()
 
@@ -102,8 +108,9 @@ class Brief:
 
     @property
     def instruction(self) -> str:
-        """Title, outline and material as one text; what is missing leaves no line."""
-        return "\n".join(part.strip() for part in (self.title, self.outline, self.material) if part.strip())
+        """Title, outline, requirements and material as one text; what is missing leaves no line."""
+        parts = (self.title, self.outline, self.requirements, self.material)
+        return "\n".join(part.strip() for part in parts if part.strip())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +143,12 @@ class Style:
             if step == "select":
                 tail = "<TOKENS_UNUSED_0>" + tail
         return Prompt(
-            step=step, parts=_merged([head, *question, again, tail, start]), decoding=decoding, mark=self.mark
+            step=step,
+            parts=merged([head, *question, again, tail, start]),
+            decoding=decoding,
+            mark=self.mark,
+            question=merged([*question, again]),
+            start=start,
         )
 
     def write(self, brief: Brief, so_far: str = "") -> Prompt:
@@ -210,6 +222,22 @@ class Style:
         text = f"在以下两段中插入一段。\n第一段：{before}\n第二段：{after}\n插入段的大纲：{outline}"
         return self._operation("insert", text)
 
+    def text_of(self, answer: str) -> str:
+        """What an answer says: as `until_end`."""
+        return until_end(answer)
+
+    def spots_of(self, answer: str, paragraphs: int) -> tuple[int, ...]:
+        """Places in an answer to `spot`: as `read_spots`."""
+        return read_spots(answer, paragraphs)
+
+    def caption_of(self, answer: str) -> str:
+        """The caption in an answer to `caption`: as `read_caption`."""
+        return read_caption(answer)
+
+    def choice_of(self, answer: str, candidates: int) -> int | None:
+        """The choice in an answer to `select`: as `read_choice`."""
+        return read_choice(answer, candidates)
+
     def _operation(self, step: str, text: str) -> Prompt:
         if not self.second:
             raise ConfigError(
@@ -226,7 +254,7 @@ _ENDS = re.compile(r"<TOKENS_UNUSED_[01]>|\[UNUSED_TOKEN_14[56]\]|</s>")
 _SEGMENT = re.compile(r"<Seg(\d+)>")
 
 
-def _merged(parts: Sequence[str | Picture]) -> tuple[str | Picture, ...]:
+def merged(parts: Sequence[str | Picture]) -> tuple[str | Picture, ...]:
     """Neighbouring texts joined, empty ones dropped."""
     merged: list[str | Picture] = []
     for part in parts:

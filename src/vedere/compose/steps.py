@@ -10,21 +10,12 @@ without a word); a long article loses its oldest context instead of the question
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vedere.compose.article import Article, Chooser, Illustration, Picture, paragraphs_of
-from vedere.compose.prompts import (
-    LETTERS,
-    Brief,
-    Prompt,
-    Style,
-    read_caption,
-    read_choice,
-    read_spots,
-    until_end,
-)
+from vedere.compose.prompts import LETTERS, Brief, Prompt, Style
 from vedere.errors import ConfigError
 
 CANDIDATES = 4  # as the published demo shows
@@ -35,6 +26,15 @@ class Model(Protocol):
 
     def answer(self, prompt: Prompt) -> str:
         """The text that follows the prompt."""
+        ...
+
+
+@runtime_checkable
+class StreamingModel(Model, Protocol):
+    """A model whose answers can be watched while they are written."""
+
+    def stream(self, prompt: Prompt) -> Iterator[str]:
+        """The pieces of the answer as they come; joined they are the answer."""
         ...
 
 
@@ -101,6 +101,35 @@ class Draft:
 Step = Callable[[Draft], Draft]
 
 
+@runtime_checkable
+class GradualStep(Protocol):
+    """A step that can be watched: the steps of this file."""
+
+    def parts(self, draft: Draft) -> Iterator[Draft]:
+        """The draft after every small change; the last one is the step's result (none: nothing changed)."""
+        ...
+
+
+def last(drafts: Iterator[Draft], draft: Draft) -> Draft:
+    """The last draft of several; the given one where there is none."""
+    for draft in drafts:  # noqa: B007
+        pass
+    return draft
+
+
+def growing(model: Model, prompt: Prompt) -> Iterator[str]:
+    """The answer so far, again and again, the whole one at last; one piece from a model that does not stream."""
+    if not isinstance(model, StreamingModel):
+        yield model.answer(prompt)
+        return
+    answer = ""
+    for piece in model.stream(prompt):
+        answer += piece
+        yield answer
+    if not answer:
+        yield answer
+
+
 def asked(model: Model, prompt: Prompt, draft: Draft) -> tuple[str, Draft]:
     """The answer to a prompt, and the draft with both in its log."""
     answer = model.answer(prompt)
@@ -120,11 +149,25 @@ class Write:
         Raises:
             ConfigError: the model wrote nothing.
         """
-        answer, draft = asked(self.model, self.style.write(draft.brief), draft)
-        paragraphs = paragraphs_of(until_end(answer))
-        if not paragraphs:
+        return last(self.parts(draft), draft)
+
+    def parts(self, draft: Draft) -> Iterator[Draft]:
+        """The same, with what is written so far after every piece of the answer."""
+        prompt, answer, written = self.style.write(draft.brief), "", draft
+        for answer in growing(self.model, prompt):
+            paragraphs = paragraphs_of(self.style.text_of(answer))
+            if paragraphs != written.article.paragraphs:
+                written = replace(draft, article=replace(draft.article, paragraphs=paragraphs))
+                yield written
+        event = Event(step=prompt.step, prompt=prompt.text, answer=answer)
+        if not paragraphs_of(self.style.text_of(answer)):
             raise ConfigError(f"the model wrote no text for '{draft.brief.title[:80]}'; ask again, or give an outline")
-        return replace(draft, article=replace(draft.article, paragraphs=paragraphs))
+        yield replace(written, log=(*written.log, event))
+
+
+def evenly(number: int, paragraphs: int) -> tuple[int, ...]:
+    """So many places among paragraphs, each in the middle of its share."""
+    return tuple((2 * place + 1) * paragraphs // (2 * number) for place in range(number))
 
 
 @dataclass(frozen=True)
@@ -143,7 +186,10 @@ class Spot:
             return draft.noted("spot", "no pictures were asked for")
         number = None if self.number is None else min(self.number, len(draft.article.paragraphs))
         answer, draft = asked(self.model, self.style.spot(draft.article, number, draft.brief.pictures), draft)
-        places = read_spots(answer, len(draft.article.paragraphs))[:number]
+        places = self.style.spots_of(answer, len(draft.article.paragraphs))[:number]
+        if not places and number:
+            places = evenly(number, len(draft.article.paragraphs))
+            draft = draft.noted("spot", f"the answer names no paragraph of the article: {number} were taken evenly")
         article = draft.article
         for place in places:
             if article.at(place).illustration is None:
@@ -161,12 +207,16 @@ class Caption:
 
     def __call__(self, draft: Draft) -> Draft:
         """Writes the missing captions in reading order."""
+        return last(self.parts(draft), draft)
+
+    def parts(self, draft: Draft) -> Iterator[Draft]:
+        """The same, after every caption."""
         past: list[tuple[int, str]] = []
         for place, spot in draft.article.spots():
             caption = spot.caption
             if not caption:
                 answer, draft = asked(self.model, self.style.caption(draft.article, place, past), draft)
-                caption = read_caption(answer)
+                caption = self.style.caption_of(answer)
                 if not caption:
                     caption = draft.article.at(place).text[-50:]  # as the demo does when a picture is added
                     draft = draft.noted(
@@ -174,8 +224,8 @@ class Caption:
                     )
                 article = draft.article.with_illustration(place, replace(spot, caption=caption))
                 draft = replace(draft, article=article)
+                yield draft
             past.append((place, caption))
-        return draft
 
 
 @dataclass(frozen=True)
@@ -205,6 +255,10 @@ class Find:
 
     def __call__(self, draft: Draft) -> Draft:
         """Searches for every caption."""
+        return last(self.parts(draft), draft)
+
+    def parts(self, draft: Draft) -> Iterator[Draft]:
+        """The same, after every search."""
         for place, spot in draft.article.spots():
             if spot.candidates or not spot.caption:
                 continue
@@ -215,7 +269,7 @@ class Find:
             draft = replace(draft, article=article)
             if not found:
                 draft = draft.noted("find", f"{note} for paragraph {place}: the place stays empty")
-        return draft
+            yield draft
 
 
 @dataclass(frozen=True)
@@ -232,6 +286,10 @@ class Select:
 
     def __call__(self, draft: Draft) -> Draft:
         """Chooses in reading order."""
+        return last(self.parts(draft), draft)
+
+    def parts(self, draft: Draft) -> Iterator[Draft]:
+        """The same, after every choice."""
         for place, spot in draft.article.spots():
             if spot.selected is not None or not spot.candidates:
                 continue
@@ -247,7 +305,7 @@ class Select:
             else:
                 changed, draft = self._choose(draft, place, spot, offered)
             draft = replace(draft, article=draft.article.with_illustration(place, changed))
-        return draft
+            yield draft
 
     def _choose(self, draft: Draft, place: int, spot: Illustration, offered: list[int]) -> tuple[Illustration, Draft]:
         assert self.model is not None
@@ -259,7 +317,7 @@ class Select:
             )
         for repair in (False, True):
             answer, draft = asked(self.model, self.style.select(context, candidates, repair), draft)
-            choice = read_choice(answer, len(candidates))
+            choice = self.style.choice_of(answer, len(candidates))
             if choice is not None:
                 return replace(spot, selected=offered[choice], chosen_by="model"), draft
         note = f"the model answered {answer.strip()[:40]!r} twice or the like: the first picture found was taken"
@@ -294,6 +352,11 @@ class Select:
         return kept[::-1], len(parts) - whole
 
 
+def finder(gallery: Gallery, style: Style) -> Find:
+    """How a gallery is searched: of the user's own pictures up to ten are offered, and one may be offered again."""
+    return Find(gallery, style, count=10, repeat=True) if isinstance(gallery, OwnPictures) else Find(gallery, style)
+
+
 def pipeline(
     model: Model, gallery: Gallery, style: Style, *, number: int | None = None, chooser: Model | None = None
 ) -> tuple[tuple[str, Step], ...]:
@@ -306,13 +369,11 @@ def pipeline(
         number: Pictures; None: the model decides.
         chooser: Selects; None: ``model`` does.
     """
-    own = isinstance(gallery, OwnPictures)
-    find = Find(gallery, style, count=10, repeat=True) if own else Find(gallery, style)
     return (
         ("write", Write(model, style)),
         ("spot", Spot(model, style, number)),
         ("caption", Caption(model, style)),
-        ("find", find),
+        ("find", finder(gallery, style)),
         ("select", Select(chooser or model, style)),
     )
 
@@ -328,11 +389,30 @@ def run(steps: Sequence[tuple[str, Step]], draft: Draft, until: str | None = Non
     Raises:
         ConfigError: no step has that name.
     """
+    return last((made for _, made in watch(steps, draft, until)), draft)
+
+
+def watch(steps: Sequence[tuple[str, Step]], draft: Draft, until: str | None = None) -> Iterator[tuple[str, Draft]]:
+    """Runs steps in order and can be watched, stopped, or caught: what was yielded before an error is worth keeping.
+
+    Args:
+        steps: Names and steps.
+        draft: Where to begin.
+        until: Name of the last step; None: all.
+
+    Yields:
+        (name of the step, draft) when a step begins, and after every change that it makes.
+
+    Raises:
+        ConfigError: no step has that name.
+    """
     names = [name for name, _ in steps]
     if until is not None and until not in names:
         raise ConfigError(f"no step '{until}' (steps: {', '.join(names)})")
     for name, step in steps:
-        draft = step(draft)
+        yield name, draft
+        for part in step.parts(draft) if isinstance(step, GradualStep) else (step(draft),):
+            draft = part
+            yield name, draft
         if name == until:
             break
-    return draft

@@ -1,0 +1,1 @@
+"""What is served: the web page for composing articles."""

@@ -1,0 +1,62 @@
+"""A browser for all tests of this folder, and pages that record what they ask for and what goes wrong in them."""
+
+import os
+import shutil
+
+import pytest
+from composing_site import served
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in item.path.parts:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert path is not None, f"no browser ({', '.join(BROWSERS)}); 'make browser-test' says how to install one"
+    sandbox = ["--no-sandbox"] if not hasattr(os, "geteuid") or os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=sandbox)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """One page for all tests that are content with the usual answers; every browser context has a desk of its own."""
+    with served(tmp_path_factory.mktemp("site")) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser):
+    """Opens an address in a context of its own; fails the test if its scripts fail or another host is asked."""
+    contexts, faults = [], []
+
+    def open_page(address, width=1360, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+        def request(asked):
+            if not asked.url.startswith((address, "data:", "blob:")):
+                faults.append(f"another host: {asked.url}")
+
+        page.on("request", request)
+        page.goto(address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults, "\n".join(faults)

@@ -1,9 +1,9 @@
 """Markdown, HTML and DOCX: nothing written becomes markup, pictures and credits come along."""
 
 import base64
+import io
 import re
 import sys
-import types
 from html.parser import HTMLParser
 
 import pytest
@@ -112,27 +112,64 @@ def test_docx_without_its_package_says_what_to_install(illustrated, tmp_path, mo
         save_docx(illustrated, tmp_path / "article.docx")
 
 
-def test_docx_has_text_pictures_and_credits(illustrated, tmp_path, monkeypatch):
-    """The package itself is not installed here; what it is told is."""
-    told = []
+def reopened(path):
+    """A written document as (style, text) of each paragraph, and the bytes of its pictures in order."""
+    import docx
 
-    class Document:
-        def __getattr__(self, name):
-            return lambda *given, **named: told.append((name, *given, *named))
+    document = docx.Document(str(path))
+    paragraphs = [(paragraph.style.name, paragraph.text) for paragraph in document.paragraphs]
+    relations = [shape._inline.graphic.graphicData.pic.blipFill.blip.embed for shape in document.inline_shapes]
+    return paragraphs, [document.part.related_parts[relation].blob for relation in relations]
 
-        def save(self, path):
-            with open(path, "w") as file:
-                file.write("saved")
 
-    monkeypatch.setitem(sys.modules, "docx", types.SimpleNamespace(Document=Document))
-    monkeypatch.setitem(sys.modules, "docx.shared", types.SimpleNamespace(Inches=float))
+def test_docx_has_text_pictures_and_credits(illustrated, tmp_path):
     save_docx(illustrated, tmp_path / "article.docx")
-    assert told == [
-        ("add_heading", EVIL, 0),
-        ("add_paragraph", "first"),
-        ("add_picture", str(tmp_path / "雪 桥.PNG"), "width"),
-        ("add_paragraph", "断桥 <残雪>\nA. Person, example.org/7, CC-BY-4.0", "style"),
-        ("add_paragraph", EVIL),
-        ("add_paragraph", "last"),
+    paragraphs, pictures = reopened(tmp_path / "article.docx")
+    assert paragraphs == [
+        ("Title", EVIL),
+        ("Normal", "first"),
+        ("Normal", ""),  # holds the picture
+        ("Caption", "断桥 <残雪>\nA. Person, example.org/7, CC-BY-4.0"),
+        ("Normal", EVIL),
+        ("Normal", "last"),
     ]
-    assert (tmp_path / "article.docx").read_text() == "saved"
+    assert pictures == [(tmp_path / "雪 桥.PNG").read_bytes()]
+
+
+@pytest.mark.parametrize("kind", ["webp", "gif", "bmp", "tiff", "jpeg"])
+def test_docx_takes_pictures_of_any_kind(illustrated, tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    Image.new("RGB", (4, 3), "red").save(path, kind)
+    shown = picture("q", path=str(path))
+    made = illustrated.with_illustration(0, Illustration(caption="c", candidates=(shown,), selected=0))
+    save_docx(made, tmp_path / "article.docx")
+    _, (data,) = reopened(tmp_path / "article.docx")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.size == (4, 3)
+
+
+def test_docx_of_a_tall_picture_fits_a_page(illustrated, tmp_path):
+    path = tmp_path / "tall.png"
+    Image.new("RGB", (40, 4000)).save(path)
+    shown = picture("q", path=str(path))
+    save_docx(
+        illustrated.with_illustration(0, Illustration(candidates=(shown,), selected=0)), tmp_path / "article.docx"
+    )
+    import docx
+
+    (shape,) = docx.Document(str(tmp_path / "article.docx")).inline_shapes
+    assert shape.height.inches <= 8
+    assert shape.width.inches / shape.height.inches == pytest.approx(0.01, rel=0.01)
+
+
+def test_docx_drops_control_characters_that_xml_cannot_hold(illustrated, tmp_path):
+    save_docx(illustrated.with_text(0, "a\x00b\x0bc\ud800d"), tmp_path / "article.docx")
+    paragraphs, _ = reopened(tmp_path / "article.docx")
+    assert paragraphs[1][1] == "a b c d"
+
+
+def test_docx_names_a_picture_that_cannot_be_read(illustrated, tmp_path):
+    (tmp_path / "雪 桥.PNG").write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=r"picture 'p' \(.*PNG\) cannot be read"):
+        save_docx(illustrated, tmp_path / "article.docx")
+    assert not (tmp_path / "article.docx").exists()

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_endpoint import said, serve
 from PIL import Image
 
 import small_runs
+from fake_endpoint import said, serve
 from tiny_models import tiny_directory
 from vedere.cli import main
 from vedere.data.build.record import CAPTION_PROMPTS

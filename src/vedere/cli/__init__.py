@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
     "data": ("vedere.cli.data", "build and inspect training data"),
+    "compose": ("vedere.cli.compose", "an illustrated article from a title and a gallery of pictures"),
+    "gallery": ("vedere.cli.gallery", "index a folder of pictures, and search it by caption"),
     "verify": ("vedere.cli.verify", "compare recorded outputs of the originals with this installation"),
 }
 """Sub-commands: module and what the overview says."""

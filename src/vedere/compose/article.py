@@ -178,7 +178,7 @@ def write_text(path: Path | str, text: str) -> None:
     """Writes a UTF-8 file, atomically."""
 
     def write(target: Path) -> None:
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(text.encode("utf-8", "replace"))  # halves of surrogate pairs have no other form
 
     write_atomically(path, write)
 

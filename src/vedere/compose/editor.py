@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line, paragraphs_of
-from vedere.compose.prompts import Brief, Prompt, Style, read_caption, until_end
+from vedere.compose.prompts import Brief, Prompt, Style
 from vedere.compose.steps import Caption, Draft, Gallery, Model, Select, finder, growing
 from vedere.errors import ConfigError
 
@@ -42,7 +42,7 @@ class Editor:
         return self.brief or Brief(title=self.article.title)
 
     def _proposal(self, prompt: Prompt) -> str:
-        return one_line(until_end(self.model.answer(prompt)))
+        return one_line(self.style.text_of(self.model.answer(prompt)))
 
     def _written_before(self, place: int) -> str:
         return "".join(f"{paragraph.text}\n" for paragraph in self.article.paragraphs[:place])
@@ -69,7 +69,7 @@ class Editor:
     def regenerate(self, place: int) -> str:
         """What the model writes after the paragraphs before this one, as a proposal."""
         self.article.at(place)
-        answer = until_end(self.model.answer(self.style.write(self._brief(), self._written_before(place))))
+        answer = self.style.text_of(self.model.answer(self.style.write(self._brief(), self._written_before(place))))
         found = paragraphs_of(answer)
         if not found:
             raise ConfigError(f"the model wrote no text for paragraph {place}; ask again, or edit it")
@@ -106,7 +106,7 @@ class Editor:
         before, more = self.article, self.article
         prompt = self.style.write(self._brief(), self._written_before(len(before.paragraphs)))
         for answer in growing(self.model, prompt):
-            more = replace(before, paragraphs=(*before.paragraphs, *paragraphs_of(until_end(answer))))
+            more = replace(before, paragraphs=(*before.paragraphs, *paragraphs_of(self.style.text_of(answer))))
             yield more
         if more == before:
             raise ConfigError("the model has nothing more to write; insert a paragraph with an outline instead")
@@ -121,7 +121,7 @@ class Editor:
         if self.article.at(place).illustration is not None:
             raise ConfigError(f"paragraph {place} has a picture already; swap it, search again, or remove it first")
         spots = [(where, spot.caption) for where, spot in self.article.spots() if where < place]
-        caption = read_caption(self.model.answer(self.style.caption(self.article, place, spots)))
+        caption = self.style.caption_of(self.model.answer(self.style.caption(self.article, place, spots)))
         return self.search(place, caption or self.article.at(place).text[-50:], action="add picture")
 
     def search(self, place: int, caption: str, *, action: str = "search") -> Article:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html
 import importlib
+import io
 import json
 import mimetypes
 import re
@@ -16,11 +17,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from PIL import ExifTags, Image
+
 from vedere.atomic import write_atomically
 from vedere.compose.article import Article, Illustration, Picture, write_text
 from vedere.errors import ConfigError, MediaError
+from vedere.vision.pixels import open_image
 
 _MARKUP = re.compile(r"([\\`*_\[\]#|~!])")
+_INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_WORD_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF")
+_WIDEST, _HIGHEST = 5.0, 8.0  # inches of a picture
 _LIST = re.compile(r"^(\s*)([-+]|\d+[.)])(?=\s)")
 _STYLE = (
     "body{max-width:42rem;margin:2rem auto;padding:0 1rem;font:1.05rem/1.6 system-ui,sans-serif;color:#222}"
@@ -58,8 +65,13 @@ def markdown(article: Article, files: dict[str, str] | None = None) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def save_markdown(article: Article, folder: Path | str) -> Path:
+def save_markdown(article: Article, folder: Path | str, stem: str = "article") -> Path:
     """Writes ``article.md`` and the pictures into a folder; returns the file.
+
+    Args:
+        article: What to write.
+        folder: It is made.
+        stem: Another name than ``article``, which the pictures' names then begin with.
 
     Raises:
         MediaError: a picture cannot be read.
@@ -67,14 +79,15 @@ def save_markdown(article: Article, folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
+    front = "" if stem == "article" else f"{stem}-"
     for picture in article.pictures():
-        name = f"picture-{len(files) + 1}{_suffix(picture)}"
+        name = f"{front}picture-{len(files) + 1}{_suffix(picture)}"
         try:
             shutil.copyfile(picture.path, folder / name)
         except OSError as error:
             raise _unreadable(picture, error) from None
         files[picture.id] = name
-    path = folder / "article.md"
+    path = folder / f"{stem}.md"
     text = markdown(article, files)
     write_text(path, text)
     return path
@@ -151,6 +164,20 @@ def save_json(article: Article, path: Path | str) -> None:
     write_text(path, text + "\n")
 
 
+def load_docx() -> tuple[Any, Any]:
+    """The modules ``docx`` and ``docx.shared``.
+
+    Raises:
+        ConfigError: python-docx is not installed.
+    """
+    try:
+        return importlib.import_module("docx"), importlib.import_module("docx.shared")
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "DOCX needs the package python-docx; install it with: pip install 'vedere[compose]'"
+        ) from None
+
+
 def save_docx(article: Article, path: Path | str) -> None:
     """Writes a Word document with pictures, captions and credits.
 
@@ -158,26 +185,39 @@ def save_docx(article: Article, path: Path | str) -> None:
         ConfigError: python-docx is not installed.
         MediaError: a picture cannot be read.
     """
-    try:
-        docx: Any = importlib.import_module("docx")
-        shared: Any = importlib.import_module("docx.shared")
-    except ModuleNotFoundError:
-        raise ConfigError(
-            "DOCX needs the package python-docx; install it with: pip install 'vedere[compose]'"
-        ) from None
+    docx, shared = load_docx()
     document = docx.Document()
-    document.add_heading(article.title, 0)
+    document.add_heading(_valid(article.title), 0)
     for paragraph in article.paragraphs:
-        document.add_paragraph(paragraph.text)
+        document.add_paragraph(_valid(paragraph.text))
         picture = paragraph.illustration.picture if paragraph.illustration else None
         if paragraph.illustration is not None and picture is not None:
             try:
-                document.add_picture(picture.path, width=shared.Inches(5))
+                data, width, height = _for_word(picture)
+                inches = min(_WIDEST, _HIGHEST * width / height)
+                document.add_picture(data, width=shared.Inches(inches))
             except Exception as error:  # the package has no common base for what it cannot read
                 raise _unreadable(picture, error) from None
             lines = [_caption(paragraph.illustration), credit(picture)]
-            document.add_paragraph("\n".join(filter(None, lines)), style="Caption")
+            document.add_paragraph(_valid("\n".join(filter(None, lines))), style="Caption")
     write_atomically(path, lambda target: document.save(str(target)))
+
+
+def _valid(text: str) -> str:
+    """A text without the characters that XML cannot hold."""
+    return _INVALID.sub(" ", text)
+
+
+def _for_word(picture: Picture) -> tuple[io.BytesIO, int, int]:
+    """(content, width, height) of a picture: its file where Word shows that as it is, else the upright picture as PNG."""
+    image = open_image(picture.path)
+    with Image.open(picture.path) as opened:
+        as_it_is = opened.format in _WORD_FORMATS and opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    if as_it_is:
+        return io.BytesIO(Path(picture.path).read_bytes()), *image.size
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    return data, *image.size
 
 
 def _caption(illustration: Illustration) -> str:

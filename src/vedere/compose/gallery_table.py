@@ -144,9 +144,8 @@ class GalleryTable:
         if rows <= exhaustive:
             return False
         cells = max(1, round(rows**0.5))
-        self._table.create_index(
-            metric="dot", num_partitions=cells, vector_column_name="vector", index_type="IVF_FLAT", replace=True
-        )
+        kind: Any = importlib.import_module("lancedb.index")
+        self._table.create_index("vector", config=kind.IvfFlat(distance_type="dot", num_partitions=cells), replace=True)
         return True
 
     def nearest(self, vector: Vectors, count: int, exclude: Collection[str] = ()) -> list[Row]:

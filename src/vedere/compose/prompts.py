@@ -52,12 +52,16 @@ class Prompt:
         parts: Texts and pictures, in order; the beginning-of-text token comes in front.
         decoding: As the published code decodes it.
         mark: How `text` writes a picture.
+        question: The same without the frame of a turn, for a model that frames turns itself.
+        start: How the answer has to begin, for such a model; "": as it likes.
     """
 
     step: str
     parts: tuple[str | Picture, ...]
     decoding: Decoding
     mark: str = "<ImageHere>"
+    question: tuple[str | Picture, ...] = ()
+    start: str = ""
 
     @property
     def text(self) -> str:
@@ -139,7 +143,12 @@ class Style:
             if step == "select":
                 tail = "<TOKENS_UNUSED_0>" + tail
         return Prompt(
-            step=step, parts=_merged([head, *question, again, tail, start]), decoding=decoding, mark=self.mark
+            step=step,
+            parts=merged([head, *question, again, tail, start]),
+            decoding=decoding,
+            mark=self.mark,
+            question=merged([*question, again]),
+            start=start,
         )
 
     def write(self, brief: Brief, so_far: str = "") -> Prompt:
@@ -211,6 +220,22 @@ class Style:
         text = f"在以下两段中插入一段。\n第一段：{before}\n第二段：{after}\n插入段的大纲：{outline}"
         return self._operation("insert", text)
 
+    def text_of(self, answer: str) -> str:
+        """What an answer says: as `until_end`."""
+        return until_end(answer)
+
+    def spots_of(self, answer: str, paragraphs: int) -> tuple[int, ...]:
+        """Places in an answer to `spot`: as `read_spots`."""
+        return read_spots(answer, paragraphs)
+
+    def caption_of(self, answer: str) -> str:
+        """The caption in an answer to `caption`: as `read_caption`."""
+        return read_caption(answer)
+
+    def choice_of(self, answer: str, candidates: int) -> int | None:
+        """The choice in an answer to `select`: as `read_choice`."""
+        return read_choice(answer, candidates)
+
     def _operation(self, step: str, text: str) -> Prompt:
         if not self.second:
             raise ConfigError(
@@ -227,7 +252,7 @@ _ENDS = re.compile(r"<TOKENS_UNUSED_[01]>|\[UNUSED_TOKEN_14[56]\]|</s>")
 _SEGMENT = re.compile(r"<Seg(\d+)>")
 
 
-def _merged(parts: Sequence[str | Picture]) -> tuple[str | Picture, ...]:
+def merged(parts: Sequence[str | Picture]) -> tuple[str | Picture, ...]:
     """Neighbouring texts joined, empty ones dropped."""
     merged: list[str | Picture] = []
     for part in parts:

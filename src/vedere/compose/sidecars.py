@@ -196,7 +196,7 @@ def beside(path: Path) -> Words:
 def inside(image: Image.Image) -> Words:
     """What an opened file carries; unreadable tags are passed over."""
     try:
-        exif: Mapping[int, Any] = image.getexif()
+        exif: Mapping[int, Any] = dict(image.getexif())
     except Exception:  # the tags are damaged, which the pixels need not be
         exif = {}
     try:

@@ -15,16 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from vedere.compose.article import Article, Chooser, Illustration, Picture, paragraphs_of
-from vedere.compose.prompts import (
-    LETTERS,
-    Brief,
-    Prompt,
-    Style,
-    read_caption,
-    read_choice,
-    read_spots,
-    until_end,
-)
+from vedere.compose.prompts import LETTERS, Brief, Prompt, Style
 from vedere.errors import ConfigError
 
 CANDIDATES = 4  # as the published demo shows
@@ -164,14 +155,19 @@ class Write:
         """The same, with what is written so far after every piece of the answer."""
         prompt, answer, written = self.style.write(draft.brief), "", draft
         for answer in growing(self.model, prompt):
-            paragraphs = paragraphs_of(until_end(answer))
+            paragraphs = paragraphs_of(self.style.text_of(answer))
             if paragraphs != written.article.paragraphs:
                 written = replace(draft, article=replace(draft.article, paragraphs=paragraphs))
                 yield written
         event = Event(step=prompt.step, prompt=prompt.text, answer=answer)
-        if not paragraphs_of(until_end(answer)):
+        if not paragraphs_of(self.style.text_of(answer)):
             raise ConfigError(f"the model wrote no text for '{draft.brief.title[:80]}'; ask again, or give an outline")
         yield replace(written, log=(*written.log, event))
+
+
+def evenly(number: int, paragraphs: int) -> tuple[int, ...]:
+    """So many places among paragraphs, each in the middle of its share."""
+    return tuple((2 * place + 1) * paragraphs // (2 * number) for place in range(number))
 
 
 @dataclass(frozen=True)
@@ -190,7 +186,10 @@ class Spot:
             return draft.noted("spot", "no pictures were asked for")
         number = None if self.number is None else min(self.number, len(draft.article.paragraphs))
         answer, draft = asked(self.model, self.style.spot(draft.article, number, draft.brief.pictures), draft)
-        places = read_spots(answer, len(draft.article.paragraphs))[:number]
+        places = self.style.spots_of(answer, len(draft.article.paragraphs))[:number]
+        if not places and number:
+            places = evenly(number, len(draft.article.paragraphs))
+            draft = draft.noted("spot", f"the answer names no paragraph of the article: {number} were taken evenly")
         article = draft.article
         for place in places:
             if article.at(place).illustration is None:
@@ -217,7 +216,7 @@ class Caption:
             caption = spot.caption
             if not caption:
                 answer, draft = asked(self.model, self.style.caption(draft.article, place, past), draft)
-                caption = read_caption(answer)
+                caption = self.style.caption_of(answer)
                 if not caption:
                     caption = draft.article.at(place).text[-50:]  # as the demo does when a picture is added
                     draft = draft.noted(
@@ -318,7 +317,7 @@ class Select:
             )
         for repair in (False, True):
             answer, draft = asked(self.model, self.style.select(context, candidates, repair), draft)
-            choice = read_choice(answer, len(candidates))
+            choice = self.style.choice_of(answer, len(candidates))
             if choice is not None:
                 return replace(spot, selected=offered[choice], chosen_by="model"), draft
         note = f"the model answered {answer.strip()[:40]!r} twice or the like: the first picture found was taken"

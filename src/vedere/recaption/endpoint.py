@@ -1,4 +1,4 @@
-"""A captioner behind an OpenAI-compatible endpoint: bounded, paced, and patient with what passes.
+"""An OpenAI-compatible endpoint, and a captioner behind it: bounded, paced, and patient with what passes.
 
 Questions go to ``URL/chat/completions`` with the picture as a data URL. At most ``concurrency`` are on their way, and starts
 are spaced so that no minute has more than ``per_minute``. What passes (no connection, time-outs, 408, 425, 429, 5xx, bodies
@@ -20,11 +20,13 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from PIL import Image
 
 from vedere.config import check_ranges
 from vedere.errors import ConfigError, VedereError
@@ -115,6 +117,121 @@ class Pace:
             self.next = max(self.next, until)
 
 
+class ChatEndpoint:
+    """Asks an endpoint, one question at a time and thread.
+
+    Args:
+        config: Where and how.
+
+    Attributes:
+        retried: Tries after the first of all questions.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.retried = 0
+        self._key = os.environ.get(config.key_variable, "").strip()
+        self._pace = Pace(config.per_minute)
+        self._stop = threading.Event()
+
+    def client(self) -> Any:
+        """A connection, to be closed (a context)."""
+        import httpx2
+
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        return httpx2.Client(timeout=self.config.timeout, headers=headers)
+
+    def stop(self) -> None:
+        """Gives up what waits."""
+        self._stop.set()
+
+    def restart(self) -> None:
+        """Takes questions again after `stop`."""
+        self._stop.clear()
+
+    def ask(self, client: Any, content: Sequence[str | Image.Image], answer: AnswerConfig, seed: int) -> Answer:
+        """One question with all its tries.
+
+        Args:
+            client: Of `client`.
+            content: Texts and pictures in order.
+            answer: How the answer is drawn.
+            seed: Of the answer.
+
+        Raises:
+            VedereError: what would fail for every question.
+        """
+        body = {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": [self._part(part) for part in content]}],
+            "max_tokens": answer.max_new_tokens,
+            "temperature": answer.temperature,
+            "seed": seed,
+        }
+        jitter = random.Random(seed)
+        problem = ""
+        for number in range(self.config.retries + 1):
+            if number:
+                self.retried += 1
+                longest = min(self.config.longest_wait, self.config.first_wait * 2 ** (number - 1))
+                self._sleep(longest * jitter.uniform(0.5, 1.0))
+            self._sleep(self._pace.start(time.monotonic()))
+            found = self._try(client, body)
+            if isinstance(found, Answer):
+                return found
+            problem = found
+        return Answer(error=f"{problem}, after {self.config.retries + 1} tries")
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(max(0.0, seconds)):
+            raise _Stopped
+
+    def _try(self, client: Any, body: dict[str, Any]) -> Answer | str:
+        """An answer, or what passes."""
+        import httpx2
+
+        try:
+            response = client.post(f"{self.config.url.rstrip('/')}/chat/completions", json=body)
+        except httpx2.TimeoutException:
+            return f"no answer within {self.config.timeout:g} s"
+        except httpx2.TransportError as error:
+            return f"no connection ({self._safe(str(error)) or type(error).__name__})"
+        status = response.status_code
+        said = self._safe(response.text)
+        if status == 200:
+            return _answer(response) or f"status 200 with a body that is no chat completion: {said!r}"
+        if status in _PASSING or status >= 500:
+            with contextlib.suppress(ValueError):
+                seconds = float(response.headers.get("Retry-After", ""))
+                self._pace.hold(time.monotonic() + max(0.0, min(seconds, _LONGEST_TOLD)))
+            return f"status {status}: {said}"
+        if status in _OF_ONE_PICTURE:
+            return Answer(error=f"refused with status {status}: {said}")
+        hint = (
+            f"is the key in {self.config.key_variable} right? ({'one was sent' if self._key else 'it is not set'})"
+            if status in (401, 403)
+            else "are URL and model right?"
+        )
+        raise _Fatal(f"{self.config.url} answers with status {status} for model '{self.config.model}': {said}; {hint}")
+
+    def _safe(self, text: str) -> str:
+        """The beginning of what an endpoint said, without the key that some repeat."""
+        text = text.replace(self._key, "***") if self._key else text
+        return " ".join(text.split())[:200]
+
+    def _part(self, part: str | Image.Image) -> dict[str, Any]:
+        if isinstance(part, str):
+            return {"type": "text", "text": part}
+        image = part
+        if max(image.size) > self.config.side:
+            image = image.copy()
+            image.thumbnail((self.config.side, self.config.side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=92)
+        url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+        return {"type": "image_url", "image_url": {"url": url}}
+
+
 class EndpointCaptioner:
     """Asks an endpoint.
 
@@ -125,10 +242,12 @@ class EndpointCaptioner:
 
     def __init__(self, endpoint: EndpointConfig, config: AnswerConfig | None = None) -> None:
         self.endpoint, self.config = endpoint, config or AnswerConfig()
-        self.retried = 0
-        self._key = os.environ.get(endpoint.key_variable, "").strip()
-        self._pace = Pace(endpoint.per_minute)
-        self._stop = threading.Event()
+        self._chat = ChatEndpoint(endpoint)
+
+    @property
+    def retried(self) -> int:
+        """Tries after the first of all questions."""
+        return self._chat.retried
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -138,15 +257,12 @@ class EndpointCaptioner:
 
     def answers(self, questions: Iterable[Asked]) -> Iterator[tuple[Asked, Answer]]:
         """As `vedere.recaption.captioner.Captioner.answers`."""
-        import httpx2
-
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._stop.clear()
+        self._chat.restart()
         waiting = iter(questions)
         going: dict[Future[Answer], Asked] = {}
         ending: BaseException | None = None
         with (
-            httpx2.Client(timeout=self.endpoint.timeout, headers=headers) as client,
+            self._chat.client() as client,
             ThreadPoolExecutor(self.endpoint.concurrency) as pool,
         ):
             try:
@@ -164,95 +280,25 @@ class EndpointCaptioner:
                         if ending is not None:  # the second one
                             raise
                         ending, done = error, set()
-                        self._stop.set()
+                        self._chat.stop()
                     for future in done:
                         asked = going.pop(future)
                         try:
                             yield asked, future.result()
                         except _Fatal as error:
                             ending = ending or ConfigError(str(error))
-                            self._stop.set()
+                            self._chat.stop()
                         except _Stopped:
                             continue
             finally:
-                self._stop.set()
+                self._chat.stop()
                 for future in going:
                     future.cancel()
         if ending is not None:
             raise ending
 
     def _ask(self, client: Any, asked: Asked) -> Answer:
-        """One question with all its tries."""
-        body = self._body(asked)
-        jitter = random.Random(asked.seed)
-        problem = ""
-        for number in range(self.endpoint.retries + 1):
-            if number:
-                self.retried += 1
-                longest = min(self.endpoint.longest_wait, self.endpoint.first_wait * 2 ** (number - 1))
-                self._sleep(longest * jitter.uniform(0.5, 1.0))
-            self._sleep(self._pace.start(time.monotonic()))
-            found = self._try(client, body)
-            if isinstance(found, Answer):
-                return found
-            problem = found
-        return Answer(error=f"{problem}, after {self.endpoint.retries + 1} tries")
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stop.wait(max(0.0, seconds)):
-            raise _Stopped
-
-    def _try(self, client: Any, body: dict[str, Any]) -> Answer | str:
-        """An answer, or what passes."""
-        import httpx2
-
-        try:
-            response = client.post(f"{self.endpoint.url.rstrip('/')}/chat/completions", json=body)
-        except httpx2.TimeoutException:
-            return f"no answer within {self.endpoint.timeout:g} s"
-        except httpx2.TransportError as error:
-            return f"no connection ({self._safe(str(error)) or type(error).__name__})"
-        status = response.status_code
-        said = self._safe(response.text)
-        if status == 200:
-            return _answer(response) or f"status 200 with a body that is no chat completion: {said!r}"
-        if status in _PASSING or status >= 500:
-            with contextlib.suppress(ValueError):
-                seconds = float(response.headers.get("Retry-After", ""))
-                self._pace.hold(time.monotonic() + max(0.0, min(seconds, _LONGEST_TOLD)))
-            return f"status {status}: {said}"
-        if status in _OF_ONE_PICTURE:
-            return Answer(error=f"refused with status {status}: {said}")
-        hint = (
-            f"is the key in {self.endpoint.key_variable} right? ({'one was sent' if self._key else 'it is not set'})"
-            if status in (401, 403)
-            else "are URL and model right?"
-        )
-        raise _Fatal(
-            f"{self.endpoint.url} answers with status {status} for model '{self.endpoint.model}': {said}; {hint}"
-        )
-
-    def _safe(self, text: str) -> str:
-        """The beginning of what an endpoint said, without the key that some repeat."""
-        text = text.replace(self._key, "***") if self._key else text
-        return " ".join(text.split())[:200]
-
-    def _body(self, asked: Asked) -> dict[str, Any]:
-        image = asked.image
-        if max(image.size) > self.endpoint.side:
-            image = image.copy()
-            image.thumbnail((self.endpoint.side, self.endpoint.side))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=92)
-        url = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-        content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": asked.prompt}]
-        return {
-            "model": self.endpoint.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": self.config.max_new_tokens,
-            "temperature": self.config.temperature,
-            "seed": asked.seed,
-        }
+        return self._chat.ask(client, [asked.image, asked.prompt], self.config, asked.seed)
 
 
 def _answer(response: Any) -> Answer | None:

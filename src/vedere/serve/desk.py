@@ -229,7 +229,7 @@ class Desk:
         self.selected = place
 
     def commit(self, text: str | None) -> None:
-        """Takes over what the visitor has typed for the selected paragraph or title; none, or an empty text, changes nothing."""
+        """Takes over what the visitor has typed for the selected paragraph or title; nothing, or blanks, change nothing."""
         place = self.selected
         if place is None or self.document is None or text is None or not one_line(text):
             return

@@ -78,7 +78,7 @@ def compose_site(studio: Studio, files: Path | str, language: str = "en") -> Any
         max_file_size=UPLOAD_LIMIT,
         theme=theme(),
         css=asset("compose.css"),
-        head=f'<meta name="referrer" content="no-referrer"><script>{asset("compose.js")}</script>',
+        head=f"<script>document.documentElement.lang = '{language}'; {asset('compose.js')}</script>",
     )
     return _Guarded(site)
 

@@ -245,9 +245,15 @@ class Settings:
 
 
 class Judge(Protocol):
-    """What a judge model is asked about answers, and how its reply is read. Pure; the runner asks."""
+    """What a judge model is asked about answers, and how its reply is read. Pure; the runner asks.
+
+    Attributes:
+        tries: Times that a reply which cannot be read is asked for.
+        required: Without a judge model the benchmark cannot be run; otherwise `unread` stands in.
+    """
 
     tries: int
+    required: bool
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about a record with its answer; None where the rules settle it."""

@@ -109,7 +109,7 @@ def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, j
         solver=ask(run),
         scorer=rules(run),
         config=GenerateConfig(temperature=0.0),
-        fail_on_error=max(10, int(_TOLERATED * len(items))),
+        fail_on_error=float(max(10, int(_TOLERATED * len(items)))),
         metadata=about(benchmark, data, settings, judge),
     )
 

@@ -34,7 +34,10 @@ Kind = Literal["choice", "short", "yes_no", "free", "box"]
 class Stored(Protocol):
     """Content that is read when it is needed, such as a cell of a table."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
 
     def read(self) -> bytes:
         """Returns the content of an image file."""

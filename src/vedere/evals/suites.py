@@ -13,7 +13,14 @@ from vedere.config import nearest
 from vedere.errors import ConfigError
 from vedere.evals.items import Benchmark
 
-SUITES: dict[str, str] = {}
+_IMAGES = (
+    *("mme", "mmbench", "mmbench-cn", "ccbench", "seed", "ocrbench", "mmmu", "mmmu-pro", "mathvista", "textvqa"),
+    *("docvqa", "infovqa", "chartqa", "ai2d", "scienceqa", "hallusionbench", "mmvet", "llava-wild", "pope"),
+    *("realworldqa", "mmstar", "blink", "refcoco", "visualprocessbench", "rm-bench", "vl-rewardbench"),
+)
+SUITES: dict[str, str] = {
+    **dict.fromkeys(_IMAGES, "vedere.evals.image_suites:image_benchmark"),
+}
 """Name -> ``module:attribute`` of an object with the methods of `Benchmark`, or of a function name -> such an object."""
 
 

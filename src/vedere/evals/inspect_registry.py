@@ -14,7 +14,7 @@ from inspect_ai.model import ModelAPI, modelapi
 
 from vedere.evals.inspect_tasks import make_task
 from vedere.evals.items import Settings
-from vedere.evals.suites import SUITES, suite
+from vedere.evals.suites import SUITES, data_of, suite
 
 OUT = "vedere-evals"
 """Folder of answers where none is given: a folder for each benchmark in it."""
@@ -31,7 +31,7 @@ def vedere_models() -> type[ModelAPI]:
 def _register(name: str) -> Callable[..., Task]:
     @task(name=name)
     def benchmark(
-        data: str,
+        data: str = "",
         out: str = "",
         prompts: str = "",
         split: str = "",
@@ -42,10 +42,17 @@ def _register(name: str) -> Callable[..., Task]:
         md5: str = "",
         judge: str = "",
     ) -> Task:
+        words = {"True": "on", "False": "off"}  # inspect reads -T subtitles=off as YAML
         settings = Settings(
-            prompts=prompts, split=split, limit=limit, seed=seed, frames=frames, subtitles=str(subtitles), md5=md5
+            prompts=prompts,
+            split=split,
+            limit=limit,
+            seed=seed,
+            frames=frames,
+            subtitles=words.get(str(subtitles), str(subtitles)),
+            md5=str(md5),
         )
-        return make_task(suite(name), Path(data), Path(out or f"{OUT}/{name}"), settings, judge)
+        return make_task(suite(name), data_of(name, data), Path(out or f"{OUT}/{name}"), settings, judge)
 
     return benchmark
 

@@ -112,7 +112,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         WATCH.reset(token)
         for store in watch.stores:
             store.close()
-    return _finish(config, logs[0])
+    return _finish(config, logs[0], sum(store.reused for store in watch.stores))
 
 
 def model_name(name: str) -> str:
@@ -141,7 +141,7 @@ def _as_ours(error: Exception) -> VedereError:
     return ConfigError(f"the evaluation cannot begin: {' '.join(str(error).split())[:600]}")
 
 
-def _finish(config: EvalConfig, log: Any) -> dict[str, Any]:
+def _finish(config: EvalConfig, log: Any, reused: int) -> dict[str, Any]:
     asked, failed, why = read_samples(log)
     if not asked:
         cause = why or (log.error.message if log.error else "no sample was asked")
@@ -151,6 +151,7 @@ def _finish(config: EvalConfig, log: Any) -> dict[str, Any]:
         **about_log(log),
         **summarise(suite(config.benchmark), asked, failed),
         "complete": failed == 0 and log.status == "success",
+        "reused": reused,
         "first_failure": " ".join(why.split())[:600],
         "log": f"logs/{place.name}",
     }

@@ -23,17 +23,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
-from vedere.models.experts import Experts, SpanRouter, select_rows
+from vedere.models.experts import Experts, SpanRouter
 from vedere.models.full_scores import attention, writes_scores
 from vedere.models.layers import RMSNorm
+from vedere.models.pack_layout import PackLayout
+from vedere.models.stacked_attention import Stacks, explicit_attention, rotated_attention
 
 Backend = Literal["auto", "explicit", "sdpa", "flex"]
 EXPLICIT_LIMIT = 512  # tokens; up to here the fused kernel's backward on a CPU costs more than writing out the scores
@@ -62,136 +63,19 @@ class KeyValueCache(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Stack:
-    """Documents of similar length side by side."""
+@runtime_checkable
+class ConstantKeyValues(Protocol):
+    """A cache to which nothing is added; `vedere.train.prefix.PrefixCache` is one."""
 
-    index: Tensor  # [S * L] routed row of each place; padding repeats a row
-    documents: int
-    length: int
-
-
-class PackLayout:
-    """Where each routed row goes when documents are stacked; built once a forward pass, shared by all layers.
-
-    Args:
-        borders: Cumulative document borders, ``[S + 1]`` host integers.
-        router: The pass's router.
-        device: Of the indices.
-        cached: Stack all documents together (a cache has one row of slots).
-    """
-
-    def __init__(self, borders: Sequence[int], router: SpanRouter, device: torch.device, cached: bool = False) -> None:
-        self.borders = list(borders)
-        lengths = [after - before for before, after in itertools.pairwise(self.borders)]
-        if not lengths or min(lengths) < 1 or self.borders[0] != 0 or self.borders[-1] != router.tokens:
-            raise ValueError(
-                f"borders {self.borders[:6]}... do not cut {router.tokens} tokens into non-empty documents"
-            )
-        self.stacks: list[_Stack] = []
-        self.plain = router.order is None and min(lengths) == max(lengths)
-        if self.plain:  # rows already stand as [S, L]
-            self.index = self.place = torch.empty(0, dtype=torch.int64)
-            self.stacks.append(_Stack(self.index, len(lengths), lengths[0]))
-            return
-        place_of_row = torch.empty(router.tokens, dtype=torch.int64)
-        offset = 0
-        for group in [list(range(len(lengths)))] if cached else _buckets(lengths):
-            longest = max(lengths[document] for document in group)
-            starts = torch.tensor([self.borders[document] for document in group])
-            sizes = torch.tensor([lengths[document] for document in group])
-            steps = torch.arange(longest)
-            valid = steps[None] < sizes[:, None]
-            rows = starts[:, None] + torch.minimum(steps[None], sizes[:, None] - 1)
-            place_of_row[rows[valid]] = offset + torch.arange(rows.numel()).view_as(rows)[valid]
-            self.stacks.append(_Stack(rows.flatten(), len(group), longest))
-            offset += rows.numel()
-        index = torch.cat([stack.index for stack in self.stacks]).to(device)
-        place_of_row = place_of_row.to(device)
-        if router.inverse is not None and router.order is not None:
-            index = router.inverse[index]
-            place_of_row = place_of_row[router.order]
-        self.index, self.place = index, place_of_row
-        real = torch.zeros(len(index), dtype=torch.bool, device=device)
-        real[place_of_row] = True
-        self.padding = real.logical_not().nonzero().squeeze(1)
-
-    def stack(self, x: Tensor) -> list[Tensor]:
-        """Routed rows ``[T, n, d]`` as one ``[S, L, n, d]`` for each stack."""
-        if self.plain:
-            return [x.unflatten(0, (self.stacks[0].documents, self.stacks[0].length))]
-        rows = select_rows(x, self.index, self.place)
-        sizes = [stack.documents * stack.length for stack in self.stacks]
-        return [
-            part.view(stack.documents, stack.length, *x.shape[1:])
-            for part, stack in zip(rows.split(sizes), self.stacks, strict=True)
-        ]
-
-    def unstack(self, parts: list[Tensor]) -> Tensor:
-        """The inverse of `stack`; what stands in padding is dropped."""
-        if self.plain:
-            return parts[0].flatten(0, 1)
-        flat = torch.cat([part.flatten(0, 1) for part in parts]) if len(parts) > 1 else parts[0].flatten(0, 1)
-        return _Unstack.apply(flat, self.index, self.place, self.padding)  # type: ignore[no-any-return,no-untyped-call]
-
-
-class _Unstack(torch.autograd.Function):
-    """Takes the real rows out of a padded stack; padding gets a zero gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, index: Tensor, place: Tensor, padding: Tensor) -> Tensor:
-        ctx.save_for_backward(index, padding)
-        return x.index_select(0, place)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        index, padding = ctx.saved_tensors
-        full = grads[0].index_select(0, index)  # padding repeats a row, whose gradient is taken out again
-        full.index_fill_(0, padding, 0)
-        return full, None, None, None
-
-
-def _buckets(lengths: list[int]) -> list[list[int]]:
-    """Groups documents so that padding wastes at most about a third of a stack."""
-    groups: list[list[int]] = []
-    for document in sorted(range(len(lengths)), key=lambda d: -lengths[d]):
-        if groups and lengths[document] * 1.5 + 8 >= lengths[groups[-1][0]]:
-            groups[-1].append(document)
-        else:
-            groups.append([document])
-    return groups
+    def constants(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Rotated keys and values in front of every document, ``[1, K, P, d]`` each."""
+        ...
 
 
 def _causal_bias(queries: int, keys: int, device: torch.device) -> Tensor:
     """0 where a query may look, -inf elsewhere, ``[queries, keys]``; the last query sees every key."""
     ones = torch.ones(queries, keys, dtype=torch.bool, device=device)
     return torch.zeros(queries, keys, device=device).masked_fill_(ones.tril(keys - queries).logical_not_(), -math.inf)
-
-
-def explicit_attention(q_SLHd: Tensor, k_SKMd: Tensor, v_SKMd: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention with two batched matmuls; heads of a group share keys without copying them.
-
-    Args:
-        q_SLHd: Queries.
-        k_SKMd: Keys.
-        v_SKMd: Values.
-        bias: Added to the scores, ``[L, M]`` or ``[S, L, M]``.
-
-    Returns:
-        ``[S, L, H, d]``.
-    """
-    documents, length, heads, width = q_SLHd.shape
-    kv_heads = k_SKMd.shape[1]
-    group = heads // kv_heads
-    q = q_SLHd.view(documents, length, kv_heads, group, width).permute(0, 2, 3, 1, 4)
-    q = q.reshape(documents * kv_heads, group * length, width)
-    k, v = k_SKMd.reshape(documents * kv_heads, -1, width), v_SKMd.reshape(documents * kv_heads, -1, width)
-    # 1/sqrt(d) is a power of two for the usual widths, so that nothing is rounded by scaling the queries instead of the scores
-    scores = torch.bmm(q * width**-0.5, k.transpose(1, 2)).view(documents, kv_heads, group, length, -1)
-    scores = scores + (bias if bias.dim() == 2 else bias[:, None, None]).to(scores.dtype)
-    weights = scores.softmax(-1).view(documents * kv_heads, group * length, -1)  # float32 inside, whatever it is given
-    out = torch.bmm(weights, v).view(documents, kv_heads, group, length, width)
-    return out.permute(0, 3, 1, 2, 4).reshape(documents, length, heads, width)
 
 
 class AttentionPass:
@@ -234,6 +118,7 @@ class AttentionPass:
         self.explicit = short or [backend == "explicit"] * len(self.layout.stacks)
         self.router = router
         self.biases: list[Tensor] = []
+        self.stacks: Stacks | None = None  # for `attend_learning`, once a pass
         self.causal = False
         self.whole = False
         if cache is not None:
@@ -293,6 +178,36 @@ class AttentionPass:
                 out = F.scaled_dot_product_attention(q.transpose(1, 2), k, v, is_causal=True, enable_gqa=True)
                 parts.append(out.transpose(1, 2))
         return self.layout.unstack(parts)
+
+    def attend_learning(
+        self, layer: int, qkv_TJd: Tensor, table: tuple[Tensor, Tensor], heads: int, kv_heads: int
+    ) -> Tensor | None:
+        """Rotation and attention in one function, ``[T, H d]``, where it applies: explicit stacks with a gradient.
+
+        Args:
+            layer: Decoder layer.
+            qkv_TJd: Queries, keys and values before rotation, in routed order.
+            table: Cosine and sine of the rows.
+            heads: H.
+            kv_heads: K.
+        """
+        constant = isinstance(self.cache, ConstantKeyValues)
+        learning = torch.is_grad_enabled() and qkv_TJd.requires_grad and table[0].dtype == qkv_TJd.dtype
+        if not learning or not all(self.explicit) or not (constant or self.cache is None):
+            return None
+        if self.stacks is None:
+            layout, (cos, sin) = self.layout, table
+            self.stacks = Stacks(
+                shapes=[(stack.documents, stack.length) for stack in layout.stacks],
+                biases=[bias.to(qkv_TJd.dtype) for bias in self.biases],
+                cos=cos if layout.plain else cos[layout.index],
+                sin=sin if layout.plain else sin[layout.index],
+                index=None if layout.plain else layout.index,
+                place=layout.place,
+                padding=layout.padding,
+            )
+        prefix = self.cache.constants(layer) if isinstance(self.cache, ConstantKeyValues) else None
+        return rotated_attention(qkv_TJd, heads, kv_heads, self.stacks, prefix)
 
     def _cached(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of new queries ``[S, L, H, d]`` over cached keys ``[S, K, M, d]``; returns ``[S, L, H, d]``."""
@@ -472,6 +387,9 @@ class Attention(Experts):
             first, second = qkv.split([router.text, router.visual])
             visual: AttentionExpert = self.visual if hasattr(self, "visual") else self.text
             qkv = torch.cat([self.text.normed(first), visual.normed(second)])
+        learnt = step.attend_learning(layer, qkv, table, self.heads, self.kv_heads)
+        if learnt is not None:
+            return learnt
         turned = rotate(qkv[:, : self.heads + self.kv_heads], *table)
         q, k = turned.split([self.heads, self.kv_heads], dim=1)
         out = step.attend(layer, q, k, qkv[:, self.heads + self.kv_heads :])

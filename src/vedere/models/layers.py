@@ -23,7 +23,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         wide = x.float()
         scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-        normed = (wide * scale).to(x.dtype)
+        normed = (wide * scale if wide is x else wide.mul_(scale)).to(x.dtype)
         ctx.save_for_backward(normed, weight, scale)
         out: Tensor = normed * weight
         return out

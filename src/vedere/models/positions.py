@@ -130,17 +130,18 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_THd: Tensor, cos_T1d: Tensor, sin_T1d: Tensor) -> Tensor:
         ctx.save_for_backward(cos_T1d, sin_T1d)
-        return _turn(x_THd, cos_T1d, sin_T1d, 1)
+        return turn(x_THd, cos_T1d, sin_T1d, 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turn(grads[0], cos, sin, -1), None, None
+        return turn(grads[0], cos, sin, -1), None, None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
+def turn(x: Tensor, cos: Tensor, sin: Tensor, sign: int, out: Tensor | None = None) -> Tensor:
+    """Rotates by the angles of a table, or back with ``sign`` -1; written into ``out`` if that is given."""
     half = x.shape[-1] // 2
-    out = x * cos
+    out = torch.mul(x, cos, out=out)
     out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-sign)
     out[..., half:].addcmul_(x[..., :half], sin[..., half:], value=sign)
     return out

@@ -7,14 +7,15 @@ in chunks, and the gradient is made in the same pass: neither the logits of a wh
 Differences to the original: a target never belongs to the last position of the document before it (the original's shift
 crosses borders; ``reference=True`` reproduces that), and a document without any target is refused earlier, by the packer.
 
-Cost: one head matmul forward and one backward on the target rows; memory ``chunk x V`` float32.
+Cost: one head matmul forward and one backward on the target rows; memory ``chunk x V`` in the dtype of the activations. The
+gradient takes the place of the logits, by runs of rows whose float32 form a CPU's cache holds.
 
 Axes: T tokens, M target rows, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from vedere.errors import ConfigError
 
 IGNORED = -100
 Averaging = Literal["token", "square", "sample"]
+_CACHED = 1 << 19  # float32 logits of a run, 2 MB
 _EXPONENT = {"token": 0.0, "square": -0.5, "sample": -1.0}
 
 
@@ -82,6 +84,25 @@ def loss_weights(
     return weights[document] * trained
 
 
+def _runs(logits: Tensor, targets: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Rows in runs whose float32 logits fit into a CPU's cache; elsewhere one run."""
+    size = max(1, _CACHED // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    return zip(logits.split(size), targets.split(size), weights.split(size), strict=True)
+
+
+def _loss_and_gradient(logits_MV: Tensor, targets_M: Tensor, weights_M: Tensor) -> Tensor:
+    """Weighted sum of cross-entropies; the logits become their gradient, which is made in float32 and rounded once."""
+    at, weights = targets_M[:, None], weights_M[:, None]
+    wide = logits_MV.to(torch.float32, copy=True)
+    wide -= wide.amax(1, keepdim=True)
+    picked = wide.gather(1, at)
+    total = wide.exp_().sum(1, keepdim=True)
+    wide *= weights / total
+    wide.scatter_add_(1, at, -weights)
+    logits_MV.copy_(wide)
+    return ((total.log() - picked) * weights).sum()
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Weighted sum of cross-entropies with gradients made chunk by chunk in the forward pass."""
 
@@ -92,19 +113,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_head = torch.zeros_like(head, dtype=torch.float32) if head.requires_grad else None
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
-            log_probabilities = F.linear(hidden[rows], head).float().log_softmax(-1)
-            picked = log_probabilities.gather(1, targets[rows, None]).squeeze(1)
-            total -= (picked * weights[rows]).sum()
-            if grad_hidden is None and grad_head is None:
-                continue
-            grad = log_probabilities.exp_()
-            grad.scatter_add_(1, targets[rows, None], -torch.ones_like(picked)[:, None])
-            grad *= weights[rows, None]
-            grad = grad.to(head.dtype)
+            logits = F.linear(hidden[rows], head)
+            losses = [_loss_and_gradient(*parts) for parts in _runs(logits, targets[rows], weights[rows])]
+            total += torch.stack(losses).sum()
             if grad_hidden is not None:
-                grad_hidden[rows] = grad @ head
+                grad_hidden[rows] = logits @ head
             if grad_head is not None:
-                grad_head += grad.t() @ hidden[rows]
+                grad_head += logits.t() @ hidden[rows]
         ctx.save_for_backward(*(g for g in (grad_hidden, grad_head) if g is not None))
         ctx.has = (grad_hidden is not None, grad_head is not None)
         ctx.head_dtype = head.dtype

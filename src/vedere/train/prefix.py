@@ -43,6 +43,10 @@ class PrefixCache:
         """The prefix length for each document."""
         return [self.keys[0].shape[2] if self.keys else 0] * self.documents
 
+    def constants(self, layer: int) -> tuple[Tensor, Tensor]:
+        """``[1, K, P, d]`` each."""
+        return self.keys[layer], self.values[layer]
+
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """``[S, K, N, d]`` to ``[S, K, P + N, d]``; nothing is stored."""
         size = (len(keys), -1, -1, -1)

@@ -1,8 +1,9 @@
 """The sound track of a video file as mono samples, and as a file that a model can be given.
 
-Video-MME (arXiv 2405.21075) keeps all 900 sound tracks inside the video files. Times count from the start of the file: where
-the track begins later than the picture, silence stands before it, so that a transcript's times are the frames' times. What
-cannot be decoded in the middle of a track is left out by the decoder; a track without one readable sample is an error.
+Video-MME (arXiv 2405.21075) keeps all 900 sound tracks inside the video files. Times count from the start of the
+file: where the track begins later than the picture, silence stands before it, so that a transcript's times are the
+frames' times. What cannot be decoded in the middle of a track is left out by the decoder; a track without one
+readable sample is an error.
 
 Cost: decoding, about a second for ten minutes; 4 bytes a sample, 230 MB for an hour at 16 kHz.
 """
@@ -94,7 +95,8 @@ def _pieces(container: Any, stream: Any, rate: int) -> Iterator[NDArray[np.float
 
 
 def _floats(frame: Any) -> NDArray[np.float32]:
-    return (frame.to_ndarray()[0] / 32768).astype(np.float32)
+    samples: NDArray[np.float32] = (frame.to_ndarray()[0] / 32768).astype(np.float32)
+    return samples
 
 
 def write_audio(audio: Audio, path: Path) -> Path:

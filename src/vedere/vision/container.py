@@ -1,7 +1,7 @@
 """Opening the container of a video or audio file: which kinds, from where, and FFmpeg's errors as ours.
 
-Only containers of single streams are opened, and only files of the disk: a playlist could name any other file or address, and a
-picture is no video.
+Only containers of single streams are opened, and only files of the disk: a playlist could name any other file or
+address, and a picture is no video.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Subtitle files (SRT) to the text that belongs to sampled frames.
 
-Video-MME (arXiv 2405.21075) gives a model only the subtitles of the frames that it sees. ``frame_aligned`` is the linked
-extractor's rule: a frame's time is its index over the frame rate in whole milliseconds; the first record with
+Video-MME (arXiv 2405.21075) gives a model only the subtitles of the frames that it sees. ``frame_aligned`` is the
+linked extractor's rule: a frame's time is its index over the frame rate in whole milliseconds; the first record with
 start < time < end, both strict, gives its text; frames without a record give nothing; a record that spans several
-frames comes several times. ``frame_aligned_unique`` leaves out a line that repeats the one before it; ``full`` is every line of
-the file, which is another benchmark than "w/ subs" in the published table. A score must name its mode.
+frames comes several times. ``frame_aligned_unique`` leaves out a line that repeats the one before it; ``full`` is
+every line of the file, which is another benchmark than "w/ subs" in the published table. A score must name its mode.
 
-Files of automatic captions are read as they are: markup goes, words stay; records may overlap, be empty, lack their number or
-end before they start; all of them stay in file order, because the first match counts. Nothing is guessed in silence: what was
-odd is listed in `Subtitles.problems`.
+Files of automatic captions are read as they are: markup goes, words stay; records may overlap, be empty, lack their
+number or end before they start; all of them stay in file order, because the first match counts. Nothing is guessed in
+silence: what was odd is listed in `Subtitles.problems`.
 
 Cost: linear in the file; frames times records for the alignment (0.1 s for 384 frames of an hour).
 """
@@ -89,8 +89,8 @@ def _words(lines: Sequence[str]) -> str:
 def parse_srt(text: str, encoding: str = "utf-8") -> Subtitles:
     """Records of the text of an SRT file.
 
-    A record begins at its line of two times; everything up to the next such line is its text, except for a last line that
-    is the next record's number. So missing numbers, blank lines inside a text, and CRLF do no harm.
+    A record begins at its line of two times; everything up to the next such line is its text, except for a last line
+    that is the next record's number. So missing numbers, blank lines inside a text, and CRLF do no harm.
     """
     lines = re.split(r"\r\n|\r|\n", text)
     found: list[tuple[int, int, int, list[str]]] = []
@@ -187,7 +187,7 @@ def subtitle_lines(cues: Sequence[Cue], mode: SubtitleMode, times: Sequence[int]
         )
     if mode == "full":
         return [cue.text for cue in cues if cue.text]
-    lines = []
+    lines: list[str] = []
     for time in times:
         hit = next((cue.text for cue in cues if cue.start < time < cue.end), "")
         if hit and not (mode == "frame_aligned_unique" and lines and lines[-1] == hit):

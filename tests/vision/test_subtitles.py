@@ -7,7 +7,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vedere.errors import ConfigError, MediaError
-from vedere.vision.subtitles import Cue, Subtitles, frame_milliseconds, parse_srt, read_srt, subtitle_lines
+from vedere.vision.subtitles import (
+    Cue,
+    Subtitles,
+    format_srt,
+    frame_milliseconds,
+    parse_srt,
+    read_srt,
+    subtitle_lines,
+)
 
 LAWS = settings(max_examples=150, deadline=None)
 WORDS = st.text(alphabet="abcXYZ 12,.!?é猫'", max_size=20)
@@ -117,6 +125,7 @@ def test_files_that_are_no_subtitles(tmp_path) -> None:
 def test_a_written_file_is_read_back(cues: list[Cue], numbers: bool, end: str) -> None:
     cues = [cue for cue in cues if not cue.text.isdigit()]  # a last line of digits is the next record's number
     assert parse_srt(srt(cues, numbers=numbers, end=end)).cues == tuple(cues)
+    assert parse_srt(format_srt(cues)).cues == tuple(cues)
 
 
 @LAWS

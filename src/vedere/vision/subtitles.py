@@ -161,6 +161,16 @@ def read_srt(source: str | Path | bytes) -> Subtitles:
     return found
 
 
+def format_srt(cues: Sequence[Cue]) -> str:
+    """An SRT file of records; `parse_srt` reads the same records back (a text of digits alone excepted)."""
+
+    def stamp(ms: int) -> str:
+        return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
+
+    blocks = [f"{k}\n{stamp(cue.start)} --> {stamp(cue.end)}\n{cue.text}\n" for k, cue in enumerate(cues, 1)]
+    return "\n".join(blocks)
+
+
 def frame_milliseconds(indices: Sequence[int], fps: float) -> list[int]:
     """Times of frames as the reference extractor counts them: index over rate, in whole milliseconds."""
     return [round(index * (1000 / fps)) for index in indices]

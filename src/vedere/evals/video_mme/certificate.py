@@ -146,8 +146,7 @@ def lengths(annotations: Sequence[Annotation], questions: Iterable[Question] = (
         duration = durations.get(one.question_id) or _class(one.video_seconds)
         for name in ("all", *([duration] if duration else [])):
             groups.setdefault(name, {}).setdefault(one.question_id, []).append(one)
-    order = (*taxonomy.DURATIONS, "all")
-    return {name: _lengths(groups[name]) for name in sorted(groups, key=lambda name: (name not in order, name))}
+    return {name: _lengths(groups[name]) for name in (*taxonomy.DURATIONS, "all") if name in groups}
 
 
 def _class(seconds: float) -> str:

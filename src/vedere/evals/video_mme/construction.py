@@ -1,7 +1,7 @@
-"""Checks for a team that builds a set in Video-MME's form (arXiv 2405.21075, section 3): balance, and answers without the video.
+"""Checks for a team that builds a set in Video-MME's form (arXiv 2405.21075, section 3): balance, answers without the video.
 
-* Letters: the shares of right letters against an even spread (chi-square with three degrees of freedom), and what a model scores
-  that always says one letter. The published set has 27.2 % B.
+* Letters: the shares of right letters against an even spread (chi-square, three degrees of freedom), and what a model
+  scores that always says one letter. The published set has 27.2 % B.
 * Lengths of options: how often the right one is the longest or the shortest; a quarter is chance.
 * Durations, sub-categories, task types: counts against an even spread or the published shape.
 * Texts: questions or options that come twice.

@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vedere.cli.train", "run a recipe, or go on with a run"),
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
+    "video-mme": (
+        "vedere.cli.video_mme",
+        "Video-MME: check its files, tables and comparisons, tools to build such a set",
+    ),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "verify": ("vedere.cli.verify", "compare recorded outputs of the originals with this installation"),
 }

@@ -12,6 +12,7 @@ Published: median 26.0, 164.7 and 890.7 s for short, medium and long videos, mea
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,3 +179,28 @@ def agreement(annotations: Iterable[Annotation]) -> tuple[int, float] | None:
         for one, other in itertools.combinations(ones, 2)
     ]
     return (len(found), statistics.fmean(found)) if found else None
+
+
+def sample(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
+    """Draws questions evenly over durations, one a video before a second one, in the order of the data.
+
+    Args:
+        questions: To draw from.
+        count: How many; all if there are fewer.
+        seed: The same seed draws the same questions.
+    """
+    rng = random.Random(seed)
+    queues: dict[str, list[Question]] = {}
+    by_video: dict[str, int] = {}
+    rounds: list[tuple[int, float, Question]] = []
+    for one in rng.sample(list(questions), len(questions)):
+        by_video[one.video_id] = by_video.get(one.video_id, 0) + 1
+        rounds.append((by_video[one.video_id], rng.random(), one))
+    for _, _, one in sorted(rounds, key=lambda entry: entry[:2]):
+        queues.setdefault(one.duration, []).append(one)
+    drawn: set[str] = set()
+    while len(drawn) < min(count, len(questions)):
+        for queue in queues.values():
+            if queue and len(drawn) < count:
+                drawn.add(queue.pop(0).question_id)
+    return [one for one in questions if one.question_id in drawn]

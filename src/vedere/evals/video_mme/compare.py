@@ -53,8 +53,8 @@ def difference(one: Iterable[Outcome], other: Iterable[Outcome]) -> tuple[int, f
     """
     left, right = ({entry.question_id: entry for entry in side if entry.response is not None} for side in (one, other))
     names = [name for name in left if name in right]
-    credits = [[float(table[name].official == table[name].answer) for name in names] for table in (left, right)]
-    mean, error = paired_difference(*credits, clusters=[left[name].video_id for name in names])
+    first, second = ([float(table[name].official == table[name].answer) for name in names] for table in (left, right))
+    mean, error = paired_difference(first, second, [left[name].video_id for name in names])
     return len(names), 100 * mean, None if error is None else 100 * error
 
 
@@ -118,11 +118,8 @@ def _model_differences(runs: Sequence[Run]) -> Table:
         if one.setting == other.setting:
             count, points = _signed(difference(one.result.outcomes, other.result.outcomes))
             lines.append((f"{one.model} - {other.model}", one.setting, count, points))
-    return Table(
-        "Differences between models (* more than 1.96 standard errors)",
-        ("models", "setting", "questions", "points"),
-        tuple(lines),
-    )
+    title = "Differences between models (* more than 1.96 standard errors)"
+    return Table(title, ("models", "setting", "questions", "points"), tuple(lines))
 
 
 def _pairs(runs: Sequence[Run]) -> list[tuple[Run, Run]]:
@@ -173,8 +170,10 @@ def _durations(counted: Mapping[str, Mapping[Key, Cell]]) -> str:
         name: [found.get((scope, "overall", "")) for scope in (*taxonomy.DURATIONS, WHOLE)]
         for name, found in counted.items()
     }
-    values = {name: [cell and cell.official.accuracy for cell in found] for name, found in there.items()}
-    errors = {name: [cell and cell.official.error for cell in found] for name, found in there.items()}
+    values = {
+        name: [None if cell is None else cell.official.accuracy for cell in found] for name, found in there.items()
+    }
+    errors = {name: [None if cell is None else cell.official.error for cell in found] for name, found in there.items()}
     return bars("Accuracy by duration", (*taxonomy.DURATIONS, "overall"), values, errors)
 
 

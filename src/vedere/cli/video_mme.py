@@ -113,7 +113,7 @@ class CertificateOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BalanceOptions:
-    """Check the balance of a set: letters, option lengths, durations, sub-categories, repeated texts (status 1 with findings)."""
+    """Check the balance of a set: letters, option lengths, durations, repeated texts (status 1 with findings)."""
 
     questions: Annotated[Path, tyro.conf.Positional]
     """The parquet file, or a folder with it."""

@@ -127,14 +127,11 @@ def bars(
                 color=COLOURS[place],
                 label=name,
             )
-        axes.set_xticks(
-            range(len(names)), names, rotation=0 if len(names) <= 6 else 40, ha="center" if len(names) <= 6 else "right"
-        )
+        few = len(names) <= 6
+        axes.set_xticks(range(len(names)), names, rotation=0 if few else 40, ha="center" if few else "right")
         axes.set_ylabel(unit)
         axes.axhline(0, color="#333333", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title)
-        axes.legend(
-            frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12 if len(names) <= 6 else -0.34)
-        )
+        axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12 if few else -0.34))
         return _svg(figure, pyplot, title)

@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "eval": ("vedere.cli.eval", "ask a model the questions of a benchmark, and score its answers"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
+    "video-mme": (
+        "vedere.cli.video_mme",
+        "Video-MME: check its files, tables and comparisons, tools to build such a set",
+    ),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "compose": ("vedere.cli.compose", "an illustrated article from a title and a gallery of pictures"),
     "gallery": ("vedere.cli.gallery", "index a folder of pictures, and search it by caption"),

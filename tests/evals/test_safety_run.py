@@ -267,6 +267,7 @@ def test_the_canary_stays_in_the_log_in_every_form_and_in_errors(tmp_path, form,
     """Runs that end, go on, and fail, in this process, with all logging on."""
     stand_ins.mis(tmp_path / "set", count=8, mark=ASKED)
     monkeypatch.setenv("OPENAI_LOG", "debug")
+    monkeypatch.setattr("vedere.evals.safety.judges.sleep", lambda seconds: None)
     caplog.set_level(1)
     log = tmp_path / "out" / "run.jsonl"
     with serve(canary_script) as endpoint:

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "safety": ("vedere.cli.safety", "how a model treats requests whose risk lies in pictures, judged; private logs"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
+    "report": ("vedere.cli.report", "one HTML page of runs: figures, comparisons, every item"),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "verify": ("vedere.cli.verify", "compare recorded outputs of the originals with this installation"),
 }

@@ -1,7 +1,7 @@
 """``vedere safety SET --root DIR --log FILE --unsafe-text``: how a model treats requests whose risk lies in pictures.
 
 Standard output and standard error carry set, id, category and label only. Requests and answers stand in the log, which
-its owner alone can read. Harmless requests are asked beside the set unless told otherwise, because rates of a model that refuses
+its owner alone can read. Harmless requests are asked beside the set unless told otherwise: rates of a model that refuses
 everything mean nothing.
 """
 

@@ -17,10 +17,10 @@ import json
 import logging
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
@@ -254,7 +254,7 @@ class ModelJudge:
         why: Unjudged = "failed"
         for number in range(1, self.tries + 1):
             if number > 1 and self.pause:
-                time.sleep(self.pause)
+                sleep(self.pause)
             try:
                 said = self.speaker.say([*images, prompt], system=SYSTEM, limit=NEW_TOKENS, schema=rubric.schema())
             except Failed:

@@ -279,7 +279,12 @@ def test_the_canary_stays_in_the_log_in_every_form_and_in_errors(tmp_path, form,
         damaged = log.with_name("damaged.jsonl")
         damaged.write_text(f'{{"kind": "vedere safety run"}}\n{ASKED}\n')
         assert main([*options[:5], str(damaged), *options[6:]]) == 2
+        assert main(["report", str(damaged), "--out", str(tmp_path / "damaged.html")]) == 2
         damaged.unlink()
+    assert main(["report", str(log), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Illegal Activity" in page
+    assert "RSR" in page
     printed = "".join(capfd.readouterr()) + caplog.text
     search_for_the_canary(tmp_path, printed.encode())
 

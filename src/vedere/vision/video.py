@@ -25,7 +25,7 @@ import contextlib
 import io
 import random
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -38,6 +38,7 @@ from vedere.vision.pixels import MAX_PIXELS, check_file, describe, image_size, r
 
 VideoSource = str | Path | bytes
 Timeline = Literal["time", "frames"]
+Size = tuple[int, int]
 
 # Containers of single streams only: playlists could make FFmpeg read other files, and pictures are not videos.
 _CONTAINERS = (
@@ -420,7 +421,7 @@ def read_frames(
     rate: float = 1.0,
     rng: random.Random | None = None,
     timeline: Timeline = "time",
-    resize: tuple[int, int] | None = None,
+    resize: Size | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Video:
     """Decodes the frames that a rule takes.
@@ -450,6 +451,34 @@ def read_frames(
     indices = frame_indices(rule, info.frames, index.fps, count, clip, rate=rate, rng=rng)
     if index.variable and timeline == "time":
         indices = _on_screen(indices, index)
+    return _taken(source, indices, info, index, resize, max_pixels)
+
+
+def frames_at(
+    source: VideoSource, indices: Sequence[int], *, resize: Size | None = None, max_pixels: int = MAX_PIXELS
+) -> Video:
+    """Decodes frames that were chosen before.
+
+    Args:
+        source: Path or content of a video file.
+        indices: Frames, counted from 0 in presentation order, repetitions allowed.
+        resize: As in `read_frames`.
+        max_pixels: Limit on width x height of a frame.
+
+    Raises:
+        MediaError: as `probe`, no such frame, or frames that cannot be decoded.
+    """
+    info, index = _inspect(source, max_pixels)
+    wrong = [one for one in indices if not 0 <= one < info.frames]
+    if wrong or not indices:
+        asked = f"frame {wrong[0]}" if wrong else "no frame"
+        raise MediaError(f"{describe(source)}: {asked} was asked for; it has frames 0 to {info.frames - 1}")
+    return _taken(source, tuple(indices), info, index, resize, max_pixels)
+
+
+def _taken(
+    source: VideoSource, indices: tuple[int, ...], info: VideoInfo, index: _Index, resize: Size | None, max_pixels: int
+) -> Video:
     name, size = describe(source), resize or (info.width, info.height)
     found: dict[int, Image.Image] = {}
 

@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "safety": ("vedere.cli.safety", "how a model treats requests whose risk lies in pictures, judged; private logs"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
     "report": ("vedere.cli.report", "one HTML page of runs: figures, comparisons, every item"),
+    "video-mme": (
+        "vedere.cli.video_mme",
+        "Video-MME: check its files, tables and comparisons, tools to build such a set",
+    ),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "verify": ("vedere.cli.verify", "compare recorded outputs of the originals with this installation"),
 }

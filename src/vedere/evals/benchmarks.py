@@ -25,6 +25,7 @@ from vedere.evals import (
     video_mme,
 )
 from vedere.evals.records import Row, Scores, read_rows, without_repeats
+from vedere.evals.video_mme import v2
 
 SCORING_RULES_VERSION = 1
 """Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable."""
@@ -68,6 +69,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "refcoco": Benchmark(refcoco.score, "image, sent, bbox, height, width, prediction, [split]"),
     "video-mme": Benchmark(video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response"),
+    "video-mme-v2": Benchmark(v2.score, "video_id, question_id, group_type, group_structure, answer, response"),
     "rm-bench": Benchmark(reward.score_rm_bench, "score_chosen, score_rejected"),
     "vl-rewardbench": Benchmark(reward.score_vl_rewardbench, "group, correct"),
     "visualprocessbench": Benchmark(reward.score_visual_process, "id, labels, scores (or prediction), [source]"),

@@ -30,10 +30,11 @@ from vedere.plan import HDPolicy, MediaPlan, Policy, SquarePolicy, TilingPolicy,
 from vedere.text.chat import Template, Turn
 from vedere.text.render import Rendered, render
 from vedere.text.tokenizer import Tokenizer
+from vedere.vision.container import VideoSource
 from vedere.vision.frames import FrameRule
 from vedere.vision.hd import hd_tiles
 from vedere.vision.pixels import ImageSource, Statistics, describe, media_tiles, open_image
-from vedere.vision.video import VideoSource, read_frames
+from vedere.vision.video import read_frames
 
 DEFAULT_NEW_TOKENS = 512  # of an answer whose length nobody limited, or fewer where the context ends sooner
 _PLACEHOLDER = re.compile("<image>|<video>")

@@ -20,9 +20,9 @@ from vedere.infer.loading import Loaded, Say, open_model, say_on_stderr
 from vedere.infer.prompts import Exchange, Medium, Prompt, Question
 from vedere.plan import MediaPlan
 from vedere.text.tokenizer import StreamDecoder
+from vedere.vision.container import VideoSource
 from vedere.vision.frames import FrameRule
 from vedere.vision.pixels import ImageSource
-from vedere.vision.video import VideoSource
 
 if TYPE_CHECKING:
     import torch

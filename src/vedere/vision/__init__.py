@@ -4,6 +4,7 @@
 models. PyAV and torch are imported by the functions that need them.
 """
 
+from vedere.vision.container import VideoSource
 from vedere.vision.frames import FrameRule, frame_indices
 from vedere.vision.hd import global_view, hd_canvas, hd_tiles, tower_inputs
 from vedere.vision.pixels import (
@@ -15,7 +16,7 @@ from vedere.vision.pixels import (
     normalise,
     open_image,
 )
-from vedere.vision.video import Video, VideoInfo, VideoSource, probe, read_frames
+from vedere.vision.video import Video, VideoInfo, probe, read_frames
 
 __all__ = [
     "MAX_PIXELS",

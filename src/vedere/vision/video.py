@@ -22,29 +22,22 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import io
 import random
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from vedere.errors import ConfigError, MediaError
+from vedere.vision.container import VideoSource, damage, open_container
 from vedere.vision.frames import Clip, FrameRule, frame_indices
-from vedere.vision.pixels import MAX_PIXELS, check_file, describe, image_size, reason
+from vedere.vision.pixels import MAX_PIXELS, describe
 
-VideoSource = str | Path | bytes
 Timeline = Literal["time", "frames"]
 Size = tuple[int, int]
 
-# Containers of single streams only: playlists could make FFmpeg read other files, and pictures are not videos.
-_CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,gif,ogg,h264,hevc,m4v,ivf,obu,mxf,rm,"
-    "yuv4mpegpipe,mp3,aac,flac,wav"
-)
 _NOMINAL_FPS = 25.0  # of a stream that names none
 _NEAR = 16  # decoding on over so many frames is cheaper than a seek
 _UNSEEN = 2  # packets in a row that may hold no frame of their own (VP8 has invisible ones; a last one may be cut)
@@ -140,50 +133,6 @@ class _Index:
     variable: bool
 
 
-@contextlib.contextmanager
-def _container(source: VideoSource) -> Iterator[Any]:
-    """Opens a container, and turns FFmpeg's errors into ours."""
-    import av
-
-    name = describe(source)
-    if isinstance(source, (str, Path)):
-        target: Any = str(check_file(source).absolute())  # absolute: a name like "concat:x" is no protocol then
-    elif isinstance(source, (bytes, bytearray, memoryview)):
-        if not len(source):
-            raise MediaError("0 bytes given as a video; expected the content of a video file")
-        target = io.BytesIO(source)
-    else:
-        raise MediaError(f"{name} given as a video; expected a path or the bytes of a video file")
-    options = {"format_whitelist": _CONTAINERS}
-    if not isinstance(target, io.BytesIO):
-        options["protocol_whitelist"] = "file"
-    try:
-        container = av.open(target, options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        try:
-            image_size(source)
-        except MediaError:
-            raise MediaError(
-                f"{name} is not a video that can be read ({reason(error)}); expected a whole, undamaged file such as "
-                "MP4, MKV, WebM, AVI or GIF: fetch or write it again"
-            ) from None
-        raise MediaError(f"{name} is a picture; expected a video: give it as an image") from None
-    try:
-        with container:
-            yield container
-    except _damage() as error:
-        raise MediaError(
-            f"{name} cannot be decoded ({reason(error)}); the file is truncated or damaged: fetch or write it again"
-        ) from error
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What PyAV raises at damaged data; IndexError at a packet of a stream that the header did not name."""
-    import av
-
-    return av.error.FFmpegError, IndexError, MemoryError, ValueError, OverflowError
-
-
 def _video_stream(container: Any, name: str) -> Any:
     import av
 
@@ -214,7 +163,7 @@ def _read_packets(container: Any, stream: Any) -> tuple[list[_Packet], Any]:
         if packet.size and not packet.is_discard:
             packets.append(_Packet(packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0))
         if frame is None:
-            with contextlib.suppress(*_damage()):
+            with contextlib.suppress(*damage()):
                 frame = next(iter(packet.decode()), None)
     return packets, frame
 
@@ -278,7 +227,7 @@ def _upright(frame: Any, name: str, max_pixels: int) -> Image.Image:
 
 def _until_damage(frames: Iterable[Any]) -> Iterator[Any]:
     """Frames up to the first one that cannot be decoded; whoever misses one notices that it is missing."""
-    with contextlib.suppress(*_damage()):
+    with contextlib.suppress(*damage()):
         yield from frames
 
 
@@ -332,7 +281,7 @@ def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callabl
     name, done = describe(source), set[int]()
     pts = index.pts if index.pts is not None else list(range(len(index.seconds)))
     if index.pts is not None:
-        with _container(source) as container:
+        with open_container(source) as container:
             stream = _video_stream(container, name)
             for key, run in _runs(wanted, index):
                 for place in index.keys[key] if key >= 0 else ():
@@ -346,7 +295,7 @@ def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callabl
                     _collect(_until_damage(container.decode(stream)), missing, pts, take, done)
     missing = [frame for frame in wanted if frame not in done]
     if missing:  # no timestamps, no usable index, or a seek that landed too late: the whole file, once
-        with _container(source) as container:
+        with open_container(source) as container:
             frames = _until_damage(container.decode(_video_stream(container, name)))
             if index.pts is None:
                 frames = _numbered(frames)
@@ -366,7 +315,7 @@ def _numbered(frames: Iterable[Any]) -> Iterator[Any]:
 
 def _inspect(source: VideoSource, max_pixels: int) -> tuple[VideoInfo, _Index]:
     name = describe(source)
-    with _container(source) as container:
+    with open_container(source) as container:
         stream = _video_stream(container, name)
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > max_pixels:

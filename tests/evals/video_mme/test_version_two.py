@@ -1,0 +1,113 @@
+"""Video-MME-v2: group scores against the published worths, worked out once more, and groups that are no groups."""
+
+import itertools
+
+import pytest
+
+from vedere.errors import RecordError
+from vedere.evals.benchmarks import score_rows
+from vedere.evals.records import Row
+from vedere.evals.video_mme.v2 import STRUCTURES, letter, logic_score, relevance_score
+
+PATTERNS = list(itertools.product((0, 1), repeat=4))
+
+
+def test_relevance_is_quadratic():
+    assert [relevance_score(right) for right in PATTERNS] == [100 * (sum(right) / 4) ** 2 for right in PATTERNS]
+
+
+@pytest.mark.parametrize("right", PATTERNS)
+def test_logic_counts_up_to_the_first_error(right):
+    chain = len(list(itertools.takewhile(bool, right)))
+    assert logic_score(right, "[1, 2, 3, 4]") == 100 * (chain / 4) ** 2
+    middle = 2 if right[:3] == (1, 0, 1) else chain  # questions 2 and 3 in either order
+    assert logic_score(right, "[1, [2, 3], 4]") == pytest.approx([0, 100 / 12, 400 / 12, 700 / 12, 100][middle])
+    first = 1 if right[:2] == (0, 1) else chain  # questions 1 and 2 in either order
+    assert logic_score(right, "[[1, 2], 3, 4]") == [0, 10, 20, 50, 100][first]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_one_more_right_answer_never_costs(structure):
+    for right in PATTERNS:
+        for place in range(4):
+            better = tuple(1 if k == place else one for k, one in enumerate(right))
+            assert logic_score(better, structure) >= logic_score(right, structure)
+            assert relevance_score(better) >= relevance_score(right)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("H", "H"),
+        ("Final Answer: G", "G"),
+        ("Best option: C", "C"),  # version 1's list lacks a comma here
+        ("The best option is F.", "F"),
+        ("Final Answer: ", ""),
+        ("i cannot say", ""),
+        ("Final answer: E", "F"),  # the phrase is matched with its capitals, as in the original
+    ],
+)
+def test_letters(text, read):
+    assert letter(text) == read
+
+
+def group(video, kind, right, structure="[1, 2, 3, 4]", level=1, none=()):
+    return [
+        {
+            "video_id": video,
+            "question_id": f"{video}-{k}",
+            "group_type": kind,
+            "group_structure": structure,
+            "level": level + (k == 3),
+            "second_head": "x",
+            "answer": "H",
+            "response": "" if k in none else "H" if one else "A",
+        }
+        for k, one in enumerate(right)
+    ]
+
+
+def score(*rows):
+    return score_rows("video-mme-v2", [Row(k, row) for k, row in enumerate(rows, 1)])
+
+
+def test_figures():
+    found = score(
+        *group("1", "relevance", (1, 0, 1, 0)),
+        *group("2", "logic", (1, 1, 0, 1)),
+        *group("3", "logic", (0, 1, 0, 0), "[[1, 2], 3, 4]"),
+    ).figures
+    assert found["score"] == pytest.approx((25 + 25 + 10) / 3)
+    assert found["acc"] == pytest.approx(100 * 6 / 12)
+    assert found["groups"] == 3
+    assert found["standard_error"] == pytest.approx(5.0)
+    assert found["by_group_type"]["logic"]["score"] == pytest.approx(17.5)
+    assert found["by_level"]["2"] == pytest.approx({"score": 20, "groups": 3, "acc": 100 / 3, "questions": 3})
+    assert found["by_level"]["1"]["groups"] == 0  # a group is under the heads of its last question
+    assert found["by_second_head"]["x"]["questions"] == 12
+    assert found["by_third_head"] == {}
+
+
+def test_answers_without_a_letter_are_wrong_here_and_right_in_the_published_logic():
+    scores = score(*group("1", "logic", (1, 0, 1, 0), none=(1,)), *group("2", "relevance", (1, 0, 0, 0), none=(1, 2)))
+    assert scores.figures["score"] == pytest.approx(6.25)
+    assert scores.figures["published_score"] == pytest.approx((56.25 + 0) / 2)
+    assert scores.counts["unanswered"] == 3
+
+
+def test_rows_that_do_not_form_groups_are_refused():
+    rows = [*group("1", "relevance", (1, 1, 1, 1)), *group("2", "relevance", (1, 1, 1, 1))]
+    with pytest.raises(
+        RecordError, match=r"line 7: 7 rows; expected a multiple of 4, the groups of the data in their order"
+    ):
+        score(*rows[1:])
+    with pytest.raises(
+        RecordError, match=r"line 4: the row is of video '2' .* in a group of video '1' .*keep the order"
+    ):
+        score(*rows[1:], rows[0])
+    with pytest.raises(RecordError, match=r"'group_structure' is '\[1, 2\]'; expected \[1, 2, 3, 4\] or "):
+        score(*group("1", "logic", (1, 1, 1, 1), "[1, 2]"))
+    with pytest.raises(RecordError, match="'group_type' is 'x'; expected relevance or logic"):
+        score(*group("1", "x", (1, 1, 1, 1)))
+    with pytest.raises(RecordError, match="'answer' is 'Z'; expected A to H"):
+        score(*[row | {"answer": "Z"} for row in rows])

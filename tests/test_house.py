@@ -29,6 +29,7 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {"av", "gguf", "httpx2", "huggingface_hub", "inspect_ai", "matplotlib", "pyarrow", "pydantic", "resvg_py", "rich"}
 LAZY |= {"tensorboard", "tyro"}
+LAZY |= {"openai"}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST = 500
 

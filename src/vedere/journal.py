@@ -4,6 +4,8 @@ A journal is a jsonl file that only grows. Each append is one write and one fsyn
 its end; opening the journal removes it, because an answer counts from its line break on. A line in the middle that cannot be
 read is damage from elsewhere and refused by number. On POSIX systems a lock keeps a second process out.
 
+A private journal can be read by its owner alone (mode 0600), also while it is made.
+
 Cost: one fsync an answer (about 1 ms on a disk; answers take longer).
 """
 
@@ -24,6 +26,7 @@ class Journal:
 
     Args:
         path: The file; made if absent.
+        private: Readable and writable for its owner alone; a file that is there becomes so.
 
     Attributes:
         lines: What it holds, in order; `append` adds to it.
@@ -32,12 +35,15 @@ class Journal:
         RecordError: another process has it open, a line is not a JSON object, or the disk refuses.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, private: bool = False) -> None:
         self.path = path
         self.lines: list[dict[str, Any]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (closed by close); no buffer: a failed line is gone
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600 if private else 0o666)
+            self._file = os.fdopen(handle, "ab", buffering=0)  # closed by close; no buffer: a failed line is gone
+            if private:
+                os.chmod(path, 0o600)
         except OSError as error:
             raise RecordError(f"{path} cannot be written ({error.strerror}); choose another folder") from None
         try:

@@ -25,7 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vedere.cli.train", "run a recipe, or go on with a run"),
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "eval": ("vedere.cli.eval", "ask a model the questions of a benchmark, and score its answers"),
+    "safety": ("vedere.cli.safety", "how a model treats requests whose risk lies in pictures, judged; private logs"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
+    "report": ("vedere.cli.report", "one HTML page of runs: figures, comparisons, every item"),
     "video-mme": (
         "vedere.cli.video_mme",
         "Video-MME: check its files, tables and comparisons, tools to build such a set",

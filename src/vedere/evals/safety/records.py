@@ -1,0 +1,170 @@
+"""A request of a safety set, and the care it is treated with.
+
+The text of a request is never part of a `repr`, a message or a name of a file: `Request` hides it, and the errors below name
+the set, the id and the category. Whoever reads a set says so by ``consent=True``; the command line's flag is ``--unsafe-text``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vedere.errors import ConfigError, RecordError
+
+Expected = Literal["decline", "help"]
+CONSENT = (
+    "safety sets hold text and pictures that can harm readers; reading one needs your explicit word: --unsafe-text on the "
+    "command line, consent=True in Python. Requests and answers then stand in the run's log and nowhere else"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request.
+
+    Attributes:
+        set: Name of the set, with its split: ``mis-easy``.
+        id: Within the set.
+        category: Topic.
+        sub_category: Finer topic; "" if the set has none.
+        question: The text. Not shown.
+        images: Its pictures, in order.
+        expected: Whether a good answer declines (or warns), or helps.
+        cluster: Requests with the same name here are not independent draws.
+        rubric: What the judge decides (`vedere.evals.safety.rubrics`).
+    """
+
+    set: str
+    id: str
+    category: str
+    sub_category: str = ""
+    question: str = field(repr=False)
+    images: tuple[Path, ...] = field(repr=False)
+    expected: Expected = "decline"
+    cluster: str = field(default="", repr=False)
+    rubric: str = "mis"
+
+    @property
+    def place(self) -> str:
+        """What messages call it."""
+        return f"{self.set} {self.id} ({self.category})"
+
+
+def check_consent(consent: bool) -> None:
+    """Refuses to go on without the reader's word.
+
+    Raises:
+        ConfigError: ``consent`` is not True.
+    """
+    if consent is not True:
+        raise ConfigError(CONSENT)
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON array, an object of objects (its keys become ``id``), JSON lines, CSV or parquet.
+
+    Messages name file and place, never a value.
+
+    Raises:
+        RecordError: the file cannot be read, is of another kind, or a row is no object.
+    """
+    kind = path.suffix.lower()
+    try:
+        if kind == ".parquet":
+            return _parquet(path)
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RecordError(f"{path} cannot be read ({error.strerror}); expected a file of the set") from None
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    if kind == ".csv":
+        try:
+            return [dict(row) for row in csv.DictReader(text.splitlines(keepends=True))]
+        except csv.Error:
+            raise RecordError(f"{path} is no CSV table; expected a heading and one request a row") from None
+    try:
+        if kind == ".jsonl":
+            data: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
+        else:
+            data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "too deep or no JSON"
+        raise RecordError(f"{path} is no JSON ({where}); expected the file as the set publishes it") from None
+    if isinstance(data, dict) and data and all(isinstance(row, dict) for row in data.values()):
+        data = [{"id": key, **row} for key, row in data.items()]
+    if not isinstance(data, list):
+        raise RecordError(f"{path} holds a JSON {type(data).__name__}; expected an array of requests")
+    for number, row in enumerate(data):
+        if not isinstance(row, dict):
+            raise RecordError(f"{path} item {number} is a {type(row).__name__}; expected an object")
+    return data
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError(
+            f"{path.name} is a parquet file, which needs pyarrow; install it: pip install 'vedere[eval]'"
+        ) from None
+    try:
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError):
+        raise RecordError(f"{path} is no parquet file, or a damaged one; download it again") from None
+    return rows
+
+
+def text_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """The first of the fields that holds a text or a number.
+
+    Raises:
+        RecordError: none does; names the fields of the row, never their values.
+    """
+    for name in names:
+        value = row.get(name)
+        if isinstance(value, str) and value.strip():
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+    there = ", ".join(f"'{str(name)[:40]}'" for name in list(row)[:20]) or "nothing"
+    raise RecordError(
+        f"{where} has no text in {' or '.join(repr(name) for name in names)} (its fields: {there}); is it this set's file?"
+    )
+
+
+def image_of(root: Path, name: str, where: str) -> Path:
+    """A picture of the set, below its root.
+
+    Raises:
+        RecordError: it is not there, or its name leads out of the root.
+    """
+    path = root / name.replace("\\", "/").lstrip("/")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise RecordError(f"{where}: a picture's path leads out of {root}; expected one below it")
+    if not path.is_file():
+        raise RecordError(f"{where}: a picture is not below {root}; unpack the set's pictures there")
+    return path
+
+
+def loosely(name: str) -> str:
+    """A category's name without what releases spell in two ways: case, marks, "Identify" and "Alterations"."""
+    words = re.sub(r"[^a-z0-9]+", " ", name.lower()).strip()
+    return words.replace("identify theft", "identity theft").replace("alterations", "altercations")
+
+
+def check_ids(requests: Iterable[Request]) -> None:
+    """Refuses a set in which an id comes twice.
+
+    Raises:
+        RecordError: names the set and the id.
+    """
+    for (name, identifier), count in Counter((request.set, request.id) for request in requests).items():
+        if count > 1:
+            raise RecordError(f"{name} has id {identifier} {count} times; expected ids that differ")

@@ -10,11 +10,11 @@ A page is a sheet of 12 x 12 characters on 336 x 336 px: 16 entries of a letter 
 question is a letter, the answer the digit beside it; guessing gives 10 %. HD-N shows the page as sqrt(N) x sqrt(N) tiles, so a
 character is 4.7 px wide at HD-1, 9.3 at HD-4, 14 at HD-9, 18.7 at HD-16.
 
-1. Pre-training, shared: small sheets whose characters are 9 to 14 px wide, at HD-1 and HD-4.
-2. Fine-tuning, one model a training limit: full sheets at that limit.
-3. Every model answers the same unseen pages at every limit.
+1. Pre-training, shared: small sheets at HD-1 and HD-4 with characters 9 to 14 px wide, then 9 to 19 px wide.
+2. Fine-tuning, one model a training limit: full sheets at that limit, and a quarter small ones at HD-1.
+3. Every model answers the same unseen pages at every limit, also above its own.
 
-One thread, some ten minutes a seed. Whatever is finished is kept: weights in ``--work``, numbers in
+One thread, some eight minutes of it a seed. Whatever is finished is kept: weights in ``--work``, numbers in
 ``results/hd_resolution.json``, so a run that ends early goes on where it stopped. The figure is drawn from the numbers.
 """
 
@@ -53,9 +53,13 @@ from vedere.vision.hd import hd_tiles
 TILE, CELL = 56, 28  # side of a tile, side of a character in the page's own pixels
 LETTERS = "ABCEFGHKLMNPRSTX"
 BEGIN, READ, ASK = 10 + len(LETTERS), 11 + len(LETTERS), 12 + len(LETTERS)  # after digits and letters
-LIMITS = (1, 4, 9, 16)
+TRAINED, LIMITS = (1, 4, 9), (1, 4, 9, 16)
 SHEET = (12, 16)  # characters a side, entries
-SMALL = ((4, 4, 1), (4, 4, 1), (6, 6, 1), (8, 8, 4))  # characters a side, entries, limit: what pre-training shows
+SMALL = (  # what the parts of pre-training show: characters a side, entries, limit
+    ((4, 4, 1), (4, 4, 1), (6, 6, 1), (8, 8, 4)),
+    ((3, 3, 1), (4, 4, 1), (6, 6, 1), (8, 8, 4)),
+)
+BESIDE = ((3, 3, 1), (4, 4, 1), (6, 6, 1))  # what fine-tuning shows beside full sheets
 FIGURE = Path(__file__).parent.parent / "docs" / "hd-resolution.png"
 STAGE = StageConfig(name="sheets", data="")
 
@@ -64,10 +68,11 @@ STAGE = StageConfig(name="sheets", data="")
 class Effort:
     """How much is trained and measured."""
 
-    pretraining: int = 2500
-    tuning: int = 900
+    pretraining: tuple[int, int] = (2500, 700)
+    tuning: int = 400
     documents: int = 24
-    pages: int = 200
+    tuning_documents: int = 16
+    pages: int = 120
 
 
 def page(rng: random.Random, side: int, entries: int) -> tuple[Image.Image, list[tuple[str, str]]]:
@@ -194,30 +199,35 @@ def experiment(
     """One seed; fills ``done[training limit][inference limit]`` and calls ``keep`` after each model."""
     torch.manual_seed(seed)
     model = XComposer2(shape())
-    count = effort.documents
+    for part, (steps, mix) in enumerate(zip(effort.pretraining, SMALL, strict=True)):
 
-    def small(rng: random.Random) -> Document:
-        return document(rng, *rng.choice(SMALL), read=rng.random() < 0.4)
+        def small(rng: random.Random, mix: Any = mix) -> Document:
+            return document(rng, *rng.choice(mix), read=rng.random() < 0.4)
 
-    weights_of(
-        model,
-        work / f"{seed}-pretrained.safetensors",
-        lambda: learn(model, small, effort.pretraining, 1e-3, seed, f"seed {seed}, pre-training", count),
-    )
+        label = f"seed {seed}, pre-training {part + 1}"
+        weights_of(
+            model,
+            work / f"{seed}-pretrained-{part + 1}.safetensors",
+            lambda draw=small, steps=steps, label=label: learn(model, draw, steps, 1e-3, seed, label, effort.documents),
+        )
     pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for trained in LIMITS:
+    for trained in TRAINED:
         if str(trained) in done:
             continue
 
         def full(rng: random.Random, limit: int = trained) -> Document:
-            return document(rng, *SHEET, limit, read=rng.random() < 0.2)
+            if rng.random() < 0.25:
+                return document(rng, *rng.choice(BESIDE), read=False)
+            return document(rng, *SHEET, limit, read=False)
 
         model.load_state_dict(pretrained)
         label = f"seed {seed}, HD-{trained}"
         weights_of(
             model,
             work / f"{seed}-hd{trained}.safetensors",
-            lambda draw=full, label=label: learn(model, draw, effort.tuning, 7e-4, seed + 100, label, count),
+            lambda draw=full, label=label: learn(
+                model, draw, effort.tuning, 7e-4, seed + 100, label, effort.tuning_documents
+            ),
         )
         done[str(trained)] = {str(limit): accuracy(model, limit, effort.pages) for limit in LIMITS}
         print(f"{label}: {done[str(trained)]}", file=sys.stderr, flush=True)
@@ -227,7 +237,7 @@ def experiment(
 def means(seeds: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
     """Mean accuracy over the seeds that have the cell."""
     found: dict[str, dict[str, float]] = {}
-    for trained in map(str, LIMITS):
+    for trained in map(str, TRAINED):
         rows = [seed[trained] for seed in seeds.values() if trained in seed]
         if rows:
             found[trained] = {str(n): sum(row[str(n)] for row in rows) / len(rows) for n in LIMITS}
@@ -275,7 +285,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    effort = Effort(pretraining=2, tuning=1, documents=2, pages=2) if options.quick else Effort()
+    effort = (
+        Effort(pretraining=(2, 1), tuning=1, documents=2, tuning_documents=2, pages=2) if options.quick else Effort()
+    )
     path = RESULTS / "hd_resolution.json"
     seeds: dict[str, Any] = {}
     if not options.quick and path.exists():

@@ -15,12 +15,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import tiny_xcomposer2
 from tiny_models import VOCABULARY, tiny_config, tiny_model
 from vedere.errors import CheckpointError, ConfigError
 from vedere.infer.cache import Cache
 from vedere.infer.engine import Engine, Request
 from vedere.infer.sampling import SamplingParams
 from vedere.models.activations import prefill_bytes, training_bytes
+from vedere.models.clip_vit import ClipViT
 from vedere.models.decoder import Decoder
 from vedere.models.footprint import (
     MINI,
@@ -38,6 +40,7 @@ from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.published import ModelConfig, native_config
 from vedere.models.releases import MONO_INTERNVL_2B
+from vedere.plan import HDPolicy, plan_media
 from vedere.train.losses import chunked_cross_entropy
 from vedere.train.optim import Optimizer
 from vedere.train.stages import (
@@ -153,9 +156,16 @@ def saved_bytes(model: Any, lengths: Sequence[int], tiles: int) -> tuple[int, di
         types.append(kinds)
         positions.append(torch.arange(length))
         borders.append(borders[-1] + length)
-    span_types = torch.cat(types)
     side = model.patches.tile
-    pixels = torch.randn(tiles * len(lengths), 3, side, side).to(model.dtype)
+    pixels = torch.randn(tiles * len(lengths), 3, side, side)
+    return saved_of(model, torch.cat(types), torch.cat(positions), borders, pixels)
+
+
+def saved_of(
+    model: Any, span_types: Tensor, positions: Tensor, borders: list[int], pixels: Tensor
+) -> tuple[int, dict[str, Any]]:
+    """`saved_bytes` of a pack that stands already; all of its text is predicted."""
+    pixels = pixels.to(model.dtype)
     rows = (span_types == 0).nonzero()[:, 0]
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -170,10 +180,10 @@ def saved_bytes(model: Any, lengths: Sequence[int], tiles: int) -> tuple[int, di
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         ids = torch.randint(0, VOCABULARY, (borders[-1],))
-        hidden = model(ids, torch.cat(positions), borders, span_types, pixels)
+        hidden = model(ids, positions, borders, span_types, pixels)
         targets, ones = torch.zeros(len(rows), dtype=torch.long), torch.ones(len(rows))
         chunked_cross_entropy(hidden[rows], model.decoder.head_weight, targets, ones)
-    about = {"tokens": borders[-1], "tiles": len(pixels), "document": lengths[0], "targets": len(rows)}
+    about = {"tokens": borders[-1], "tiles": len(pixels), "document": borders[1], "targets": len(rows)}
     return sum(kept.values()), about
 
 
@@ -199,6 +209,32 @@ def test_training_activations_of_a_tower(trains: tuple[str, ...], tower: dict[st
     set_trainable(model, trains)
     measured, about = saved_bytes(model, [40] * 4, 4)
     assert training_bytes(model.config, dtype=dtype, trains=trains, **about) == pytest.approx(measured, rel=0.15)
+
+
+HD_PARTS = ("vision.*", "projector.*", "row_end", "separator", "decoder.layers.*.partial.*")
+
+
+@BOTH
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize("trains", [HD_PARTS, EVERYTHING], ids=["pretraining", "sft"])
+def test_training_activations_of_views(trains: tuple[str, ...], checkpoint: bool, dtype: torch.dtype) -> None:
+    """XComposer2-4KHD: tower, partial LoRA, four documents of a picture of 3 x 2 views each."""
+    model = tiny_xcomposer2.model(tiny_xcomposer2.shape(layers=4)).to(dtype)
+    set_trainable(model, trains)
+    for part in model.modules():
+        if isinstance(part, (Decoder, ClipViT)):
+            part.checkpoint_layers = checkpoint
+    spans = plan_media(300, 200, HDPolicy(tile=56, limit=6)).spans
+    types = [0, *(int(kind) for kind, length in spans for _ in range(length)), *[0] * 14]
+    span_types = torch.tensor(types * 4, dtype=torch.uint8)
+    length, tokens = len(types), 4 * len(types)
+    positions, borders = torch.arange(length).repeat(4), list(range(0, tokens + 1, length))
+    measured, about = saved_of(model, span_types, positions, borders, torch.randn(28, 3, 56, 56))
+    told = training_bytes(model.config, dtype=dtype, trains=trains, checkpoint_layers=checkpoint, **about)
+    if checkpoint:  # one layer of each kind exists beside what is kept
+        assert measured < told < training_bytes(model.config, dtype=dtype, trains=trains, **about)
+    else:
+        assert told == pytest.approx(measured, rel=0.15)
 
 
 def test_recomputed_layers_keep_their_inputs_and_one_layer() -> None:

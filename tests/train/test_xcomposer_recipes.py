@@ -21,6 +21,7 @@ import small_runs
 import tiny_xcomposer
 import tiny_xcomposer2
 from vedere.cli import main, train
+from vedere.cli.plan import in_bytes, in_millions
 from vedere.errors import CheckpointError, ConfigError
 from vedere.infer.session import load
 from vedere.models.checkpoints import key_map, load_model, read_config
@@ -32,6 +33,7 @@ from vedere.recipes import get_recipe
 from vedere.recipes.xcomposer import SOURCES
 from vedere.train.loop import Interrupted, Trainer
 from vedere.train.optim import Optimizer
+from vedere.train.provenance import plan
 from vedere.train.run import ModelSource, RunConfig, build_model
 from vedere.train.stages import layer_decay, set_trainable
 from vedere.train.state import MODEL, checkpoint_steps
@@ -179,6 +181,16 @@ def test_the_other_recipes_values() -> None:
     assert pretraining.optim.lr * pretraining.optim.final == pytest.approx(1e-5)
     assert multitask.trains == instruction.trains
     assert not any(pattern.startswith("vision") for stage in (pretraining, multitask) for pattern in stage.trains)
+
+
+def test_the_memory_that_the_page_names_is_what_a_run_estimates() -> None:
+    with torch.device("meta"):
+        model = XComposer2(RELEASES["internlm-xcomposer2-4khd-7b"].model)  # type: ignore[arg-type]
+    page = (Path(__file__).parents[2] / "docs" / "xcomposer2-4khd.md").read_text(encoding="utf-8")
+    for name, stage in plan(model, get_recipe("xcomposer2-4khd"), torch.bfloat16).items():
+        keys = ("weights_bytes", "optimizer_bytes", "activations_bytes", "total_bytes")
+        row = [name, in_millions(stage["learning"]), *(in_bytes(stage[key]) for key in keys)]
+        assert f"| {' | '.join(row)} |" in page
 
 
 def test_the_small_mixed_resolution_recipe_shows_documents_high() -> None:

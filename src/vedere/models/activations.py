@@ -164,7 +164,8 @@ def training_bytes(
     last = tokens * (decoder.hidden_size * b + 4) + rows * (decoder.hidden_size * b + 8)
     if learns("decoder.embed.weight" if decoder.tied_head else "decoder.head.weight"):
         last += decoder.vocab_size * decoder.hidden_size * 4
-    return kept + tables + last + _features(patches, tower, decoder.hidden_size, learns, tiles, b)
+    again = checkpoint_layers and isinstance(tower, ClipViTConfig)  # the other towers do not recompute
+    return kept + tables + last + _features(patches, tower, decoder.hidden_size, learns, tiles, b, again)
 
 
 def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, document: int, b: int) -> int:
@@ -174,9 +175,9 @@ def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, docu
     def share(brick: str, own: bool, suffix: str) -> int:
         """Tokens whose map ``suffix`` learns."""
         found = tokens - visual if learns(f"decoder.layers.0.{brick}.text.{suffix}.weight") else 0
-        return found + (
-            visual if learns(f"decoder.layers.0.{brick}.{'visual' if own else 'text'}.{suffix}.weight") else 0
-        )
+        partial = config.partial_rank > 0 and learns(f"decoder.layers.0.{brick}.partial.{suffix}.lora_A")
+        seen = learns(f"decoder.layers.0.{brick}.{'visual' if own else 'text'}.{suffix}.weight")
+        return found + (visual if seen or partial else 0)
 
     kept = 2 * tokens * (width * b + 4)
     for brick, own, first in (("attention", config.visual_attention, "qkv"), ("ffn", config.visual_ffn, "gate_up")):
@@ -188,6 +189,8 @@ def _layer(config: DecoderConfig, learns: Learns, tokens: int, visual: int, docu
     else:
         kept += tokens * (queries * b + 4 * config.heads)
     kept += tokens * queries * b if share("attention", config.visual_attention, "out") else 0
+    if config.partial_rank and learns("decoder.layers.0.attention.partial.qkv.lora_B"):
+        kept += 5 * visual * config.partial_rank * b  # the narrow middles of five maps
     return (
         kept + (3 * tokens + share("ffn", config.visual_ffn, "down")) * config.ffn_size * max(1, config.moe_active) * b
     )
@@ -200,6 +203,7 @@ def _features(
     learns: Learns,
     tiles: int,
     b: int,
+    checkpoint_layers: bool,
 ) -> int:
     """Bytes that patches, tower and projector keep."""
     if patches is None or not tiles:
@@ -212,7 +216,8 @@ def _features(
     projected = learns("projector.fc1.weight")
     each = cells * 3 * patches.patch**2 * b if first else 0
     if tower is not None and (first or inside):
-        each += (tower.depth if isinstance(tower, InternViTConfig) else tower.layers) * _block(tower, learns, b)
+        layers, block = (tower.depth if isinstance(tower, InternViTConfig) else tower.layers), _block(tower, learns, b)
+        each += layers * (cells + 1) * channels * b + block if checkpoint_layers else layers * block
     if first or inside or projected or learns("projector.norm.weight"):
         merged = patches.tokens_per_tile
         unshuffled = channels * patches.downsample**2

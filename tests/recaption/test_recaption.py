@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_endpoint import said, serve
 from PIL import Image
 
 import small_runs
+from fake_endpoint import said, serve
 from tiny_models import tiny_directory
 from vedere.cli import main
 from vedere.data.build.record import CAPTION_PROMPTS
 from vedere.data.mixture import open_meta
 from vedere.errors import ConfigError, RecordError
 from vedere.infer.session import load
+from vedere.journal import Journal
 from vedere.recaption.captioner import Answer, AnswerConfig, Asked, LocalCaptioner
 from vedere.recaption.endpoint import EndpointCaptioner, EndpointConfig
 from vedere.recaption.filters import FilterConfig
-from vedere.journal import Journal
 from vedere.recaption.pictures import open_pictures
 from vedere.recaption.run import RecaptionConfig, recaption
 from vedere.train.loop import Trainer

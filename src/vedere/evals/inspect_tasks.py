@@ -56,13 +56,14 @@ WATCH: ContextVar[Watch | None] = ContextVar("watch of evaluations", default=Non
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the solver of one task works with."""
+    """What the solver of one task works with, and what it found: ``done`` is by item."""
 
     benchmark: Benchmark
     items: Mapping[str, Item]
     settings: Settings
     store: AnswerStore
     judge: str
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, judge: str = "") -> Task:
@@ -184,6 +185,7 @@ async def _solve(run: Run, state: TaskState) -> TaskState:
     if run.benchmark.judge is not None:
         record |= await judged(run, record, kept)
     kept["record"] = record
+    run.done[item.id] = {KEY: kept}
     return state
 
 
@@ -313,7 +315,10 @@ def rules(run: Run) -> Scorer:
     @metric(name="figures")
     def figures() -> Metric:
         def compute(scores: list[SampleScore]) -> Value:
-            asked = [one for score in scores if (one := asked_of(score.sample_metadata or {})) is not None]
+            found = [run.done.get(str(score.sample_id), score.sample_metadata or {}) for score in scores]
+            asked = [one for metadata in found if (one := asked_of(metadata)) is not None]
+            if not asked:
+                return {}
             order = {name: place for place, name in enumerate(run.items)}
             asked.sort(key=lambda one: order[one.id])
             try:

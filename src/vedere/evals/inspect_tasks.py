@@ -23,6 +23,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vedere import __version__
 from vedere.answers import ANSWER_RULES_VERSION
+from vedere.config import nearest
 from vedere.errors import ConfigError, MediaError, PromptError, RecordError
 from vedere.evals.answer_store import AnswerStore, answer_key
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
@@ -78,9 +79,10 @@ def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, j
 
     Raises:
         RecordError: the data is not right, or another run has ``out``.
-        ConfigError: a judge that is needed and missing, or given and without use.
+        ConfigError: a judge that is needed and missing, or given and without use; an unknown prompt set.
     """
     check_judge(benchmark, judge)
+    check_prompts(benchmark, settings.prompts)
     items = select(benchmark.load(data, settings), settings.limit, settings.seed)
     store = AnswerStore(out)
     watch = WATCH.get()
@@ -126,6 +128,19 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
     if benchmark.judge is not None and benchmark.judge.required and not judge:
         raise ConfigError(
             f"{benchmark.name} is graded by a judge model; name one with --judge (with inspect: -T judge=openai/...)"
+        )
+
+
+def check_prompts(benchmark: Benchmark, prompts: str) -> None:
+    """Refuses a prompt set that the benchmark does not have.
+
+    Raises:
+        ConfigError: with the nearest one.
+    """
+    if prompts and prompts not in benchmark.prompt_sets:
+        raise ConfigError(
+            f"{benchmark.name} has no prompt set '{prompts}'{nearest(prompts, benchmark.prompt_sets)} (it has "
+            f"{', '.join(benchmark.prompt_sets)})"
         )
 
 

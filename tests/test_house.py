@@ -27,7 +27,18 @@ LEVELS = {
 # The first are never imported at all. The others are slow, or needed by few: only inside the functions that use them (a
 # command's module, itself imported when the command is called, may make its options by tyro).
 FORBIDDEN = {"transformers", "torchvision", "trl"}
-LAZY = {"av", "gguf", "httpx2", "huggingface_hub", "inspect_ai", "matplotlib", "pyarrow", "pydantic", "resvg_py", "rich"}
+LAZY = {
+    "av",
+    "gguf",
+    "httpx2",
+    "huggingface_hub",
+    "inspect_ai",
+    "matplotlib",
+    "pyarrow",
+    "pydantic",
+    "resvg_py",
+    "rich",
+}
 LAZY |= {"tensorboard", "tyro"}
 LAZY |= {"openai"}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}

@@ -157,6 +157,26 @@ def test_only_common_items_are_compared_and_the_rest_is_said():
         pair(first, run("b", benchmark="other"))
 
 
+def test_safety_items_without_a_verdict_are_in_no_comparison():
+    credits = [(1.0, 1.0), (None, 1.0), (0.0, None), (0.0, 1.0)]
+    first, second = (
+        ReportRun(
+            benchmark="s",
+            model=str(number),
+            private=True,
+            items=[ReportItem(id=str(n), credit=pair_[number]) for n, pair_ in enumerate(credits)],
+        )
+        for number in (0, 1)
+    )
+    found = pair(first, second)
+    assert (found.items, found.unjudged, found.only_one) == (2, 2, 0)
+    assert found.whole.difference.value == 0.5
+    silent = ReportRun(benchmark="s", model="2", private=True, items=[ReportItem(id=str(n)) for n in range(4)])
+    page = report_page([first, silent])
+    assert "no item of s in common that can be compared" in page
+    assert "2 without a verdict of both left out" in report_page([first, second])
+
+
 def test_runs_of_several_benchmarks_and_models_stand_in_one_page():
     page = report_page([run("a"), run("b"), run("a", benchmark="second")])
     data = data_of(page)

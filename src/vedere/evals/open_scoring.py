@@ -1,8 +1,8 @@
 """Scores of the open suite's picture questions: letters, and short answers by their normal form.
 
-A choice counts by the letter that is clearly chosen (`vedere.answers.option_letter`), or by the text of exactly one option where
-the answer is that text. A short answer counts when its normal form (`vedere.answers.normalise`) is that of an accepted one. What
-cannot be read is wrong, and counted.
+A choice counts by the letter that is clearly chosen (`vedere.answers.option_letter`), or by the text of exactly one option
+where the answer is that text. A short answer counts when its normal form (`vedere.answers.normalise`) is that of an accepted
+one. What cannot be read is wrong, and counted.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 108 questions about photographs, documents and several pictures at once (``open-images``), 37 about clips in Video-MME's columns
 (arXiv 2405.21075), with durations, domains, task types and subtitles (``open-videos``). Everything may be passed on: CC-BY,
-CC0, drawn or written for it; ``open_data/ledger.json`` names every file's source, licence and author. Five questions about clips
-can only be answered from the subtitles.
+CC0, drawn or written for it; ``open_data/ledger.json`` names every file's source, licence and author. Four questions about
+clips can only be answered from the subtitles.
 
 It is a check of the machinery and a first look at a model; too few questions to rank models that are close. "Long" is half a
 minute here. The prompt set ``blind`` leaves pictures and frames out: what a model gets right without them, it did not see.

@@ -172,7 +172,8 @@ def _inspect(path: Path) -> ReportRun:
 
 def _sample(sample: Any, epochs: bool) -> ReportItem:
     metadata = sample.metadata or {}
-    kept = metadata.get("vedere") if isinstance(metadata.get("vedere"), dict) else {}
+    told = metadata.get("vedere")
+    kept: dict[str, Any] = told if isinstance(told, dict) else {}
     shown = kept.get("shown") or {key: value for key, value in metadata.items() if key not in ("vedere", "group")}
     scores = sample.scores or {}
     score = scores.get("rules") or next(iter(scores.values()), None)

@@ -20,8 +20,20 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SHARES = {"pictures": 0.15, "videos": 0.1, "records": 0.1, "prompts": 0.075, "checkpoints": 0.575}
-PACKAGES = ("torch", "pillow", "av", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "tarfile")
+SHARES = {"pictures": 0.1, "videos": 0.05, "records": 0.075, "prompts": 0.05, "checkpoints": 0.375}
+SHARES |= {"subtitles": 0.1, "tables": 0.125, "answers": 0.125}
+PACKAGES = (
+    "torch",
+    "pillow",
+    "av",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "sentencepiece",
+    "gguf",
+    "tarfile",
+    "pyarrow",
+)
 
 
 def versions() -> dict[str, str]:

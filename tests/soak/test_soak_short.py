@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 SEED = 7
 COUNTS = {"pictures": 300, "videos": 120, "records": 250, "prompts": 250, "checkpoints": 200}
+COUNTS |= {"subtitles": 200, "tables": 150, "answers": 200}
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ Cost: 2 MB in the package.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -51,8 +52,8 @@ def ledger() -> list[dict[str, Any]]:
 
 def _file(folder: Path, name: str, row: Row) -> Path:
     path = folder / name
-    if not path.is_file():
-        raise row.fail(f"'{name}' is not below {folder}", "the suite's folder, whole")
+    if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)) or not os.path.isfile(path):
+        raise row.fail(f"'{name[:60]}' is not below {folder}", "the suite's folder, whole")
     return path
 
 
@@ -162,7 +163,7 @@ class OpenVideos:
             kind="choice",
             options=letters,
             target=row.text("answer"),
-            record={name: row.data[name] for name in ("question_id", *_PLACES, "answer")},
+            record={name: row.text(name) for name in ("question_id", *_PLACES, "answer")},
             group=clip,
             metadata={
                 **{name: row.text(name) for name in _PLACES},

@@ -36,6 +36,13 @@ def _rows(path: Path) -> Rows:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def _table(rows: Rows, rng: random.Random) -> bytes:
+    buffer = io.BytesIO()
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, buffer, compression=rng.choice(("snappy", "gzip", "none", "zstd")))
+    return buffer.getvalue()
+
+
 class Tables:
     """A Video-MME parquet file, the open suite's files, a safety set in two forms."""
 
@@ -66,12 +73,9 @@ class Tables:
         if 0.05 < draw < 0.5:
             rows, what = damage_json(rows[:8], rng)
         try:
-            table = pyarrow.Table.from_pylist(rows)
+            data = _table(rows, rng)
         except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, AttributeError, KeyError):
-            table, what = pyarrow.Table.from_pylist(self.parquet_rows), "as it is"  # no table holds such rows
-        buffer = io.BytesIO()
-        pyarrow.parquet.write_table(table, buffer, compression=rng.choice(("snappy", "gzip", "none", "zstd")))
-        data = buffer.getvalue()
+            data, what = _table(self.parquet_rows, rng), "as it is"  # no table holds such rows
         if draw >= 0.5:
             if rng.random() < 0.5:  # where the structure is
                 tail, what = damage(data[-1500:], rng)

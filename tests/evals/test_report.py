@@ -313,6 +313,18 @@ def inspect_log(tmp_path_factory):
         )
         for n, letter in enumerate("BAB")
     ]
+    kept = {"shown": {"category": "colours"}, "not_asked": "picture x.png cannot be read", "record": {"id": "s3"}}
+    samples.append(
+        logs.EvalSample(
+            id="s3",
+            epoch=1,
+            input="Which colour?",
+            choices=["A. red", "B. blue"],
+            target="B",
+            scores={"rules": scorer.Score(value=0.0, answer="")},
+            metadata={"group": "g", "vedere": kept},
+        )
+    )
     spec = logs.EvalSpec(
         created="2026-01-02T03:04:05+00:00",
         task="colours",
@@ -330,7 +342,14 @@ def inspect_log(tmp_path_factory):
 def test_a_log_of_inspect_is_read_with_pictures_and_options(inspect_log):
     (found,) = read_runs(inspect_log)
     assert (found.benchmark, found.model) == ("colours", "mockllm/model")
-    assert [item.credit for item in found.items] == [1, 0, 1]
+    assert [item.credit for item in found.items] == [1, 0, 1, None]
+    silent = found.items[3]
+    assert silent.note == "picture x.png cannot be read"
+    assert (silent.question, silent.options, silent.tags) == (
+        "Which colour?",
+        {"A": "red", "B": "blue"},
+        {"category": "colours"},
+    )
     one = found.items[0]
     assert "Which colour? <b>" in one.question
     assert one.options == {"A": "red", "B": "blue"}

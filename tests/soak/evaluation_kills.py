@@ -1,9 +1,9 @@
 """kill -9 of running evaluations: each must end with the figures of one that nobody touched, and ask nothing twice in vain.
 
-Two runs take turns: a benchmark (``vedere eval``'s function) and a safety set with its judge (``vedere safety``'s). The model is
+Two runs take turns: a benchmark (``vedere eval``) and a safety set with its judge (``vedere safety``). The model is
 an endpoint in this process that answers every question in its own way and counts what was asked. A life ends at a chosen change
-of the file system in the run's folder, or some milliseconds after a number of questions have come. At the end: the same figures
-as the reference's, a private log still private, and no question asked more often than kills can explain.
+of the file system in the run's folder, or some milliseconds after a number of questions have come. At the end: the same
+figures as the reference's, a private log still private, and no question asked more often than kills can explain.
 """
 
 from __future__ import annotations

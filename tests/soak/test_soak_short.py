@@ -41,6 +41,14 @@ def test_a_killed_training_ends_with_the_losses_of_an_uninterrupted_one(tmp_path
     assert result["metrics_lines_compared"] > 16
 
 
+def test_killed_evaluations_end_with_the_figures_of_uninterrupted_ones(tmp_path: Path) -> None:
+    from evaluation_kills import soak_evaluations
+
+    result = soak_evaluations(tmp_path, kills=2, seed=SEED)
+    assert result["problems"] == []
+    assert result["kills"] >= 2
+
+
 def _run(folder: Path, loss: float, weights: bytes = b"w", seconds: float = 1.0) -> Path:
     """What a finished run leaves, as far as the comparison looks."""
     last = folder / "checkpoints" / "step-00000002"

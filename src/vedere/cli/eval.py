@@ -7,7 +7,6 @@ with all of Inspect's options.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +83,7 @@ def config_of(options: EvalOptions) -> EvalConfig:
         ConfigError: an unknown benchmark or model, or no data.
     """
     from vedere.evals.items import Settings
-    from vedere.evals.run import EvalConfig, model_name
+    from vedere.evals.run import EvalConfig, folder_of, model_name
 
     suite(options.benchmark)
     model = model_name(options.model)
@@ -99,12 +98,11 @@ def config_of(options: EvalOptions) -> EvalConfig:
     )
     own: dict[str, Any] = {"batch": options.batch, "max_tiles": options.max_tiles, "device": options.device}
     local = model.startswith("vedere/")
-    slug = re.sub(r"[^\w.-]+", "-", model).strip("-")
     return EvalConfig(
         benchmark=options.benchmark,
         data=data_of(options.benchmark, options.data),
         model=model,
-        out=options.out or Path("vedere-evals") / f"{options.benchmark}-{slug}",
+        out=options.out or folder_of(options.benchmark, model),
         settings=settings,
         judge=options.judge,
         base_url=options.base_url,

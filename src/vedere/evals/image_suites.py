@@ -84,10 +84,6 @@ class ImageBenchmark:
 
     def prompt(self, item: Item, settings: Settings) -> Prompt:
         """Words the question by the prompt set."""
-        if settings.prompts and settings.prompts not in self.prompt_sets:
-            raise ConfigError(
-                f"{self.name} has no prompts of '{settings.prompts}'; expected one of {', '.join(self.prompt_sets)}"
-            )
         if self.own_wording:
             return Prompt(parts=item.parts, max_new_tokens=64)
         return make_prompt(item, settings.prompts or self.prompt_sets[0], self.name)

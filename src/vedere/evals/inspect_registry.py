@@ -10,14 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inspect_ai import Task, task
-from inspect_ai.model import ModelAPI, modelapi
+from inspect_ai.model import ModelAPI, get_model, modelapi
 
 from vedere.evals.inspect_tasks import make_task
 from vedere.evals.items import Settings
+from vedere.evals.run import folder_of
 from vedere.evals.suites import SUITES, data_of, suite
-
-OUT = "vedere-evals"
-"""Folder of answers where none is given: a folder for each benchmark in it."""
 
 
 @modelapi(name="vedere")
@@ -52,7 +50,9 @@ def _register(name: str) -> Callable[..., Task]:
             subtitles=words.get(str(subtitles), str(subtitles)),
             md5=str(md5),
         )
-        return make_task(suite(name), data_of(name, data), Path(out or f"{OUT}/{name}"), settings, judge)
+        return make_task(
+            suite(name), data_of(name, data), Path(out) if out else folder_of(name, str(get_model())), settings, judge
+        )
 
     return benchmark
 

@@ -23,6 +23,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from vedere import __version__
 from vedere.answers import ANSWER_RULES_VERSION
+from vedere.config import nearest
 from vedere.errors import ConfigError, MediaError, PromptError, RecordError
 from vedere.evals.answer_store import AnswerStore, answer_key
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
@@ -56,13 +57,14 @@ WATCH: ContextVar[Watch | None] = ContextVar("watch of evaluations", default=Non
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the solver of one task works with."""
+    """What the solver of one task works with, and what it found: ``done`` is by item."""
 
     benchmark: Benchmark
     items: Mapping[str, Item]
     settings: Settings
     store: AnswerStore
     judge: str
+    done: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, judge: str = "") -> Task:
@@ -77,9 +79,10 @@ def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, j
 
     Raises:
         RecordError: the data is not right, or another run has ``out``.
-        ConfigError: a judge that is needed and missing, or given and without use.
+        ConfigError: a judge that is needed and missing, or given and without use; an unknown prompt set.
     """
     check_judge(benchmark, judge)
+    check_prompts(benchmark, settings.prompts)
     items = select(benchmark.load(data, settings), settings.limit, settings.seed)
     store = AnswerStore(out)
     watch = WATCH.get()
@@ -125,6 +128,19 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
     if benchmark.judge is not None and benchmark.judge.required and not judge:
         raise ConfigError(
             f"{benchmark.name} is graded by a judge model; name one with --judge (with inspect: -T judge=openai/...)"
+        )
+
+
+def check_prompts(benchmark: Benchmark, prompts: str) -> None:
+    """Refuses a prompt set that the benchmark does not have.
+
+    Raises:
+        ConfigError: with the nearest one.
+    """
+    if prompts and prompts not in benchmark.prompt_sets:
+        raise ConfigError(
+            f"{benchmark.name} has no prompt set '{prompts}'{nearest(prompts, benchmark.prompt_sets)} (it has "
+            f"{', '.join(benchmark.prompt_sets)})"
         )
 
 
@@ -184,6 +200,7 @@ async def _solve(run: Run, state: TaskState) -> TaskState:
     if run.benchmark.judge is not None:
         record |= await judged(run, record, kept)
     kept["record"] = record
+    run.done[item.id] = {KEY: kept}
     return state
 
 
@@ -313,7 +330,10 @@ def rules(run: Run) -> Scorer:
     @metric(name="figures")
     def figures() -> Metric:
         def compute(scores: list[SampleScore]) -> Value:
-            asked = [one for score in scores if (one := asked_of(score.sample_metadata or {})) is not None]
+            found = [run.done.get(str(score.sample_id), score.sample_metadata or {}) for score in scores]
+            asked = [one for metadata in found if (one := asked_of(metadata)) is not None]
+            if not asked:
+                return {}
             order = {name: place for place, name in enumerate(run.items)}
             asked.sort(key=lambda one: order[one.id])
             try:

@@ -86,7 +86,10 @@ class Picture:
         """
         from vedere.vision.pixels import open_image
 
-        image = open_image(self.read())
+        try:
+            image = open_image(self.read())
+        except MediaError as error:
+            raise MediaError(f"{self.name}: {error}") from None
         if self.upscale > 1:
             image = image.resize((image.width * self.upscale, image.height * self.upscale))
         return [image]

@@ -8,6 +8,7 @@ with the same folder asks only what has no answer yet. Scoring again needs the l
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,13 @@ from vedere.evals.suites import suite
 from vedere.evals.summary import Asked, summarise
 
 RESULT = "result.json"
+OUT = "vedere-evals"
+"""Folder of runs that are given none: a folder for each benchmark and model in it."""
+
+
+def folder_of(benchmark: str, model: str) -> Path:
+    """Returns the folder of a run that is given none."""
+    return Path(OUT) / re.sub(r"[^\w.-]+", "-", f"{benchmark}-{model}").strip("-")
 
 
 @dataclass(frozen=True, kw_only=True)

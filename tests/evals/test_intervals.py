@@ -75,7 +75,7 @@ def test_copies_of_questions_add_nothing_when_they_are_clusters(values, times):
 @given(credits_)
 def test_single_clusters_give_the_plain_standard_error(values):
     n, middle = len(values), sum(values) / len(values)
-    plain = math.sqrt(sum((v - middle) ** 2 for v in values)) / n if n > 1 else 0.0
+    plain = math.sqrt(sum((v - middle) ** 2 for v in values) / n / (n - 1)) if n > 1 else 0.0
     assert standard_error(values) == pytest.approx(plain, abs=1e-12)
 
 

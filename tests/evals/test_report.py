@@ -157,6 +157,26 @@ def test_only_common_items_are_compared_and_the_rest_is_said():
         pair(first, run("b", benchmark="other"))
 
 
+def test_safety_items_without_a_verdict_are_in_no_comparison():
+    credits = [(1.0, 1.0), (None, 1.0), (0.0, None), (0.0, 1.0)]
+    first, second = (
+        ReportRun(
+            benchmark="s",
+            model=str(number),
+            private=True,
+            items=[ReportItem(id=str(n), credit=pair_[number]) for n, pair_ in enumerate(credits)],
+        )
+        for number in (0, 1)
+    )
+    found = pair(first, second)
+    assert (found.items, found.unjudged, found.only_one) == (2, 2, 0)
+    assert found.whole.difference.value == 0.5
+    silent = ReportRun(benchmark="s", model="2", private=True, items=[ReportItem(id=str(n)) for n in range(4)])
+    page = report_page([first, silent])
+    assert "no item of s in common that can be compared" in page
+    assert "2 without a verdict of both left out" in report_page([first, second])
+
+
 def test_runs_of_several_benchmarks_and_models_stand_in_one_page():
     page = report_page([run("a"), run("b"), run("a", benchmark="second")])
     data = data_of(page)
@@ -293,6 +313,18 @@ def inspect_log(tmp_path_factory):
         )
         for n, letter in enumerate("BAB")
     ]
+    kept = {"shown": {"category": "colours"}, "not_asked": "picture x.png cannot be read", "record": {"id": "s3"}}
+    samples.append(
+        logs.EvalSample(
+            id="s3",
+            epoch=1,
+            input="Which colour?",
+            choices=["A. red", "B. blue"],
+            target="B",
+            scores={"rules": scorer.Score(value=0.0, answer="")},
+            metadata={"group": "g", "vedere": kept},
+        )
+    )
     spec = logs.EvalSpec(
         created="2026-01-02T03:04:05+00:00",
         task="colours",
@@ -310,7 +342,14 @@ def inspect_log(tmp_path_factory):
 def test_a_log_of_inspect_is_read_with_pictures_and_options(inspect_log):
     (found,) = read_runs(inspect_log)
     assert (found.benchmark, found.model) == ("colours", "mockllm/model")
-    assert [item.credit for item in found.items] == [1, 0, 1]
+    assert [item.credit for item in found.items] == [1, 0, 1, None]
+    silent = found.items[3]
+    assert silent.note == "picture x.png cannot be read"
+    assert (silent.question, silent.options, silent.tags) == (
+        "Which colour?",
+        {"A": "red", "B": "blue"},
+        {"category": "colours"},
+    )
     one = found.items[0]
     assert "Which colour? <b>" in one.question
     assert one.options == {"A": "red", "B": "blue"}

@@ -31,6 +31,9 @@ FAMILIES = {
     "records": "record_inputs",
     "prompts": "prompt_inputs",
     "checkpoints": "checkpoint_inputs",
+    "subtitles": "subtitle_inputs",
+    "tables": "table_inputs",
+    "answers": "answer_inputs",
 }
 CPU_SECONDS = 20.0
 SPACE_BYTES = 4 << 30  # address space beyond what the libraries take

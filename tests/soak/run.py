@@ -1,8 +1,8 @@
 """Long fuzzing and kill tests: ``python tests/soak/run.py --inputs 40000 --kills 40 --out benchmarks/results/soak.json``.
 
 ``--case FAMILY NUMBER`` repeats one case of a seed in this process, with its traceback, which is how a finding is looked at.
-``--inputs 0`` or ``--kills 0`` leaves that half of the result file as it is. Exit code 1 if there was any finding; inputs of
-findings are kept in ``build/soak``.
+``--inputs 0``, ``--kills 0`` or ``--evaluation-kills 0`` leaves that part of the result file as it is. Exit code 1 if there was
+any finding; inputs of findings are kept in ``build/soak``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,20 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SHARES = {"pictures": 0.15, "videos": 0.1, "records": 0.1, "prompts": 0.075, "checkpoints": 0.575}
-PACKAGES = ("torch", "pillow", "av", "numpy", "safetensors", "tokenizers", "sentencepiece", "gguf", "tarfile")
+SHARES = {"pictures": 0.1, "videos": 0.05, "records": 0.075, "prompts": 0.05, "checkpoints": 0.375}
+SHARES |= {"subtitles": 0.1, "tables": 0.125, "answers": 0.125}
+PACKAGES = (
+    "torch",
+    "pillow",
+    "av",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "sentencepiece",
+    "gguf",
+    "tarfile",
+    "pyarrow",
+)
 
 
 def versions() -> dict[str, str]:
@@ -101,11 +113,22 @@ def soak_training(total: int, seed: int, steps: int, fresh: bool) -> dict[str, A
     return {"seed": seed, **facts, "versions": versions()}
 
 
+def soak_evaluating(total: int, seed: int) -> dict[str, Any]:
+    """Evaluations that are killed."""
+    from evaluation_kills import soak_evaluations
+
+    with bars() as progress, tempfile.TemporaryDirectory(prefix="vedere-kills-") as folder:
+        task = progress.add_task("kill -9 of evaluations", total=total)
+        facts = soak_evaluations(Path(folder), kills=total, seed=seed, tick=lambda kind: progress.advance(task))
+    return {"seed": seed, **facts, "versions": versions()}
+
+
 def main() -> int:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--inputs", type=int, default=20_000, help="damaged inputs, spread over the families")
     parser.add_argument("--kills", type=int, default=40, help="kill -9 of a training")
+    parser.add_argument("--evaluation-kills", type=int, default=40, help="kill -9 of evaluations")
     parser.add_argument("--steps", type=int, default=40, help="steps of each of the two stages of that training")
     parser.add_argument("--forked", action="store_true", help="lives of that training share one start of torch: faster")
     parser.add_argument("--seed", type=int, default=0, help="of everything")
@@ -125,6 +148,9 @@ def main() -> int:
     if arguments.kills:
         result["kills"] = soak_training(arguments.kills, arguments.seed, arguments.steps, not arguments.forked)
         problems = result["kills"]["problems"]
+    if arguments.evaluation_kills:
+        result["evaluation_kills"] = soak_evaluating(arguments.evaluation_kills, arguments.seed)
+        problems = [*problems, *result["evaluation_kills"]["problems"]]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     for one in found:
@@ -136,7 +162,9 @@ def main() -> int:
     for problem in problems:
         print(f"kill -9: {problem}", file=sys.stderr)
     ok = not found and not problems
-    print(f"{arguments.inputs} inputs, {arguments.kills} kills: {'ok' if ok else 'NOT ok'}")
+    print(
+        f"{arguments.inputs} inputs, {arguments.kills} and {arguments.evaluation_kills} kills: {'ok' if ok else 'NOT ok'}"
+    )
     return int(not ok)
 
 

@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 SEED = 7
 COUNTS = {"pictures": 300, "videos": 120, "records": 250, "prompts": 250, "checkpoints": 200}
+COUNTS |= {"subtitles": 200, "tables": 150, "answers": 200}
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +39,14 @@ def test_a_killed_training_ends_with_the_losses_of_an_uninterrupted_one(tmp_path
     assert result["problems"] == []
     assert result["kills"] >= 3
     assert result["metrics_lines_compared"] > 16
+
+
+def test_killed_evaluations_end_with_the_figures_of_uninterrupted_ones(tmp_path: Path) -> None:
+    from evaluation_kills import soak_evaluations
+
+    result = soak_evaluations(tmp_path, kills=2, seed=SEED)
+    assert result["problems"] == []
+    assert result["kills"] >= 2
 
 
 def _run(folder: Path, loss: float, weights: bytes = b"w", seconds: float = 1.0) -> Path:

@@ -59,16 +59,11 @@ def main(argv: list[str]) -> int:
         path.write_text(page, encoding="utf-8")
 
     write_atomically(options.out, write)
-    facts = {
-        "out": str(options.out),
-        "bytes": len(page.encode()),
-        "runs": len(runs),
-        "items": sum(len(r.items) for r in runs),
-    }
+    size, items = len(page.encode()), sum(len(run.items) for run in runs)
     if options.json:
-        print_json(facts)
+        print_json({"out": str(options.out), "bytes": size, "runs": len(runs), "items": items})
     else:
-        print(f"{facts['out']}: {facts['runs']} runs, {facts['items']} items, {facts['bytes'] / 1e6:.1f} MB")
+        print(f"{options.out}: {len(runs)} runs, {items} items, {size / 1e6:.1f} MB")
     return 0
 
 

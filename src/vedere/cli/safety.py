@@ -59,6 +59,8 @@ class SafetyOptions:
     """Recorded verdicts instead of a judge."""
     stub_judge: bool = False
     """A stub that knows words of refusal; for trying things out, its figures are no safety figures."""
+    no_schema: bool = False
+    """Send the judge no JSON schema, for endpoints that refuse ``response_format``."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key of the model's endpoint."""
     judge_key_variable: str = "OPENAI_API_KEY"
@@ -219,7 +221,12 @@ def _judge(options: SafetyOptions) -> Judge | None:
         return None
     if options.judge_endpoint is not None:
         return ModelJudge(
-            EndpointSpeaker(options.judge_endpoint, options.judge, key_variable=options.judge_key_variable)
+            EndpointSpeaker(
+                options.judge_endpoint,
+                options.judge,
+                key_variable=options.judge_key_variable,
+                structured=not options.no_schema,
+            )
         )
     from vedere.infer.session import load
 

@@ -18,6 +18,7 @@ from vedere.evals import (
     mme,
     mmmu,
     ocr,
+    open_scoring,
     pope,
     refcoco,
     reward,
@@ -70,6 +71,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "refcoco": Benchmark(refcoco.score, "image, sent, bbox, height, width, prediction, [split]"),
     "video-mme": Benchmark(video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response"),
     "video-mme-v2": Benchmark(v2.score, "video_id, question_id, group_type, group_structure, answer, response"),
+    "open-images": Benchmark(open_scoring.score, "id, kind, category, options, answer, prediction"),
+    "open-videos": Benchmark(
+        video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response"
+    ),
     "rm-bench": Benchmark(reward.score_rm_bench, "score_chosen, score_rejected"),
     "vl-rewardbench": Benchmark(reward.score_vl_rewardbench, "group, correct"),
     "visualprocessbench": Benchmark(reward.score_visual_process, "id, labels, scores (or prediction), [source]"),

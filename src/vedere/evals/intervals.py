@@ -2,8 +2,8 @@
 
 * Wilson's score interval for a share of independent questions (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927): it stays in
   [0, 1] and is not empty at 0 or n of n, where the textbook's interval is.
-* Questions that share a picture, a clip or a request are not independent. Clustered standard errors (for evaluations: E.
-  Miller, arXiv 2411.00640, sec. 2.2) add the deviations up within a cluster before they are squared. Every question its own
+* Questions that share a picture, a clip or a request are not independent. Clustered standard errors (`vedere.evals.clusters`;
+  E. Miller, arXiv 2411.00640, sec. 2.2) add deviations up within a cluster before they are squared. Every question its own
   cluster gives the plain standard error.
 * Two models on the same questions are compared by the differences question by question, not by two intervals that overlap:
   clustered normal interval, percentile bootstrap over clusters, and McNemar's exact test for right and wrong.
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vedere.errors import RecordError
+from vedere.evals.clusters import clustered_error
 
 Z95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
@@ -106,9 +107,7 @@ def share(flags: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> 
 
 
 def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
-    """Standard error of the mean, clustered: root of the sum over clusters of (sum of deviations)^2, over n.
-
-    No correction for few clusters, as in the source; 0 for fewer than two clusters.
+    """Clustered standard error of the mean (`vedere.evals.clusters`); 0 for fewer than two clusters.
 
     Raises:
         RecordError: another number of clusters than values.
@@ -117,13 +116,11 @@ def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None 
     names: Sequence[Hashable] = range(n) if clusters is None else clusters
     if len(names) != n:
         raise RecordError(f"{len(names)} clusters for {n} values; expected one a value")
-    middle = math.fsum(values) / n if n else 0.0
-    sums: dict[Hashable, float] = {}
+    sums: dict[Hashable, tuple[float, float]] = {}
     for name, value in zip(names, values, strict=True):
-        sums[name] = sums.get(name, 0.0) + value - middle
-    if len(sums) < 2:
-        return 0.0
-    return float(math.sqrt(math.fsum(total * total for total in sums.values())) / n)
+        total, count = sums.get(name, (0.0, 0.0))
+        sums[name] = (total + value, count + 1)
+    return clustered_error(sums.values()) or 0.0
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:

@@ -23,7 +23,7 @@ from typing import Any
 from vedere import __version__
 from vedere.errors import RecordError
 from vedere.evals.intervals import Estimate, mean_interval, share
-from vedere.evals.report_compare import Paired, pair
+from vedere.evals.report_compare import pair
 from vedere.evals.report_figures import Bar, bars, differences, stacked
 from vedere.evals.report_records import ReportRun, tables_of
 
@@ -109,7 +109,7 @@ def _section(benchmark: str, runs: Sequence[ReportRun]) -> str:
     else:
         parts += _tag_figures(runs)
     for first, second in itertools.islice(itertools.combinations(runs, 2), MOST_PAIRS):
-        parts.append(_pair(pair(first, second)))
+        parts.append(_pair(first, second))
     parts += [_details(run) for run in runs]
     return "".join([*parts, "</section>"])
 
@@ -162,9 +162,9 @@ def _rates(run: ReportRun) -> str:
     refused = _interval(beside.get("refused")) if beside.get("measured") else "not measured"
     head = "".join(f"<th>{html.escape(kind)}</th>" for kind in kinds)
     lines = [
-        f"<tr><th>{html.escape(label)}</th><td>{part['judged']}</td>"
+        f"<tr><th>{html.escape(label)}</th><td>{part.get('judged', 0)}</td>"
         + "".join(f"<td>{_interval(part.get(kind))}</td>" for kind in kinds)
-        + f"<td>{part['requests'] - part['judged']}</td><td>{refused}</td></tr>"
+        + f"<td>{part.get('requests', 0) - part.get('judged', 0)}</td><td>{refused}</td></tr>"
         for label, part in tables.items()
     ]
     return (
@@ -200,16 +200,22 @@ def _tag_figures(runs: Sequence[ReportRun]) -> Iterator[str]:
         yield f'<h3>by {html.escape(name.replace("_", " "))}</h3><div class="scroll">{bars(rows, f"accuracy by {name}")}</div>'
 
 
-def _pair(found: Paired) -> str:
+def _pair(first: ReportRun, second: ReportRun) -> str:
+    try:
+        found = pair(first, second)
+    except RecordError as error:  # other runs of the page can still be compared
+        return f'<p class="hint">{html.escape(str(error))}</p>'
     whole = found.whole
     gap, low, high = (100 * end for end in (whole.difference.value, whole.difference.low, whole.difference.high))
     sure = "better" if low > 0 else "worse" if high < 0 else "open"
     rows = [_difference("all items", whole)]
     for parts in found.by.values():
         rows += [_difference(value, one) for value, one in parts.items()]
+    good = "answers well" if first.private else "has right"
     lines = [
         f"{found.items} common items" + (f" ({found.only_one} stand in one run only)" if found.only_one else ""),
-        f"{whole.only_second} only the second has right, {whole.only_first} only the first",
+        *([f"{found.unjudged} without a verdict of both left out"] if found.unjudged else []),
+        f"{whole.only_second} only the second {good}, {whole.only_first} only the first",
         f"bootstrap over {whole.difference.clusters} groups {100 * whole.bootstrap[0]:+.1f} to {100 * whole.bootstrap[1]:+.1f}",
         f"McNemar p = {whole.p:.3g}",
     ]

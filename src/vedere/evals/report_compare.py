@@ -1,8 +1,9 @@
 """Two runs of one benchmark, item by item: differences with intervals, over all items and by tag. Pure.
 
-Only items that both runs have are compared, and their number is said; an item without a verdict has no credit, in both. The
-interval is clustered by the items' groups (`vedere.evals.intervals`); where it and the bootstrap's disagree on which side of
-zero they lie, there are few clusters, and neither should be believed alone.
+Only items that both runs have are compared, and their number is said. An item without a verdict has no credit; in safety
+runs it is in no comparison instead, because a judge's silence says nothing about the model. The interval is clustered by the
+items' groups (`vedere.evals.intervals`); where it and the bootstrap's disagree on which side of zero they lie, there are few
+clusters, and neither should be believed alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Paired:
         second: Of the second.
         items: Items that both have.
         only_one: Items that one of them lacks.
+        unjudged: Items of safety runs left out because one of them has no verdict.
         whole: Over all common items.
         by: Tag -> value -> comparison.
     """
@@ -35,6 +37,7 @@ class Paired:
     second: str
     items: int
     only_one: int
+    unjudged: int
     whole: Comparison
     by: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
 
@@ -48,10 +51,14 @@ def pair(first: ReportRun, second: ReportRun, *, draws: int = 2000) -> Paired:
     if first.benchmark != second.benchmark:
         raise RecordError(f"a run of {first.benchmark} and one of {second.benchmark}; expected two of one benchmark")
     places = {item.id: place for place, item in enumerate(second.items)}
-    common = [(place, places[item.id]) for place, item in enumerate(first.items) if item.id in places]
+    shared = [(place, places[item.id]) for place, item in enumerate(first.items) if item.id in places]
+    common = shared
+    if first.private or second.private:
+        common = [(a, b) for a, b in shared if None not in (first.items[a].credit, second.items[b].credit)]
     if not common:
         raise RecordError(
-            f"{first.model} and {second.model} have no item of {first.benchmark} in common; is it the same data?"
+            f"{first.model} and {second.model} have no item of {first.benchmark} in common that can be "
+            "compared; is it the same data?"
         )
     ours, theirs, clusters = first.credits, second.credits, first.clusters
 
@@ -71,7 +78,8 @@ def pair(first: ReportRun, second: ReportRun, *, draws: int = 2000) -> Paired:
         first=first.model,
         second=second.model,
         items=len(common),
-        only_one=len(first.items) + len(second.items) - 2 * len(common),
+        only_one=len(first.items) + len(second.items) - 2 * len(shared),
+        unjudged=len(shared) - len(common),
         whole=compared(common),
         by=by,
     )

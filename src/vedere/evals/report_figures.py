@@ -100,7 +100,7 @@ def differences(rows: Sequence[Bar], title: str) -> str:
         parts.append(
             f'<text class="name" x="{_LABEL - 10}" y="{y + 15}">{_short(row.label if row.shown is None else row.shown)}</text>'
         )
-        parts += _whisker(*ends, y + 11)
+        parts += _whisker(ends[0], ends[1], y + 11)
         parts.append(f'<circle class="{sure}" cx="{middle + scale * row.value:.1f}" cy="{y + 11}" r="5"/>')
         parts.append(
             f'<text class="value" x="{_LABEL + _PLOT + 12}" y="{y + 15}">{row.value:+.1f}'

@@ -17,6 +17,7 @@ import binascii
 import io
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,7 +173,8 @@ def _inspect(path: Path) -> ReportRun:
 
 def _sample(sample: Any, epochs: bool) -> ReportItem:
     metadata = sample.metadata or {}
-    kept = metadata.get("vedere") if isinstance(metadata.get("vedere"), dict) else {}
+    told = metadata.get("vedere")
+    kept: dict[str, Any] = told if isinstance(told, dict) else {}
     shown = kept.get("shown") or {key: value for key, value in metadata.items() if key not in ("vedere", "group")}
     scores = sample.scores or {}
     score = scores.get("rules") or next(iter(scores.values()), None)
@@ -327,7 +329,7 @@ def _row_media(row: Row, folder: Path, cache: dict[str, list[bytes]]) -> list[by
         if not isinstance(name, str) or not name or len(name) > 300:
             continue
         path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+        if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)) or not os.path.isfile(path):
             continue
         if name not in cache:
             cache[name] = (

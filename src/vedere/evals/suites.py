@@ -20,7 +20,9 @@ _IMAGES = (
     *("docvqa", "infovqa", "chartqa", "ai2d", "scienceqa", "hallusionbench", "mmvet", "llava-wild", "pope"),
     *("realworldqa", "mmstar", "blink", "refcoco", "visualprocessbench", "rm-bench", "vl-rewardbench"),
 )
+_OPEN = ("open-images", "open-videos")
 SUITES: dict[str, str] = {
+    **dict.fromkeys(_OPEN, "vedere.evals.open_suite:open_suite"),
     **dict.fromkeys(_IMAGES, "vedere.evals.image_suites:image_benchmark"),
 }
 """Name -> ``module:attribute`` of an object with the methods of `Benchmark`, or of a function name -> such an object."""
@@ -47,6 +49,10 @@ def data_of(name: str, given: str | Path | None = None) -> Path:
     """
     if given:
         return Path(given)
+    if name in _OPEN:  # shipped
+        from vedere.evals.open_suite import data_folder
+
+        return data_folder()
     root = os.environ.get("VEDERE_BENCHMARKS", "")
     if root:
         return Path(root) / name

@@ -9,5 +9,6 @@ report, caches and errors show id, category and label, nothing else. Reading a s
 
 ``records`` what a request is · ``mis`` and ``neighbours`` read the published sets · ``forms`` how a question with two
 pictures is put to a model · ``rubrics`` what a judge is asked and how its answer is read · ``judges`` who judges · ``log`` the
-private file · ``run`` the evaluation · ``rates`` the figures.
+private file · ``run`` the evaluation · ``rates`` the figures ·
+``chain`` signs of perception, risk and safe response in an answer.
 """

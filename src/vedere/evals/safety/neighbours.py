@@ -10,6 +10,7 @@ reader brings in a file ``carrier.txt`` in the root.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _one(root: Path, *names: str) -> Path:
     """The first of the files that is there."""
-    found = next((root / name for name in names if (root / name).is_file()), None)
+    found = next((root / name for name in names if os.path.isfile(root / name)), None)
     if found is None:
         raise RecordError(f"{root} has none of {', '.join(names)}; expected the set as published")
     return found
@@ -66,7 +67,7 @@ def _figstep(root: Path) -> Iterator[Request]:
         names = [
             f"{folder}query_ForbidQI_{topic}_{task}_6.png" for folder in ("images/SafeBench/", "data/images/SafeBench/")
         ]
-        name = next((name for name in names if (root / name).is_file()), names[0])
+        name = next((name for name in names if os.path.isfile(root / name)), names[0])
         yield Request(
             set="figstep",
             id=f"{topic}-{task}",
@@ -90,7 +91,7 @@ def _mm_safetybench(root: Path) -> Iterator[Request]:
             for kind in FIGURE_KINDS:
                 fields = ("Rephrased Question(SD)",) if kind == "SD" else ("Rephrased Question",)
                 names = [f"{part}imgs/{path.stem}/{kind}/{number}.jpg" for part in ("", "data/")]
-                name = next((name for name in names if (root / name).is_file()), names[0])
+                name = next((name for name in names if os.path.isfile(root / name)), names[0])
                 yield Request(
                     set="mm-safetybench",
                     id=f"{path.stem}/{number}/{kind}",
@@ -121,7 +122,7 @@ def _siuo(root: Path) -> Iterator[Request]:
     path = _one(root, "siuo_gen.json")
     for where, row in _rows(path):
         name = text_of(row, ("image", "image_path"), where)
-        if not (root / name).is_file():
+        if not os.path.isfile(root / name):
             name = f"images/{name}"
         yield Request(
             set="siuo",
@@ -148,7 +149,7 @@ def _mssbench(root: Path) -> Iterator[Request]:
         for place, query in enumerate(queries):
             for situation in ("safe", "unsafe"):
                 name = text_of(row, (f"{situation}_image_path",), where)
-                if not (root / name).is_file():
+                if not os.path.isfile(root / name):
                     name = f"chat/{name}"
                 yield Request(
                     set="mssbench",
@@ -199,7 +200,7 @@ def _vlguard(root: Path) -> Iterator[Request]:
         if not isinstance(turns, list) or not isinstance(row.get("safe"), bool):
             raise RecordError(f"{where} has no 'safe' and list 'instr-resp'; is it VLGuard's test file?")
         name = text_of(row, ("image",), where)
-        if not (root / name).is_file():
+        if not os.path.isfile(root / name):
             name = f"test/{name}"
         picture = image_of(root, name, where)
         category = str(row.get("harmful_category") or "safe picture")

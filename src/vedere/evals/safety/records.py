@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -146,9 +147,11 @@ def image_of(root: Path, name: str, where: str) -> Path:
         RecordError: it is not there, or its name leads out of the root.
     """
     path = root / name.replace("\\", "/").lstrip("/")
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.normpath(path)).is_relative_to(
+        os.path.normpath(root)
+    ):  # a link in the root is its owner's will
         raise RecordError(f"{where}: a picture's path leads out of {root}; expected one below it")
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is False for names that no file can have
         raise RecordError(f"{where}: a picture is not below {root}; unpack the set's pictures there")
     return path
 

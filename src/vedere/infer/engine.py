@@ -35,6 +35,7 @@ from torch import Tensor
 from vedere.errors import ConfigError, ContextError, PromptError, VedereError
 from vedere.infer.cache import Cache
 from vedere.infer.sampling import Sampler, SamplingParams
+from vedere.infer.token_step import TokenStep
 from vedere.models.decoder import Decoder
 from vedere.models.rope_scaling import RotaryState, turning_length
 from vedere.models.vision_language import VisionLanguageModel
@@ -248,6 +249,7 @@ class Engine:
         decoding: list[_Run] = []  # slots 0 .. len - 1
         feeding: deque[_Run] = deque()  # the slots after them; only the first may be fed in part
         more = True
+        step = TokenStep(self.decoder, self.max_batch)
         try:
             while True:
                 while more and len(decoding) + len(feeding) < self.max_batch:
@@ -269,7 +271,7 @@ class Engine:
                     fed = self._feed(cache, len(decoding), feeding)
                     yield from self._settle(cache, decoding, feeding, fed)
                 if decoding:
-                    yield from self._settle(cache, decoding, feeding, self._decode(cache, decoding))
+                    yield from self._settle(cache, decoding, feeding, self._decode(step, cache, decoding))
         finally:
             for slot in range(cache.slots):
                 cache.release(slot)
@@ -371,7 +373,7 @@ class Engine:
         return self._choose(complete, logits)
 
     @torch.inference_mode()
-    def _decode(self, cache: Cache, decoding: list[_Run]) -> list[tuple[_Run, int, float]]:
+    def _decode(self, step: TokenStep, cache: Cache, decoding: list[_Run]) -> list[tuple[_Run, int, float]]:
         """One more token for every complete prompt."""
         ids = torch.tensor([run.ids_out[-1] for run in decoding], device=self.device)
         # The n-th new token stands n after the prompt's last position; whole numbers unless some prompt ends in between.
@@ -380,9 +382,7 @@ class Engine:
         positions = torch.tensor([int(place) for place in places] if whole else places, device=self.device)
         window = cache.window(0, [1] * len(decoding))
         lengths = self._lengths([(run, place + 1) for run, place in zip(decoding, places, strict=True)])
-        hidden = self.decoder(
-            self.decoder.embed(ids), positions, range(len(decoding) + 1), cache=window, lengths=lengths
-        )
+        hidden = step(ids, positions, window, lengths)
         cache.commit(window)
         return self._choose(decoding, self.decoder.logits(hidden))
 
@@ -406,7 +406,7 @@ class Engine:
     def _choose(self, runs: Sequence[_Run], logits_SV: Tensor) -> list[tuple[_Run, int, float]]:
         """Draws one token a run, checks that the logits mean something."""
         totals = logits_SV.logsumexp(-1)
-        best = logits_SV.argmax(-1).tolist() if any(run.sampling.plain_greedy for run in runs) else []
+        best = _largest(logits_SV) if any(run.sampling.plain_greedy for run in runs) else []
         chosen = []
         for row, run in enumerate(runs):
             if run.sampling.plain_greedy:
@@ -467,6 +467,14 @@ class Engine:
                 tokens=tuple(after - before for before, after in itertools.pairwise(tokens)),
             ),
         )
+
+
+def _largest(logits_SV: Tensor) -> list[int]:
+    """Place of the largest logit of each row; the first that is not a number, if there is one."""
+    if logits_SV.device.type == "cpu":  # numpy's is vectorised: an eighth of the time for a large vocabulary
+        places: list[int] = logits_SV.numpy().argmax(-1).tolist()
+        return places
+    return logits_SV.argmax(-1).tolist()
 
 
 def _reason(run: _Run, index: int) -> Literal["stop", "length"] | None:

@@ -191,9 +191,10 @@ class AttentionPass:
             heads: H.
             kv_heads: K.
         """
-        constant = isinstance(self.cache, ConstantKeyValues)
         learning = torch.is_grad_enabled() and qkv_TJd.requires_grad and table[0].dtype == qkv_TJd.dtype
-        if not learning or not all(self.explicit) or not (constant or self.cache is None):
+        if not learning or not all(self.explicit):
+            return None
+        if self.cache is not None and not isinstance(self.cache, ConstantKeyValues):
             return None
         if self.stacks is None:
             layout, (cos, sin) = self.layout, table

@@ -20,7 +20,7 @@ Axes: M rows, I inputs, O outputs, G groups of a row.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
@@ -65,6 +65,28 @@ class QuantLinear(nn.Module):
             steps, self.scales = quantise_groups(weight)
             self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(steps, 1)
 
+    def fits(self, rows: int) -> bool:
+        """Whether `few_rows` suits this many rows."""
+        return self.form == "bf16" or rows <= _FEW_ROWS[self.form]
+
+    def few_rows(self) -> Callable[[Tensor], Tensor]:
+        """The map of few rows ``[M, I]`` as a function of nothing else, for callers that make it once for many calls."""
+        packed, bias, outputs = self.packed, self.bias, self.out_features
+        if self.form == "bf16":
+            pointwise = torch.ops.mkldnn._linear_pointwise.default
+            return lambda x: pointwise(x, packed, bias, "none", [], "")
+        scales, padded = self.scales, self.form == "int4" and outputs % _LANES
+        eight, four = torch.ops.aten._weight_int8pack_mm.default, torch.ops.aten._weight_int4pack_mm_for_cpu.default
+        four_bits = self.form == "int4"
+
+        def product(x: Tensor) -> Tensor:
+            out: Tensor = four(x, packed, GROUP, scales) if four_bits else eight(x, packed, scales)
+            if padded:
+                out = out[:, :outputs]
+            return out if bias is None else out.add_(bias)
+
+        return product
+
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[..., I]`` to ``[..., O]``."""
         out = self._packed(x)
@@ -72,18 +94,15 @@ class QuantLinear(nn.Module):
 
     def _packed(self, x: Tensor) -> Tensor:
         if self.form == "bf16":
-            out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            out: Tensor = self.few_rows()(x)
             return out
         rows = x.reshape(-1, self.in_features)
-        if len(rows) > _FEW_ROWS[self.form] and (self.form == "int8" or _known_blocks()):
-            out = self._many(rows)
-        elif self.form == "int8":
-            out = torch.ops.aten._weight_int8pack_mm(rows, self.packed, self.scales)
+        if self.fits(len(rows)) or (self.form == "int4" and not _known_blocks()):
+            out = self.few_rows()(rows)
         else:
-            out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales)
-        out = out[:, : self.out_features]
-        if self.bias is not None:
-            out = out.add_(self.bias)
+            out = self._many(rows)[:, : self.out_features]
+            if self.bias is not None:
+                out = out.add_(self.bias)
         return out.view(*x.shape[:-1], -1) if x.ndim != 2 else out
 
     def _many(self, rows_MI: Tensor) -> Tensor:

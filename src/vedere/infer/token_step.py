@@ -1,0 +1,124 @@
+"""One more token for every answer in progress: `Decoder.forward` without what a pass of single text tokens does not need.
+
+Decoding reads every weight once a token, which is memory's business; but between the linear maps a general pass spends as much
+time again on choosing experts, laying out documents and looking up submodules. Here these are settled once a call of the
+engine, and a layer is twenty operations in a row. Models with norms of heads or a mixture go through the general pass.
+
+The step holds functions and tensors of the modules as they are when it is made: it is made anew for every call, because
+adapters and forms of the weights may change between calls.
+
+Axes: S slots, D width, H heads, K key-value heads, J = H + 2 K, d head width, M all tokens so far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vedere.infer.cache import Window
+from vedere.models.decoder import Decoder, DecoderLayer
+from vedere.models.layers import RMSNorm, SwiGLU
+from vedere.models.quantized import QuantLinear
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What a layer does to text tokens."""
+
+    attention_norm: Map
+    qkv: Map
+    out: Map
+    ffn_norm: Map
+    gate_up: Map
+    down: Map
+
+
+def _norm(norm: RMSNorm) -> Map:
+    """`RMSNorm.reference`; the scale of a single row on a CPU as a number, which makes half the operations."""
+    weight, width, eps = norm.weight, len(norm.weight), norm.eps
+    if weight.device.type != "cpu":
+        return norm.reference
+
+    def normed(x: Tensor) -> Tensor:
+        if len(x) > 1:
+            return norm.reference(x)
+        length = torch.linalg.vector_norm(x, dtype=torch.float32).item()
+        return (x.float() * (length * length / width + eps) ** -0.5).to(x.dtype).mul_(weight)
+
+    return normed
+
+
+def _linear(linear: nn.Module, most: int) -> Map:
+    return linear.few_rows() if isinstance(linear, QuantLinear) and linear.fits(most) else linear
+
+
+def _of(layer: DecoderLayer, most: int) -> _Layer | None:
+    attention, ffn = layer.attention.text, layer.ffn.text
+    if attention.qk_norm or not isinstance(ffn, SwiGLU):
+        return None
+    return _Layer(
+        attention_norm=_norm(layer.attention_norm),
+        qkv=_linear(attention.qkv, most),
+        out=_linear(attention.out, most),
+        ffn_norm=_norm(layer.ffn_norm),
+        gate_up=_linear(ffn.gate_up, most),
+        down=_linear(ffn.down, most),
+    )
+
+
+class TokenStep:
+    """The step of one model, as it is now.
+
+    Args:
+        decoder: Any decoder.
+        most: Most slots of a step.
+    """
+
+    def __init__(self, decoder: Decoder, most: int) -> None:
+        self.decoder = decoder
+        layers = [_of(layer, most) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+        self.layers = [layer for layer in layers if layer is not None]
+        self.applies = len(self.layers) == len(decoder.layers)
+        self.norm = _norm(decoder.norm)
+
+    def __call__(
+        self, ids_S: Tensor, positions_S: Tensor, window: Window, lengths: Sequence[float] | None = None
+    ) -> Tensor:
+        """Hidden states ``[S, D]`` after the final norm; arguments as of `Decoder.forward`."""
+        decoder, config, slots = self.decoder, self.decoder.config, len(ids_S)
+        x = decoder.embed(ids_S)
+        if not self.applies:
+            out: Tensor = decoder(x, positions_S, range(slots + 1), cache=window, lengths=lengths)
+            return out
+        heads, turned = config.heads, config.heads + config.kv_heads
+        half, rows = config.head_dim // 2, (slots, turned + config.kv_heads, config.head_dim)
+        grouped = (slots, config.kv_heads, heads // config.kv_heads, config.head_dim)
+        stored = (slots, config.kv_heads, 1, config.head_dim)
+        cos, sin = decoder.rotary(positions_S, range(slots + 1), x.dtype, lengths)
+        cos, sin = cos[:, None], torch.cat([-sin[:, :half], sin[:, half:]], -1)[:, None]  # signs of rotate-half
+        mask = _mask(window, x) if slots > 1 else None
+        for index, layer in enumerate(self.layers):
+            qkv = layer.qkv(layer.attention_norm(x)).view(rows)
+            qk = qkv[:, :turned]
+            qk = torch.addcmul(qk * cos, qk.roll(half, -1), sin).to(x.dtype)
+            keys, values = window.extend(index, qk[:, heads:].view(stored), qkv[:, turned:].view(stored))
+            # the heads of a group are the queries of their shared keys: nothing is expanded
+            mixed = F.scaled_dot_product_attention(qk[:, :heads].view(grouped), keys, values, attn_mask=mask)
+            x = x + layer.out(mixed.view(slots, -1))
+            gate, up = layer.gate_up(layer.ffn_norm(x)).chunk(2, -1)
+            x = x + layer.down(F.silu(gate).mul_(up))
+        return self.norm(x)
+
+
+def _mask(window: Window, like: Tensor) -> Tensor:
+    """0 where a slot has a token, minus infinity beyond its end: ``[S, 1, 1, M]``."""
+    last = torch.tensor(window.past(), device=like.device)[:, None]
+    seen = torch.arange(window.total, device=like.device)[None] <= last
+    return like.new_zeros(seen.shape).masked_fill_(~seen, -math.inf)[:, None, None]

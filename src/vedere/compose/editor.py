@@ -25,6 +25,7 @@ class Editor:
         style: Its prompts.
         gallery: Finds pictures.
         brief: What the article was asked for with; by default its title.
+        sees: The model chooses among pictures; else the first one found is taken.
     """
 
     document: Document
@@ -32,6 +33,7 @@ class Editor:
     style: Style
     gallery: Gallery
     brief: Brief | None = None
+    sees: bool = True
 
     @property
     def article(self) -> Article:
@@ -136,7 +138,7 @@ class Editor:
             caption=caption, candidates=tuple(found), note="" if found else "no suitable picture was found"
         )
         draft = Draft(brief=self._brief(), article=self.article.with_illustration(place, spot))
-        return self.document.apply(f"{action} {place}", Select(self.model, self.style)(draft).article)
+        return self.document.apply(f"{action} {place}", self._select()(draft).article)
 
     def swap(self, place: int, candidate: int) -> Article:
         """Takes another candidate.
@@ -168,10 +170,13 @@ class Editor:
         for step in (
             Caption(self.model, self.style),
             finder(self.gallery, self.style),
-            Select(self.model, self.style),
+            self._select(),
         ):
             draft = step(draft)
         return self.document.apply("illustrate", draft.article)
+
+    def _select(self) -> Select:
+        return Select(self.model if self.sees else None, self.style)
 
     def _spot(self, place: int) -> Illustration:
         spot = self.article.at(place).illustration

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line, paragraphs_of
-from vedere.compose.prompts import Brief, Prompt, Style
+from vedere.compose.prompts import Brief, Prompt, Style, whole_marks
 from vedere.compose.steps import Caption, Draft, Gallery, Model, Select, finder, growing
 from vedere.errors import ConfigError
 
@@ -105,14 +105,15 @@ class Editor:
 
     def continuing(self) -> Iterator[Article]:
         """`continue_writing` that can be watched: the article so far; the document changes at the end, once."""
-        before, more = self.article, self.article
+        before, answer = self.article, ""
         prompt = self.style.write(self._brief(), self._written_before(len(before.paragraphs)))
         for answer in growing(self.model, prompt):
-            more = replace(before, paragraphs=(*before.paragraphs, *paragraphs_of(self.style.text_of(answer))))
-            yield more
-        if more == before:
+            so_far = paragraphs_of(self.style.text_of(whole_marks(answer)))
+            yield replace(before, paragraphs=(*before.paragraphs, *so_far))
+        more = paragraphs_of(self.style.text_of(answer))
+        if not more:
             raise ConfigError("the model has nothing more to write; insert a paragraph with an outline instead")
-        self.document.apply("continue", more)
+        self.document.apply("continue", replace(before, paragraphs=(*before.paragraphs, *more)))
 
     def add_picture(self, place: int) -> Article:
         """Captions, finds and selects a picture behind a paragraph that has none.

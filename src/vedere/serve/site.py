@@ -137,6 +137,7 @@ def serve(site: Any, listener: socket.socket) -> None:
     """
     import uvicorn
 
+    listener.listen(128)  # from here on a browser waits instead of being refused
     host, port = listener.getsockname()[:2]
     print(
         f"vedere: http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True

@@ -29,18 +29,22 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
+LAZY = {
+    "fastapi",
     "gguf",
+    "gradio",
     "httpx2",
     "huggingface_hub",
     "inspect_ai",
     "matplotlib",
+    "openai",
     "pyarrow",
     "pydantic",
     "resvg_py",
     "rich",
+    "tensorboard",
+    "tyro",
 }
-LAZY |= {"tensorboard", "tyro"}
-LAZY |= {"openai"}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST = 500
 

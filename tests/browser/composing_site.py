@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import os
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from vedere.serve.desk import Studio
 from vedere.serve.shelf import Shelf
 from vedere.serve.site import compose_site
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 GARMENT = ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small")
 CREDIT = {
@@ -104,7 +107,7 @@ def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     shelf = Shelf(Path(folder) / "uploads", [EXAMPLES])
     studio = Studio(model=model, style=SECOND, gallery=gallery or Examples(), shelf=shelf)
     site = compose_site(studio, Path(folder) / "downloads", language)
-    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -116,3 +119,11 @@ def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     finally:
         server.should_exit = server.force_exit = True  # open event streams are not waited for
         thread.join(timeout=10)
+
+
+def launch(playwright):
+    """The first browser on the path; root may not use its sandbox."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert path is not None, f"no browser ({', '.join(BROWSERS)}); 'make browser-test' says how to install one"
+    alone = hasattr(os, "geteuid") and os.geteuid() == 0
+    return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if alone else [])

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "vedere.cli.video_mme",
         "Video-MME: check its files, tables and comparisons, tools to build such a set",
     ),
+    "serve": ("vedere.cli.serve", "web page for composing articles"),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "compose": ("vedere.cli.compose", "an illustrated article from a title and a gallery of pictures"),
     "gallery": ("vedere.cli.gallery", "index a folder of pictures, and search it by caption"),

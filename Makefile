@@ -2,6 +2,8 @@
 #
 #   make demo     install, then answer questions about the pictures in examples/ and write demo.html
 #   make test     all tests, each core one worker
+#   make browser-test   the web page in a real browser; installs Debian's chromium by apt-get if there is none and it may
+#   make browser-shots  the same browser makes the pictures of docs/composition.md again
 #   make check    format, lint, types, import levels, README and docs
 #   make peer     slow comparisons with live peer implementations
 #   make soak     long fuzzing and kill tests; writes benchmarks/results/soak.json
@@ -25,7 +27,7 @@ BUILD = $(shell grep '^setuptools==' constraints.txt)
 # One thread a test process: two cores are busier with two processes than with two threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: venv demo test check peer soak bench clean
+.PHONY: venv demo test browser browser-test browser-shots check peer soak bench clean
 .DELETE_ON_ERROR:
 
 venv: $(STAMP)
@@ -46,6 +48,23 @@ demo: venv
 
 test: venv
 	$(PYTEST) -n $(WORKERS) --maxprocesses 8
+
+# A browser is no Python package: Debian's comes by apt-get, which only root may do. Anyone else is told what to run.
+browser:
+	@for one in chromium chromium-browser google-chrome chrome; do command -v $$one >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo 'no browser found: apt-get installs chromium'; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else \
+	  echo "no browser found (chromium, chromium-browser, google-chrome, chrome), and make is not root, so it cannot install one." >&2; \
+	  echo "Install one and run make again; on Debian and Ubuntu: sudo apt-get install chromium" >&2; exit 1; \
+	fi
+
+browser-test: venv browser
+	$(PYTEST) -m browser tests/browser
+
+browser-shots: venv browser
+	$(BIN)/python tests/browser/shots.py docs/composition
 
 check: venv
 	$(BIN)/ruff format --check .

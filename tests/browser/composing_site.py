@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import os
 import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,26 +18,28 @@ from vedere.serve.desk import Studio
 from vedere.serve.shelf import Shelf
 from vedere.serve.site import compose_site
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 EXAMPLES = Path(__file__).parents[2] / "examples"
+GARMENT = ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small")
 CREDIT = {
-    "bear": ("a photographer on Flickr", "CC BY 2.0", "COCO 285"),
-    "cat-and-bird": ("a photographer on Flickr", "CC BY 2.0", "COCO 196393"),
-    "hat": ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small"),
-    "shoes": ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small"),
-    "t-shirt": ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small"),
-    "pants": ("Alexey Grigorev and contributors", "CC0 1.0", "clothing-dataset-small"),
-    "pepper": ("Mozilla", "Apache-2.0", "FxEmoji"),
-    "lollipop": ("Mozilla", "Apache-2.0", "FxEmoji"),
+    "bear.jpg": ("a photographer on Flickr", "CC BY 2.0", "COCO 285"),
+    "cat-and-bird.jpg": ("a photographer on Flickr", "CC BY 2.0", "COCO 196393"),
+    **dict.fromkeys(("hat.jpg", "shoes.jpg", "t-shirt.jpg", "pants.jpg"), GARMENT),
+    **dict.fromkeys(("pepper.jpg", "lollipop.jpg"), ("Mozilla", "Apache-2.0", "FxEmoji")),
+    **dict.fromkeys(("chart.jpg", "crosses.jpg", "scene.png"), ("drawn by vedere", "CC0 1.0", "")),
 }
 CAPTIONS = {
-    "hat": "a hat against the sun",
-    "shoes": "shoes for a long walk",
-    "t-shirt": "a light t-shirt",
-    "pants": "pants for cool mornings",
-    "pepper": "a red pepper for lunch",
-    "lollipop": "a lollipop for the way back",
-    "bear": "a brown bear outdoors in the grass",
-    "cat-and-bird": "a cat and a bird at a window",
+    "hat.jpg": "a hat against the sun",
+    "shoes.jpg": "shoes for a long walk",
+    "t-shirt.jpg": "a light t-shirt",
+    "pants.jpg": "pants for cool mornings",
+    "pepper.jpg": "a red pepper for lunch",
+    "lollipop.jpg": "a lollipop for the way back",
+    "chart.jpg": "a chart",
+    "crosses.jpg": "crosses",
+    "scene.png": "a drawn scene",
+    "bear.jpg": "a brown bear outdoors in the grass",
+    "cat-and-bird.jpg": "a cat and a bird at a window",
 }
 
 STORY = (
@@ -48,15 +52,30 @@ STORY = (
     "Lunch was bread, cheese and a pepper, eaten on a warm rock. Nobody spoke much; it was not necessary."
 )
 ANSWERS = {
-    "write": [STORY, "In the evening the village lights came on one after another.\nWe took the shoes off first."],
+    "write": STORY,
     "spot": "<Seg1>, <Seg2>",
-    "caption": ['shoes for a long walk"', 'a brown bear in the grass"', 'a pepper for lunch"'],
-    "select": ["A", "A", "B"],
+    "select": "A",
     "expand": "Good shoes matter more than anything else you carry, and more than you think when you pack.",
     "rewrite": "Nothing you carry matters as much as what you wear on your feet.",
     "abbreviate": "Wear good shoes.",
     "insert": "A stream crossed the path, and we filled the bottles.",
 }
+
+
+MORE = "In the evening the village lights came on one after another.\nWe took the shoes off first."
+SHOWN = ("the old map", "shoes for a long walk", "a brown bear in the grass", "a pepper for lunch")
+
+
+class Teller(ScriptedModel):
+    """Says what the script says; goes on with a story that is there, and captions each place of it in its own words."""
+
+    def answer(self, prompt):
+        if prompt.step == "write" and STORY[:40] in prompt.text:
+            return MORE
+        if prompt.step == "caption" and "caption" not in self.answers:
+            (place,) = re.findall(r"适合在<Seg(\d+)>后插入", prompt.text)
+            return f'{SHOWN[int(place)]}"'
+        return super().answer(prompt)
 
 
 class Examples:
@@ -66,7 +85,7 @@ class Examples:
         self.pictures = [
             Picture(
                 id=name,
-                path=str(EXAMPLES / f"{name}.{'jpg'}"),
+                path=str(EXAMPLES / name),
                 caption=caption,
                 attribution=CREDIT[name][0],
                 licence=CREDIT[name][1],
@@ -84,11 +103,11 @@ class Examples:
 @contextlib.contextmanager
 def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     """The address of a running page."""
-    model = ScriptedModel(copy.deepcopy({**ANSWERS, **(answers or {})}), pace)
+    model = Teller(copy.deepcopy({**ANSWERS, **(answers or {})}), pace)
     shelf = Shelf(Path(folder) / "uploads", [EXAMPLES])
     studio = Studio(model=model, style=SECOND, gallery=gallery or Examples(), shelf=shelf)
     site = compose_site(studio, Path(folder) / "downloads", language)
-    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -98,5 +117,13 @@ def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     try:
         yield f"http://127.0.0.1:{port}/"
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # open event streams are not waited for
         thread.join(timeout=10)
+
+
+def launch(playwright):
+    """The first browser on the path; root may not use its sandbox."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert path is not None, f"no browser ({', '.join(BROWSERS)}); 'make browser-test' says how to install one"
+    alone = hasattr(os, "geteuid") and os.geteuid() == 0
+    return playwright.chromium.launch(executable_path=path, args=["--no-sandbox"] if alone else [])

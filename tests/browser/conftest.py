@@ -1,12 +1,7 @@
 """A browser for all tests of this folder, and pages that record what they ask for and what goes wrong in them."""
 
-import os
-import shutil
-
 import pytest
-from composing_site import served
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+from composing_site import launch, served
 
 
 def pytest_collection_modifyitems(items):
@@ -19,11 +14,8 @@ def pytest_collection_modifyitems(items):
 def browser():
     from playwright.sync_api import sync_playwright
 
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    assert path is not None, f"no browser ({', '.join(BROWSERS)}); 'make browser-test' says how to install one"
-    sandbox = ["--no-sandbox"] if not hasattr(os, "geteuid") or os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=sandbox)
+        opened = launch(playwright)
         yield opened
         opened.close()
 

@@ -1,5 +1,6 @@
 """The page in a real browser, from a title to a downloaded file."""
 
+import contextlib
 import json
 import re
 import zipfile
@@ -42,6 +43,12 @@ def download(page, button):
     with page.expect_download() as waiting:
         page.locator(button).click()
     return waiting.value
+
+
+def upload(page, button, path):
+    with page.expect_file_chooser() as chooser:
+        page.locator(button).click()
+    chooser.value.set_files(path)
 
 
 def test_from_a_title_to_a_file(site, visit):
@@ -107,9 +114,7 @@ def test_the_other_exports_and_a_saved_article_that_is_opened_elsewhere(site, vi
     path = tmp_path / saved.suggested_filename
     saved.save_as(path)
     other = visit(site)
-    other.locator("#open-first").set_input_files(path) if other.locator("#open-first input").count() == 0 else (
-        other.locator("#open-first input").set_input_files(path)
-    )
+    upload(other, "#open-first", path)
     expect(other.locator('[data-place="0"] p')).to_have_text("Another beginning.")
     assert really_shown(shown(other, 2))
     other.locator("#do-undo").click()  # the history came along
@@ -166,10 +171,7 @@ def test_pictures_are_added_searched_brought_and_removed(site, visit):
     page.locator("#do-search").click()
     expect(page.locator('[data-place="0"] figure')).to_have_count(1)
     before = page.locator('[data-place="0"] figure').inner_html()
-    page.locator("#do-upload").set_input_files(EXAMPLES / "drawing.png") if False else None
-    with page.expect_file_chooser() as chooser:
-        page.locator("#do-upload").click()
-    chooser.value.set_files(EXAMPLES / "drawing.png")
+    upload(page, "#do-upload", EXAMPLES / "drawing.png")
     expect(page.locator("#candidates button").first).to_have_attribute("aria-pressed", "true")
     expect(page.locator('[data-place="0"] figure')).not_to_have_text(re.escape(before))
     assert really_shown(shown(page, 0))
@@ -192,7 +194,7 @@ HOSTILE = (
 )
 
 
-def test_markup_in_texts_is_text(tmp_path, visit):
+def test_markup_in_texts_is_text(tmp_path, visit, browser):
     answers = {
         "write": f"{HOSTILE}\nSecond.",
         "spot": "<Seg0>",
@@ -209,34 +211,29 @@ def test_markup_in_texts_is_text(tmp_path, visit):
         page.wait_for_timeout(300)
         assert page.title() == "vedere compose"
         assert page.locator("#sheet script, #sheet b, #sheet img[src=x]").count() == 0
-        exported = download(page, "#export-html").path()
-        page.goto(f"file://{exported}")
-        assert page.title() == HOSTILE
-        page.goto("about:blank")
+        download(page, "#export-html").save_as(tmp_path / "article.html")
+    with contextlib.closing(browser.new_page()) as alone:
+        alone.goto((tmp_path / "article.html").as_uri())
+        assert alone.title() == HOSTILE
+        assert alone.locator("script, b, img[src=x]").count() == 0
 
 
-@pytest.mark.parametrize(
-    ("answers", "message"),
-    [
-        ({"write": {"error": "the endpoint is gone; start it again"}}, "the endpoint is gone; start it again"),
-        ({"write": ""}, "the model wrote no text"),
-        ({"caption": {"error": "out of memory"}}, "out of memory"),
-    ],
-)
-def test_errors_are_words_and_nothing_is_lost(tmp_path, visit, answers, message):
+def test_errors_are_words_and_nothing_is_lost(tmp_path, visit):
+    answers = {
+        "write": [{"error": "the endpoint is gone; start it again"}, "", STORY],
+        "caption": {"error": "no memory"},
+    }
     with served(tmp_path, answers=answers) as address:
         page = visit(address)
         page.locator("#box-outline textarea").fill("first this, then that")
         page.locator("#box-title textarea").fill("A day")
-        page.locator("#do-generate").click()
-        wrong = page.locator("#status .wrong")
-        expect(wrong).to_contain_text(message)
-        expect(wrong).to_contain_text("Nothing was lost")
-        expect(page.locator("#box-title textarea")).to_have_value("A day")
-        expect(page.locator("#box-outline textarea")).to_have_value("first this, then that")
-        expect(page.locator("#do-generate")).to_be_attached()
-        if "caption" in answers:  # what was written before the error stays
-            assert texts(page) == PARAGRAPHS
+        for message in ("the endpoint is gone; start it again", "the model wrote no text", "no memory"):
+            page.locator("#do-generate").click()
+            expect(page.locator("#status .wrong")).to_contain_text(message)
+            expect(page.locator("#status .wrong")).to_contain_text("Nothing was lost")
+            expect(page.locator("#box-title textarea")).to_have_value("A day")
+            expect(page.locator("#box-outline textarea")).to_have_value("first this, then that")
+        assert texts(page) == PARAGRAPHS  # what was written before the last error stays
 
 
 def test_an_empty_title_a_damaged_picture_and_a_foreign_file_are_explained(site, visit, tmp_path):
@@ -252,9 +249,7 @@ def test_an_empty_title_a_damaged_picture_and_a_foreign_file_are_explained(site,
     expect(page.locator("#status .wrong")).to_contain_text("'broken.png' is no picture")
     other = tmp_path / "other.json"
     other.write_text('{"a": 1}')
-    with page.expect_file_chooser() as chooser:
-        page.locator("#open-first").click()
-    chooser.value.set_files(other)
+    upload(page, "#open-first", other)
     expect(page.locator("#status .wrong")).to_contain_text("version None of an article")
 
 

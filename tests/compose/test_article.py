@@ -112,3 +112,19 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(ConfigError, match=r"is no JSON .*; give a file that `Document.save` wrote"):
         Document.load(tmp_path / "x.json")
+
+
+def test_a_title_is_one_line_and_never_empty():
+    made = article("a").with_title(" One\ntwo ")
+    assert (made.title, made.paragraphs) == ("One two", article("a").paragraphs)
+    with pytest.raises(ConfigError, match="an article without a title; give it some words"):
+        made.with_title(" \n")
+
+
+def test_halves_of_characters_in_a_file_become_question_marks(tmp_path):
+    path = tmp_path / "a.json"
+    Document.new(article("HALF", title="t")).save(path)
+    path.write_text(path.read_text("utf-8").replace("HALF", "a\\ud800b"), "utf-8")
+    loaded = Document.load(path)
+    assert loaded.article.at(0).text == "a?b"
+    loaded.save(path)

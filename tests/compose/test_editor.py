@@ -6,6 +6,7 @@ from composing import Memory, Script, article, picture
 from vedere.compose.article import Document, Illustration
 from vedere.compose.editor import Editor
 from vedere.compose.prompts import FIRST, SECOND
+from vedere.compose.steps import OwnPictures
 from vedere.errors import ConfigError
 
 PICTURES = tuple(picture(f"p{number}", "雪") for number in range(9))
@@ -126,3 +127,40 @@ def test_edits_that_are_refused_leave_no_state(act, message):
     with pytest.raises(ConfigError, match=message):
         act(edited)
     assert len(edited.document.states) == 1
+
+
+def test_going_on_can_be_watched_and_is_one_state():
+    edited = editor(write="四\n五")
+    edited.model.stream = lambda prompt: iter(edited.model.answer(prompt))
+    seen = [[paragraph.text for paragraph in article.paragraphs] for article in edited.continuing()]
+    assert ["一", "二", "三", "四"] in seen
+    assert seen[-1] == texts(edited) == ["一", "二", "三", "四", "五"]
+    assert len(edited.document.states) == 2
+
+
+def test_a_title_is_edited_and_undone():
+    edited = editor()
+    before = edited.article.title
+    edited.retitle("另一个\n标题")
+    assert edited.article.title == "另一个 标题"
+    edited.document.undo()
+    assert edited.article.title == before
+
+
+def test_a_model_without_eyes_is_not_asked_to_choose():
+    edited = editor(caption='雪"')
+    edited.sees = False
+    edited.add_picture(2)
+    spot = edited.article.at(2).illustration
+    assert (spot.selected, spot.chosen_by) == (0, "retrieval")
+    assert [prompt.step for prompt in edited.model.prompts] == ["caption"]
+
+
+def test_the_users_own_pictures_are_offered_again():
+    own = OwnPictures(PICTURES[:2])
+    edited = editor(gallery=own, caption='雪"', select="A")
+    edited.document = Document.new(article("一", "二"))
+    edited.add_picture(0)
+    edited.add_picture(1)
+    assert [picture.id for picture in edited.article.pictures()] == ["p0", "p1"]
+    assert len(edited.article.at(1).illustration.candidates) == 2

@@ -3,7 +3,7 @@
 import pytest
 from composing import article, picture
 
-from vedere.compose.prompts import FIRST, SECOND, Brief, read_caption, read_choice, read_spots
+from vedere.compose.prompts import FIRST, SECOND, Brief, read_caption, read_choice, read_spots, until_end, whole_marks
 from vedere.errors import ConfigError, PromptError
 
 WEST = article("西湖在杭州。", "断桥有雪。", "茶园很绿。")
@@ -205,3 +205,13 @@ def test_what_cannot_be_asked():
     for ask in (FIRST.expand, FIRST.rewrite, FIRST.abbreviate):
         with pytest.raises(ConfigError, match=r"'xcomposer' was not tuned to \w+ paragraphs; use the second"):
             ask("x")
+
+
+@pytest.mark.parametrize("mark", ["<TOKENS_UNUSED_1>", "[UNUSED_TOKEN_145]", "</s>"])
+def test_an_answer_that_is_being_written_never_shows_a_part_of_its_end(mark):
+    whole = f"a < b [c{mark}ignored"
+    for length in range(len(whole) + 1):
+        assert "a < b [c".startswith(until_end(whole_marks(whole[:length])))
+    assert until_end(whole_marks(whole)) == "a < b [c"
+    assert whole_marks("a <") == "a "  # it may still become one
+    assert whole_marks("a <b") == "a <b"

@@ -1,13 +1,14 @@
 """The pipeline with a scripted model and a gallery in memory: order, context, repairs, and what is recorded."""
 
 import dataclasses
+import itertools
 
 import pytest
 from composing import Memory, Script, article, picture
 
 from vedere.compose.article import Illustration
 from vedere.compose.prompts import FIRST, SECOND, Brief
-from vedere.compose.steps import Draft, Find, OwnPictures, Select, Spot, Write, pipeline, run
+from vedere.compose.steps import Draft, Find, OwnPictures, Select, Spot, Write, pipeline, run, watch
 from vedere.errors import ConfigError
 
 TEXT = "西湖在杭州。\n\n断桥有雪。\n茶园很绿。\n<TOKENS_UNUSED_1>ignored"
@@ -184,3 +185,51 @@ def test_what_is_refused():
         Spot(Script(), FIRST, -1)(draft("a"))
     with pytest.raises(ConfigError, match="27 candidates; expected 1 to 26, one a letter"):
         Find(Memory(), FIRST, 27)
+
+
+class Streaming(Script):
+    """Gives its answers in pieces of a few characters."""
+
+    def __init__(self, size, **answers):
+        super().__init__(**answers)
+        self.size = size
+
+    def stream(self, prompt):
+        answer = self.answer(prompt)
+        for start in range(0, len(answer), self.size):
+            yield answer[start : start + self.size]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_watching_a_model_that_streams_ends_where_running_ends(size):
+    plain = run(pipeline(script(), Memory(*PICTURES), FIRST), Draft.of(Brief(title="西湖")))
+    answers = {"write": TEXT, "spot": "<Seg0>, <Seg1>", "caption": ['湖"', '雪中的桥"'], "select": ["A", "B"]}
+    seen = list(watch(pipeline(Streaming(size, **answers), Memory(*PICTURES), FIRST), Draft.of(Brief(title="西湖"))))
+    assert seen[-1][1] == plain
+    assert list(dict.fromkeys(name for name, _ in seen)) == ["write", "spot", "caption", "find", "select"]
+    grown = [[paragraph.text for paragraph in part.article.paragraphs] for name, part in seen if name == "write"]
+    if size == 1:
+        assert ["西湖在"] in grown
+    for shorter, longer in itertools.pairwise(grown):  # what was shown is never taken back
+        assert "".join(longer).startswith("".join(shorter))
+    assert not any("ignored" in text or "<" in text for texts in grown for text in texts)
+
+
+def test_what_was_yielded_before_an_error_is_there():
+    model = script()
+    del model.answers["select"]
+    drafts = []
+    watched = watch(pipeline(model, Memory(*PICTURES), FIRST), Draft.of(Brief(title="西湖")))
+    with pytest.raises(KeyError):
+        drafts.extend(made for _, made in watched)
+    assert [spot.caption for _, spot in drafts[-1].article.spots()] == ["湖", "雪中的桥"]
+
+
+def test_steps_of_somebody_else_are_watched_at_their_end():
+    steps = [("theirs", lambda draft: draft.noted("theirs", "done"))]
+    assert [len(made.log) for _, made in watch(steps, Draft.of(Brief(title="t")))] == [0, 1]
+
+
+def test_a_stream_without_pieces_is_an_empty_answer():
+    with pytest.raises(ConfigError, match="wrote no text"):
+        run([("write", Write(Streaming(1, write=""), FIRST))], Draft.of(Brief(title="t")))

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vedere.cli.train", "run a recipe, or go on with a run"),
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
+    "serve": ("vedere.cli.serve", "web page for composing articles"),
     "data": ("vedere.cli.data", "build and inspect training data"),
     "compose": ("vedere.cli.compose", "an illustrated article from a title and a gallery of pictures"),
     "gallery": ("vedere.cli.gallery", "index a folder of pictures, and search it by caption"),

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from vedere.cli.cast import CastOptions, cast_of, check_cast
 from vedere.cli.gallery import GalleryOptions, facts, opened
 from vedere.cli.output import note, print_json
-from vedere.compose.cast import Cast, language_of, open_cast
+from vedere.compose.cast import Cast, language_of
 from vedere.errors import ConfigError, MediaError
-from vedere.recaption.endpoint import EndpointConfig
 
 if TYPE_CHECKING:
     from vedere.compose.article import Picture
@@ -32,7 +32,7 @@ _MOST_OWN = 10  # as in the published demo
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComposeOptions(GalleryOptions):
+class ComposeOptions(CastOptions, GalleryOptions):
     """Write an illustrated article."""
 
     title: Annotated[str, tyro.conf.Positional]
@@ -53,32 +53,10 @@ class ComposeOptions(GalleryOptions):
     """Number of pictures; by default the model decides."""
     language: Literal["en", "zh"] | None = None
     """Language of questions and page; by default that of the title."""
-    model: str | None = None
-    """Local model by name or folder; mini if no endpoint is given. With --endpoint it only chooses pictures."""
-    endpoint: str = ""
-    """Base URL of an OpenAI-compatible endpoint that writes: http://localhost:8000/v1."""
-    endpoint_model: str = ""
-    """Which of the endpoint's models."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the endpoint's key."""
-    timeout: float = 120.0
-    """Seconds until a try at an endpoint has failed."""
-    retries: int = 6
-    """Times that an endpoint is asked again."""
-    script: Path | None = None
-    """Answers of a scripted model (JSON: step -> answer or list of answers) instead of a model."""
     select: Literal["model", "retrieval"] = "model"
     """Who chooses among the candidates; retrieval takes the first one."""
-    seed: int = 0
-    """Of drawn answers."""
-    temperature: float = 0.0
-    """0 takes the most probable token."""
     fresh: bool = False
     """Forget the journal of an earlier run."""
-    device: str | None = None
-    """cpu or cuda, for a local model; a GPU is taken if there is one."""
-    max_tiles: int | None = None
-    """Most tiles of a picture for a local model."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -104,7 +82,7 @@ def compose(options: ComposeOptions) -> int:
         pictures=own_pictures(options),
     )
     gallery, report = gallery_of(options, brief.pictures)
-    cast = cast_of(options)
+    cast = cast_of(options, options.language or language_of(options.title))
     journal = journal_of(options, cast)
     draft = followed(options, replace(cast, model=journal), gallery, Draft.of(brief))
     write(options, draft)
@@ -144,10 +122,7 @@ def check(options: ComposeOptions) -> None:
         raise ConfigError(f"--pictures {options.pictures}; expected 0 or more")
     if options.pictures and options.gallery is None and not options.own:
         raise ConfigError(f"--pictures {options.pictures} without --gallery or --own; say where they are")
-    if options.endpoint and not options.endpoint_model:
-        raise ConfigError(f"--endpoint {options.endpoint} without --endpoint-model; say which of its models to ask")
-    if options.script is not None and (options.endpoint or options.model):
-        raise ConfigError("--script answers everything; leave out --model and --endpoint")
+    check_cast(options)
 
 
 def _text(given: str, option: str) -> str:
@@ -200,30 +175,6 @@ def gallery_of(options: ComposeOptions, own: Sequence[Picture]) -> tuple[Gallery
         return OwnPictures(tuple(own)), None
     gallery, report = opened(options.gallery, options)
     return gallery, facts(report)
-
-
-def cast_of(options: ComposeOptions) -> Cast:
-    """Who answers."""
-    endpoint = None
-    if options.endpoint:
-        endpoint = EndpointConfig(
-            url=options.endpoint,
-            model=options.endpoint_model,
-            key_variable=options.key_variable,
-            timeout=options.timeout,
-            retries=options.retries,
-        )
-    return open_cast(
-        options.model or (None if endpoint else "mini"),
-        endpoint=endpoint,
-        script=options.script,
-        language=options.language or language_of(options.title),
-        seed=options.seed,
-        temperature=options.temperature,
-        device=options.device,
-        max_tiles=options.max_tiles,
-        say=note,
-    )
 
 
 def journal_of(options: ComposeOptions, cast: Cast) -> Journal:

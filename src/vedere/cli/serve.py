@@ -1,7 +1,8 @@
-"""``vedere serve compose``: the web page for composing articles, on this computer unless told otherwise."""
+"""``vedere serve compose``: the web page for composing articles, reached from this computer only unless told otherwise."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Literal
 
 import tyro
 
+from vedere.cli.cast import CastOptions, cast_of, check_cast
+from vedere.cli.gallery import GalleryOptions, opened
+from vedere.cli.output import note
 from vedere.config import nearest
 from vedere.errors import ConfigError
 
@@ -16,21 +20,17 @@ PAGES = ("compose",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServeComposeOptions:
+class ServeComposeOptions(CastOptions, GalleryOptions):
     """Compose illustrated articles in a browser."""
 
-    script: Path | None = None
-    """Answers of a scripted model (JSON: step -> answers) instead of a model."""
     gallery: Path | None = None
-    """Folder of pictures, or a .jsonl file that names some; without one, visitors bring their own."""
-    encoder: str = "multilingual"
-    """What captions are compared with: multilingual, minilm, or the folder of a sentence encoder."""
+    """Folder of pictures to choose from, or a .jsonl file that names some; without one, visitors bring their own."""
     host: str = "127.0.0.1"
-    """Address to listen on; the default is reached from this computer only."""
+    """Address to listen on; the default is reached from this computer only. There is no password."""
     port: int = 7860
     """Port; 0: any free one."""
     language: Literal["en", "zh"] = "en"
-    """What the page speaks at first."""
+    """What the page speaks at first; visitors can change it."""
     files: Path | None = None
     """Folder for visitors' pictures and downloads; by default a temporary one that goes when the server ends."""
 
@@ -38,35 +38,42 @@ class ServeComposeOptions:
 def main(argv: list[str]) -> int:
     """Runs ``vedere serve``."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(f"usage: vedere serve PAGE ...     pages: {', '.join(PAGES)}     (vedere serve PAGE --help says more)")
-        return 0
+        print("usage: vedere serve PAGE ...     (vedere serve PAGE --help says more)\n")
+        print(f"  compose  {ServeComposeOptions.__doc__}")
+        return 0 if argv else 2
     page, *rest = argv
     if page not in PAGES:
         raise ConfigError(f"no page '{page}'{nearest(page, PAGES)} (pages: {', '.join(PAGES)})")
-    options = tyro.cli(ServeComposeOptions, args=rest, prog="vedere serve compose")
-    with tempfile.TemporaryDirectory(prefix="vedere-compose-") as temporary:
-        return _compose(options, options.files or Path(temporary))
+    options = tyro.cli(
+        ServeComposeOptions, args=rest, prog="vedere serve compose", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    return compose(options)
 
 
-def _compose(options: ServeComposeOptions, files: Path) -> int:
-    from vedere.compose.prompts import SECOND
-    from vedere.compose.scripted import ScriptedModel
+def compose(options: ServeComposeOptions) -> int:
+    """Opens model and gallery, then serves until Ctrl-C."""
     from vedere.serve.compose_layout import needs_gradio
     from vedere.serve.desk import Studio
+    from vedere.serve.one_at_a_time import OneAtATime
     from vedere.serve.shelf import Shelf
-    from vedere.serve.site import compose_site, serve
+    from vedere.serve.site import compose_site, listening, serve
 
     needs_gradio()
-    if options.script is None:
-        raise ConfigError("no model; give --script FILE")
-    model = ScriptedModel.load(options.script)
-    gallery, folders = None, []
-    if options.gallery is not None:
-        from vedere.compose.gallery import open_gallery
-
-        gallery = open_gallery(options.gallery, encoder=options.encoder)
-        gallery.update()
-        folders = [gallery.folder]
-    studio = Studio(model=model, style=SECOND, gallery=gallery, shelf=Shelf(files / "uploads", folders))
-    serve(compose_site(studio, files / "downloads", options.language), options.host, options.port)
+    check_cast(options)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(options.host, options.port))  # before minutes of loading
+        files = options.files or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vedere-compose-")))
+        gallery = None if options.gallery is None else opened(options.gallery, options)[0]
+        cast = cast_of(options, options.language)
+        if not cast.sees:
+            note("the model sees no pictures: the first picture that is found is taken")
+        remote = bool(options.endpoint) and options.model is None
+        studio = Studio(
+            model=cast.model if remote else OneAtATime(cast.model),
+            style=cast.style,
+            gallery=gallery,
+            shelf=Shelf(files / "uploads", [] if gallery is None else [gallery.folder]),
+            sees=cast.sees,
+        )
+        serve(compose_site(studio, files / "downloads", options.language), listener)
     return 0

@@ -268,6 +268,9 @@ class Document:
         """
         try:
             data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(
+                json.dumps(data, ensure_ascii=False).encode("utf-8", "replace")
+            )  # no halves of characters
         except OSError as error:
             raise ConfigError(f"the article {path} cannot be read ({error.strerror}); check the path") from None
         except (ValueError, RecursionError) as error:

@@ -68,6 +68,16 @@ def language_of(text: str) -> str:
     return "zh" if any("\u4e00" <= character <= "\u9fff" for character in text) else "en"
 
 
+def spoken(style: Style, language: str) -> Style:
+    """The same prompts in another language, ``en`` or ``zh``; published prompts are Chinese whatever the article's language."""
+    if isinstance(style, DividedStyle):
+        writer = plain_style(language, room=style.room, per_picture=style.per_picture)
+        return divided_style(writer, spoken(style.chooser, language))
+    if isinstance(style, PlainStyle):
+        return plain_style(language, room=style.room, per_picture=style.per_picture)
+    return style
+
+
 def open_cast(
     model: str | Path | None = "mini",
     *,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line, paragraphs_of
-from vedere.compose.prompts import Brief, Prompt, Style
+from vedere.compose.prompts import Brief, Prompt, Style, whole_marks
 from vedere.compose.steps import Caption, Draft, Gallery, Model, Select, finder, growing
 from vedere.errors import ConfigError
 
@@ -25,6 +25,7 @@ class Editor:
         style: Its prompts.
         gallery: Finds pictures.
         brief: What the article was asked for with; by default its title.
+        sees: The model chooses among pictures; else the first one found is taken.
     """
 
     document: Document
@@ -32,6 +33,7 @@ class Editor:
     style: Style
     gallery: Gallery
     brief: Brief | None = None
+    sees: bool = True
 
     @property
     def article(self) -> Article:
@@ -103,14 +105,15 @@ class Editor:
 
     def continuing(self) -> Iterator[Article]:
         """`continue_writing` that can be watched: the article so far; the document changes at the end, once."""
-        before, more = self.article, self.article
+        before, answer = self.article, ""
         prompt = self.style.write(self._brief(), self._written_before(len(before.paragraphs)))
         for answer in growing(self.model, prompt):
-            more = replace(before, paragraphs=(*before.paragraphs, *paragraphs_of(self.style.text_of(answer))))
-            yield more
-        if more == before:
+            so_far = paragraphs_of(self.style.text_of(whole_marks(answer)))
+            yield replace(before, paragraphs=(*before.paragraphs, *so_far))
+        more = paragraphs_of(self.style.text_of(answer))
+        if not more:
             raise ConfigError("the model has nothing more to write; insert a paragraph with an outline instead")
-        self.document.apply("continue", more)
+        self.document.apply("continue", replace(before, paragraphs=(*before.paragraphs, *more)))
 
     def add_picture(self, place: int) -> Article:
         """Captions, finds and selects a picture behind a paragraph that has none.
@@ -136,7 +139,7 @@ class Editor:
             caption=caption, candidates=tuple(found), note="" if found else "no suitable picture was found"
         )
         draft = Draft(brief=self._brief(), article=self.article.with_illustration(place, spot))
-        return self.document.apply(f"{action} {place}", Select(self.model, self.style)(draft).article)
+        return self.document.apply(f"{action} {place}", self._select()(draft).article)
 
     def swap(self, place: int, candidate: int) -> Article:
         """Takes another candidate.
@@ -168,10 +171,13 @@ class Editor:
         for step in (
             Caption(self.model, self.style),
             finder(self.gallery, self.style),
-            Select(self.model, self.style),
+            self._select(),
         ):
             draft = step(draft)
         return self.document.apply("illustrate", draft.article)
+
+    def _select(self) -> Select:
+        return Select(self.model if self.sees else None, self.style)
 
     def _spot(self, place: int) -> Illustration:
         spot = self.article.at(place).illustration

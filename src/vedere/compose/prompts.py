@@ -248,7 +248,9 @@ class Style:
 FIRST = Style(name="xcomposer", mark="<ImageHere>", room=1680, per_picture=66, query_limit=53, second=False)
 SECOND = Style(name="xcomposer2", mark="<image>", room=4096, per_picture=256, query_limit=53, second=True)
 
-_ENDS = re.compile(r"<TOKENS_UNUSED_[01]>|\[UNUSED_TOKEN_14[56]\]|</s>")
+_MARKS = ("<TOKENS_UNUSED_0>", "<TOKENS_UNUSED_1>", "[UNUSED_TOKEN_145]", "[UNUSED_TOKEN_146]", "</s>")
+_ENDS = re.compile("|".join(map(re.escape, _MARKS)))
+_STARTS = {size: tuple(mark[:size] for mark in _MARKS if size < len(mark)) for size in range(1, max(map(len, _MARKS)))}
 _SEGMENT = re.compile(r"<Seg(\d+)>")
 
 
@@ -271,6 +273,12 @@ def numbered(article: Article, end: int) -> str:
 def until_end(answer: str) -> str:
     """An answer up to its first end-of-turn token."""
     return _ENDS.split(answer, maxsplit=1)[0]
+
+
+def whole_marks(answer: str) -> str:
+    """An answer that is still being written without a last part that may become an end-of-turn token."""
+    longest = min(len(answer), max(_STARTS))
+    return next((answer[:-size] for size in range(longest, 0, -1) if answer.endswith(_STARTS[size])), answer)
 
 
 def read_spots(answer: str, paragraphs: int) -> tuple[int, ...]:

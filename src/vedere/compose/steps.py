@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from vedere.compose.article import Article, Chooser, Illustration, Picture, paragraphs_of
-from vedere.compose.prompts import LETTERS, Brief, Prompt, Style
+from vedere.compose.prompts import LETTERS, Brief, Prompt, Style, whole_marks
 from vedere.errors import ConfigError
 
 CANDIDATES = 4  # as the published demo shows
@@ -153,16 +153,17 @@ class Write:
 
     def parts(self, draft: Draft) -> Iterator[Draft]:
         """The same, with what is written so far after every piece of the answer."""
-        prompt, answer, written = self.style.write(draft.brief), "", draft
+        prompt, answer, paragraphs = self.style.write(draft.brief), "", draft.article.paragraphs
         for answer in growing(self.model, prompt):
-            paragraphs = paragraphs_of(self.style.text_of(answer))
-            if paragraphs != written.article.paragraphs:
-                written = replace(draft, article=replace(draft.article, paragraphs=paragraphs))
-                yield written
+            written = paragraphs_of(self.style.text_of(whole_marks(answer)))
+            if written != paragraphs:
+                paragraphs = written
+                yield replace(draft, article=replace(draft.article, paragraphs=paragraphs))
         event = Event(step=prompt.step, prompt=prompt.text, answer=answer)
-        if not paragraphs_of(self.style.text_of(answer)):
+        paragraphs = paragraphs_of(self.style.text_of(answer))
+        if not paragraphs:
             raise ConfigError(f"the model wrote no text for '{draft.brief.title[:80]}'; ask again, or give an outline")
-        yield replace(written, log=(*written.log, event))
+        yield replace(draft, article=replace(draft.article, paragraphs=paragraphs), log=(*draft.log, event))
 
 
 def evenly(number: int, paragraphs: int) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ class Layout:
     def _lay_out(self, say: dict[str, str]) -> None:
         gr = self.gr
         self.desk, self.speaks = gr.State(None), gr.State(self.language)
-        self.token, self.link = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        self.token, self.link, self.code = (gr.Textbox(visible=False) for _ in range(3))
         with gr.Row(elem_id="top"):
             self.brand = gr.HTML(brand(say), elem_id="brand")
             self.switch = self._button("language", size="sm", variant="secondary")

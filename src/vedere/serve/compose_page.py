@@ -257,6 +257,7 @@ class ComposePage(Layout):
             [self.desk, self.speaks, self.text],
             [
                 self.speaks,
+                self.code,
                 self.brand,
                 self.hint,
                 *(one for one, _ in self.worded),
@@ -266,7 +267,7 @@ class ComposePage(Layout):
             ],
             js=_TYPED,
             **_QUIET,
-        ).then(None, [self.speaks], None, js="(code) => { document.documentElement.lang = code; }")
+        ).then(None, [self.code], None, js="(code) => { document.documentElement.lang = code; }")
         asked = [self.title, self.outline, self.requirements, self.material, self.own, self.number]
         self._on_long(self.generate.click, _generate, asked)
         self._on_long(self.title.submit, _generate, asked)
@@ -345,6 +346,7 @@ class ComposePage(Layout):
         (language,) = [code for code in WORDS if code != language]
         say = words(language)
         return [
+            language,
             language,
             brand(say),
             hint(say),

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line
+from vedere.compose.cast import language_of, spoken
 from vedere.compose.editor import Editor
 from vedere.compose.prompts import Brief, Style
-from vedere.compose.steps import Draft, Gallery, Model, OwnPictures, Step, pipeline, watch
+from vedere.compose.steps import Draft, Gallery, Model, OwnPictures, Select, Step, pipeline, watch
 from vedere.errors import ConfigError, PromptError
 from vedere.serve.shelf import Shelf
 
@@ -39,12 +40,20 @@ class Studio:
         style: Its prompts.
         gallery: Finds pictures; None: only the visitors' own.
         shelf: Gives pictures out.
+        sees: The model can choose among pictures; else the first one found is taken.
     """
 
     model: Model
     style: Style
     gallery: Gallery | None
     shelf: Shelf
+    sees: bool = True
+
+    def steps(self, title: str, gallery: Gallery, number: int | None) -> tuple[tuple[str, Step], ...]:
+        """The pipeline for an article in the language of its title."""
+        style = spoken(self.style, language_of(title))
+        steps = pipeline(self.model, gallery, style, number=number)
+        return steps if self.sees else (*steps[:-1], ("select", Select(None, style)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +134,7 @@ class Desk:
             brief: What to write; the desk's own pictures are put in.
             number: Pictures; None: the model decides.
         """
-        steps = pipeline(self.studio.model, self.gallery(), self.studio.style, number=number)
+        steps = self.studio.steps(brief.title, self.gallery(), number)
         if number == 0 or not (self.own or self.studio.gallery):
             steps = steps[:1]
         yield from self._watched("generate", steps, Draft.of(brief), brief)
@@ -133,7 +142,7 @@ class Desk:
     def illustrate(self, number: int | None = None) -> Iterator[None]:
         """Looks for places, captions and pictures in the text that is there; pictures that are there stay."""
         article = self._document().article
-        steps = pipeline(self.studio.model, self._any_gallery(), self.studio.style, number=number)[1:]
+        steps = self.studio.steps(article.title, self._any_gallery(), number)[1:]
         brief = self.brief or Brief(title=article.title)
         yield from self._watched("illustrate", steps, Draft(brief=brief, article=article), self.brief)
 
@@ -229,7 +238,7 @@ class Desk:
         self.selected = place
 
     def commit(self, text: str | None) -> None:
-        """Takes over what the visitor has typed for the selected paragraph or title; none, or an empty text, changes nothing."""
+        """Takes over what the visitor has typed for the selected paragraph or title; nothing, or blanks, change nothing."""
         place = self.selected
         if place is None or self.document is None or text is None or not one_line(text):
             return
@@ -370,8 +379,9 @@ class Desk:
 
     def _editor(self) -> Editor:
         self._check_idle()
-        document = self._document()
-        return Editor(document, self.studio.model, self.studio.style, self.gallery(), self.brief)
+        document, studio = self._document(), self.studio
+        style = spoken(studio.style, language_of(document.article.title))
+        return Editor(document, studio.model, style, self.gallery(), self.brief, sees=studio.sees)
 
     def _place(self) -> int:
         if self.selected is None or self.selected < 0:

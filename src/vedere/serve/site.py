@@ -7,8 +7,10 @@ its users by default; that is switched off, like its public links, history and f
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +80,7 @@ def compose_site(studio: Studio, files: Path | str, language: str = "en") -> Any
         max_file_size=UPLOAD_LIMIT,
         theme=theme(),
         css=asset("compose.css"),
-        head=f'<meta name="referrer" content="no-referrer"><script>{asset("compose.js")}</script>',
+        head=f"<script>document.documentElement.lang = '{language}'; {asset('compose.js')}</script>",
     )
     return _Guarded(site)
 
@@ -103,30 +105,42 @@ class _Guarded:
         await self.inner(scope, receive, guarded)
 
 
-def serve(site: Any, host: str, port: int) -> None:
-    """Runs an application until it is interrupted.
+@contextlib.contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket; it is bound before a model is loaded, so that a port in use is found at once.
 
     Args:
-        site: What to run.
         host: Address to listen on; 127.0.0.1: this computer only.
         port: Port; 0: any free one.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ConfigError(
+                f"cannot listen on {host}, port {port} ({reason}); choose another --port (0: any free one) or --host"
+            ) from None
+        yield listener
+
+
+def serve(site: Any, listener: socket.socket) -> None:
+    """Runs an application on a bound socket until it is interrupted.
+
+    Args:
+        site: What to run.
+        listener: Where, as `listening` gives it.
+    """
     import uvicorn
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"cannot listen on {host}, port {port} ({reason}); choose another --port (0: any free one) or --host"
-        ) from None
-    shown = f"[{host}]" if ":" in host else host
-    print(f"vedere: http://{shown}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    uvicorn.Server(uvicorn.Config(site, log_level="warning")).run(sockets=[listener])
+    listener.listen(128)  # from here on a browser waits instead of being refused
+    host, port = listener.getsockname()[:2]
+    print(
+        f"vedere: http://{f'[{host}]' if ':' in host else host}:{port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True
+    )
+    config = uvicorn.Config(site, log_level="warning", timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "vedere"
 LEVELS = {
     "errors": -2,  # level 0, but the other rooms of that level may name what goes wrong
     "atomic": -1,  # level 0, but they may write by it
-    **dict.fromkeys(("config", "plan", "answers", "packages"), 0),
+    **dict.fromkeys(("config", "plan", "answers", "packages", "journal"), 0),
     **dict.fromkeys(("vision", "text"), 1),
     **dict.fromkeys(("data", "models"), 2),
     "infer": 3,
@@ -27,7 +27,19 @@ LEVELS = {
 # The first are never imported at all. The others are slow, or needed by few: only inside the functions that use them (a
 # command's module, itself imported when the command is called, may make its options by tyro).
 FORBIDDEN = {"transformers", "torchvision", "trl"}
-LAZY = {"av", "gguf", "httpx2", "huggingface_hub", "matplotlib", "pydantic", "resvg_py", "rich", "tensorboard", "tyro"}
+LAZY = {
+    "av",
+    "gguf",
+    "httpx2",
+    "huggingface_hub",
+    "inspect_ai",
+    "matplotlib",
+    "pyarrow",
+    "pydantic",
+    "resvg_py",
+    "rich",
+}
+LAZY |= {"tensorboard", "tyro"}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST = 500
 

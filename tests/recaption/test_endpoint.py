@@ -10,9 +10,9 @@ import time
 from typing import Any
 
 import pytest
-from fake_endpoint import Script, said, serve
 from PIL import Image
 
+from fake_endpoint import Script, said, serve
 from vedere.errors import ConfigError
 from vedere.recaption import endpoint as endpoints
 from vedere.recaption.captioner import Answer, AnswerConfig, Asked

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_endpoint import said, serve
 from PIL import Image
 
 import small_runs
+from fake_endpoint import said, serve
 from tiny_models import tiny_directory
 from vedere.cli import main
 from vedere.data.build.record import CAPTION_PROMPTS
 from vedere.data.mixture import open_meta
 from vedere.errors import ConfigError, RecordError
 from vedere.infer.session import load
+from vedere.journal import Journal
 from vedere.recaption.captioner import Answer, AnswerConfig, Asked, LocalCaptioner
 from vedere.recaption.endpoint import EndpointCaptioner, EndpointConfig
 from vedere.recaption.filters import FilterConfig
-from vedere.recaption.journal import Journal
 from vedere.recaption.pictures import open_pictures
 from vedere.recaption.run import RecaptionConfig, recaption
 from vedere.train.loop import Trainer
@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
 
     with Journal(tmp_path / "j.jsonl") as journal:
         journal.append({"name": "a"})
-        monkeypatch.setattr("vedere.recaption.journal.os.fsync", full)
+        monkeypatch.setattr("vedere.journal.os.fsync", full)
         with pytest.raises(RecordError, match="No space left on device"):
             journal.append({"name": "b"})
         monkeypatch.undo()

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("vedere.cli.plan", "tokens and memory that pictures and videos take, before anything is loaded"),
     "train": ("vedere.cli.train", "run a recipe, or go on with a run"),
     "convert": ("vedere.cli.convert", "a run or a model in another form: delta, vedere's own, the original names"),
+    "eval": ("vedere.cli.eval", "ask a model the questions of a benchmark, and score its answers"),
     "score": ("vedere.cli.score", "figures of recorded answers by a benchmark's official rules"),
     "video-mme": (
         "vedere.cli.video_mme",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vedere.cli.output import note, print_json
+from vedere.cli.progress import progress_of
 from vedere.errors import ConfigError
 from vedere.recaption.captioner import AnswerConfig, Captioner, LocalCaptioner
 from vedere.recaption.endpoint import EndpointCaptioner, EndpointConfig
@@ -22,7 +20,6 @@ from vedere.recaption.pictures import PictureSet, open_pictures
 if TYPE_CHECKING:
     from vedere.recaption.run import Summary
 
-_QUIET_SECONDS = 10.0  # between lines where there is no terminal
 _LISTED = 20  # unreadable pictures that are named
 
 
@@ -85,7 +82,7 @@ def recaption(options: RecaptionOptions) -> int:
         note(f"{pictures.videos} videos are left out; only pictures are captioned")
     captioner = captioner_of(options)
     begun = time.perf_counter()
-    with progress_of() as progress:
+    with progress_of("pictures") as progress:
         summary = run(pictures, captioner, options.out, config, progress)
     report(options, pictures, captioner, summary, time.perf_counter() - begun)
     return 0
@@ -132,27 +129,3 @@ def report(
     if len(summary.unreadable) > _LISTED:
         print(f"... and {len(summary.unreadable) - _LISTED} more")
     print(f"written to {options.out}; what was dropped, and why, is in {options.out / 'dropped.jsonl'}")
-
-
-@contextlib.contextmanager
-def progress_of() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, a line every ten seconds elsewhere; on standard error."""
-    if not sys.stderr.isatty():
-        begun = shown = time.monotonic()
-
-        def line(through: int, total: int) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if now - shown >= _QUIET_SECONDS or through == total:
-                shown = now
-                note(f"{through} of {total} pictures, {through / max(now - begun, 1e-9):.1f} a second")
-
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda through, total: bar.update(task, completed=through, total=total)

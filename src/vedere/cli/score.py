@@ -1,4 +1,7 @@
-"""``vedere score BENCHMARK FILE``: figures of recorded answers by the official rules; no model, no network."""
+"""``vedere score BENCHMARK FILE``: figures of recorded answers by the official rules; no model, no network.
+
+``vedere score log FILE`` scores a finished log of an evaluation again, with nothing but the log.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import tyro
 
 from vedere.cli.data import columns
 from vedere.cli.output import note, print_json
+from vedere.errors import ConfigError
 from vedere.evals.benchmarks import BENCHMARKS, SCORING_RULES_VERSION, score_file
 from vedere.evals.records import Verdict
 
@@ -20,9 +24,9 @@ class ScoreOptions:
     """Score recorded answers by the official rules of a benchmark."""
 
     benchmark: Annotated[str, tyro.conf.Positional]
-    """Name of the benchmark; a wrong one lists them all."""
+    """Name of the benchmark, a wrong one lists them all; or log, for a log of an evaluation."""
     file: Annotated[Path, tyro.conf.Positional]
-    """JSONL, one answer a line (or a JSON array)."""
+    """JSONL, one answer a line (or a JSON array); a log's .eval or .json file."""
     verdicts: Path | None = None
     """Also write the verdict of every row to this JSONL file."""
     json: bool = False
@@ -35,6 +39,8 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(
         ScoreOptions, args=argv, prog="vedere score", description=about, config=(tyro.conf.FlagCreatePairsOff,)
     )
+    if options.benchmark == "log":
+        return _log(options)
     scores = score_file(options.benchmark, options.file)
     if options.verdicts is not None:
         from vedere.atomic import write_atomically
@@ -51,11 +57,34 @@ def main(argv: list[str]) -> int:
     if options.json:
         print_json({**scores.figures, "scoring": about_run})
         return 0
-    rows = [(name, _shown(value)) for name, value in _flat(scores.figures)]
-    counts = [(name.replace("_", " "), str(count)) for name, count in scores.counts.items()]
-    print("\n".join(columns([("figure", options.benchmark), *rows])))
-    print("\n".join(["", *columns([("counted", ""), *counts]), f"rules version {SCORING_RULES_VERSION}"]))
+    print_figures(options.benchmark, scores.figures, scores.counts)
+    print(f"rules version {SCORING_RULES_VERSION}")
     return 0
+
+
+def _log(options: ScoreOptions) -> int:
+    """A finished log again."""
+    from vedere.evals.run import rescore
+
+    if options.verdicts is not None:
+        raise ConfigError(
+            "--verdicts is for files of answers; the log itself has a verdict for each sample: leave it out"
+        )
+    result = rescore(options.file)
+    if options.json:
+        print_json(result)
+    else:
+        print_figures(str(result["benchmark"]), result["figures"], result["counts"])
+        print(f"rules version {result['rules']['scoring']}")
+    return 0
+
+
+def print_figures(benchmark: str, figures: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Figures and counts as two tables."""
+    rows = [(name, _shown(value)) for name, value in _flat(figures)]
+    numbers = [(name.replace("_", " "), str(count)) for name, count in counts.items()]
+    print("\n".join(columns([("figure", benchmark), *rows])))
+    print("\n".join(["", *columns([("counted", ""), *numbers])]))
 
 
 def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

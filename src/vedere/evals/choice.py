@@ -37,8 +37,11 @@ def options_in(row: Row) -> dict[str, str]:
 
 
 def judge(row: Row) -> Verdict:
-    """Judge a row by VLMEvalKit's rules; no credit (None) where the rules leave it open."""
-    letter = kit_choice(row.answer(), options_in(row))
+    """Judge a row by VLMEvalKit's rules; where they leave it open, by the letter of a judge model (``judge_letter``).
+
+    No credit (None) where neither says anything.
+    """
+    letter = kit_choice(row.answer(), options_in(row)) or row.data.get("judge_letter")
     right = row.text("answer").strip().strip("()")
     return Verdict(line=row.line, credit=None if letter is None else float(letter == right), extracted=letter)
 

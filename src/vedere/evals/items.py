@@ -34,7 +34,10 @@ Kind = Literal["choice", "short", "yes_no", "free", "box"]
 class Stored(Protocol):
     """Content that is read when it is needed, such as a cell of a table."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
 
     def read(self) -> bytes:
         """Returns the content of an image file."""
@@ -83,7 +86,10 @@ class Picture:
         """
         from vedere.vision.pixels import open_image
 
-        image = open_image(self.read())
+        try:
+            image = open_image(self.read())
+        except MediaError as error:
+            raise MediaError(f"{self.name}: {error}") from None
         if self.upscale > 1:
             image = image.resize((image.width * self.upscale, image.height * self.upscale))
         return [image]
@@ -245,9 +251,15 @@ class Settings:
 
 
 class Judge(Protocol):
-    """What a judge model is asked about answers, and how its reply is read. Pure; the runner asks."""
+    """What a judge model is asked about answers, and how its reply is read. Pure; the runner asks.
+
+    Attributes:
+        tries: Times that a reply which cannot be read is asked for.
+        required: Without a judge model the benchmark cannot be run; otherwise `unread` stands in.
+    """
 
     tries: int
+    required: bool
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about a record with its answer; None where the rules settle it."""

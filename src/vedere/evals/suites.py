@@ -7,13 +7,22 @@ A new benchmark is a line here, a class with the methods of `vedere.evals.items.
 from __future__ import annotations
 
 import importlib
+import os
+from pathlib import Path
 from typing import cast
 
 from vedere.config import nearest
 from vedere.errors import ConfigError
 from vedere.evals.items import Benchmark
 
-SUITES: dict[str, str] = {}
+_IMAGES = (
+    *("mme", "mmbench", "mmbench-cn", "ccbench", "seed", "ocrbench", "mmmu", "mmmu-pro", "mathvista", "textvqa"),
+    *("docvqa", "infovqa", "chartqa", "ai2d", "scienceqa", "hallusionbench", "mmvet", "llava-wild", "pope"),
+    *("realworldqa", "mmstar", "blink", "refcoco", "visualprocessbench", "rm-bench", "vl-rewardbench"),
+)
+SUITES: dict[str, str] = {
+    **dict.fromkeys(_IMAGES, "vedere.evals.image_suites:image_benchmark"),
+}
 """Name -> ``module:attribute`` of an object with the methods of `Benchmark`, or of a function name -> such an object."""
 
 
@@ -28,3 +37,20 @@ def suite(name: str) -> Benchmark:
     module, _, attribute = SUITES[name].partition(":")
     found = getattr(importlib.import_module(module), attribute)
     return cast(Benchmark, found(name) if callable(found) else found)
+
+
+def data_of(name: str, given: str | Path | None = None) -> Path:
+    """Return where a benchmark's files are: what is given, or its folder in the one that ``VEDERE_BENCHMARKS`` names.
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    if given:
+        return Path(given)
+    root = os.environ.get("VEDERE_BENCHMARKS", "")
+    if root:
+        return Path(root) / name
+    raise ConfigError(
+        f"where are the files of {name}? Give its file or folder (--data PATH; with inspect: -T data=PATH), or set "
+        f"VEDERE_BENCHMARKS to a folder that holds a folder {name}"
+    )

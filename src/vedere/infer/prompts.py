@@ -16,6 +16,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from vedere.errors import ConfigError, ContextError, PromptError
 from vedere.infer.engine import Request
@@ -95,6 +96,8 @@ class Question:
         seed: Makes a sampled answer repeatable.
         frames: Frames taken of each video.
         frame_rule: Which frames (`vedere.vision.frames`).
+        opening: Beginning of the answer, which the model goes on with; the reply's text does not repeat it.
+        max_tiles: Most tiles of the pictures, of HD models most local views; None takes the model's.
     """
 
     text: str
@@ -111,6 +114,8 @@ class Question:
     seed: int | None = None
     frames: int = 8
     frame_rule: FrameRule = "internvl"
+    opening: str = ""
+    max_tiles: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +177,8 @@ class PromptMaker:
         text, found = self._place(question.text, question.images, question.videos, question, alone=not question.history)
         turns.append(Turn("user", text))
         media += found
-        rendered = render(tuple(turns), [medium.plan for medium in media], self.template, self.tokenizer, train=False)
+        plans = [medium.plan for medium in media]
+        rendered = render(tuple(turns), plans, self.template, self.tokenizer, train=False, opening=question.opening)
         positions = document_positions(len(rendered.ids), *self._blocks(rendered))
         sampling = SamplingParams(
             max_new_tokens=self._most_tokens(question, len(rendered.ids), float(positions[-1])),
@@ -216,7 +222,7 @@ class PromptMaker:
             if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
                 raise PromptError(f"{name} is {describe(value)}; expected a list: {name}=[...], also for a single one")
         read = {
-            "<image>": [self._image(source, len(images)) for source in images],
+            "<image>": [self._image(source, len(images), question.max_tiles) for source in images],
             "<video>": [self._video(source, question) for source in videos],
         }
         tags = _PLACEHOLDER.findall(text)
@@ -231,13 +237,17 @@ class PromptMaker:
             return text, [next(streams[tag]) for tag in tags]
         return text, read["<image>"] + read["<video>"]  # `render` says what is wrong
 
-    def _image(self, source: ImageSource | Medium, together: int) -> Medium:
+    def _image(self, source: ImageSource | Medium, together: int, most: int | None) -> Medium:
         if isinstance(source, Medium):
             return source
         policy = self._policy()
         image = open_image(source)
         if isinstance(policy, TilingPolicy):
+            if most is not None:
+                policy = replace(policy, max_tiles=most, min_tiles=min(policy.min_tiles, most))
             policy = policy.for_images(together)
+        elif isinstance(policy, HDPolicy) and most is not None:
+            policy = replace(policy, limit=most)
         plan = plan_media(*image.size, policy)
         hd = isinstance(policy, HDPolicy)
         tiles = hd_tiles(image, plan) if hd else media_tiles(image, plan, statistics=self.statistics)
@@ -254,9 +264,19 @@ class PromptMaker:
             rng=random.Random(question.seed or 0),  # of the rule ``random``
             resize=(policy.tile, policy.tile),
         )
-        plan = plan_media(*video.size, policy, frames=len(video.frames))
-        tiles = media_tiles(video.frames, plan)
-        return Medium(kind="video", name=describe(source).strip("'"), plan=plan, tiles=tiles, times=video.times)
+        return self.frames(video.frames, describe(source).strip("'"), video.times)
+
+    def frames(self, frames: Sequence[Image.Image], name: str, times: tuple[float, ...] = ()) -> Medium:
+        """Frames that were decoded before, as a video.
+
+        Args:
+            frames: Pictures of one size, in temporal order, at least one.
+            name: What messages call it.
+            times: Seconds, one a frame, if known.
+        """
+        policy = self._policy()
+        plan = plan_media(*frames[0].size, policy, frames=len(frames))
+        return Medium(kind="video", name=name, plan=plan, tiles=media_tiles(frames, plan), times=times)
 
     def _policy(self) -> Policy:
         if self.policy is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -267,26 +267,44 @@ class Session:
         replies = dict(self.chat_each(questions))
         return [replies[number] for number in sorted(replies)]
 
-    def chat_each(self, questions: Iterable[Question | str]) -> Iterator[tuple[int, Reply]]:
+    def chat_each(
+        self,
+        questions: Iterable[Question | str],
+        *,
+        refused: Callable[[int, VedereError], None] | None = None,
+    ) -> Iterator[tuple[int, Reply]]:
         """As `chat_many`, but yields (number of the question, reply) as replies are complete, in that order.
+
+        Args:
+            questions: Questions, taken one by one when there is room.
+            refused: Receives (number, error) of a question that cannot be asked, and the others go on; None raises.
 
         Raises:
             VedereError: as `chat`, naming the question.
         """
         answers: dict[int, _Answer] = {}
+        numbers: list[int] = []  # of the engine's requests
 
         def requests() -> Iterator[Request]:
             for number, question in enumerate(questions):
                 try:
-                    answers[number] = self._prepare(Question(text=question) if isinstance(question, str) else question)
+                    answer = self._prepare(Question(text=question) if isinstance(question, str) else question)
+                    if refused is not None:
+                        self.engine.check(answer.prompt.request)
                 except VedereError as error:
-                    raise type(error)(f"question {number + 1}: {error}") from error
-                yield answers[number].prompt.request
+                    if refused is None:
+                        raise type(error)(f"question {number + 1}: {error}") from error
+                    refused(number, error)
+                    continue
+                answers[number] = answer
+                numbers.append(number)
+                yield answer.prompt.request
 
         for event in self.engine.generate(requests()):
-            answers[event.request].take(event)
+            number = numbers[event.request]
+            answers[number].take(event)
             if isinstance(event, Finished):
-                yield event.request, answers.pop(event.request).reply(event)
+                yield number, answers.pop(number).reply(event)
 
     def _prepare(self, question: Question) -> _Answer:
         if not isinstance(question.text, str) or not question.text.strip():

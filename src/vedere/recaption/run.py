@@ -3,7 +3,7 @@
 The data of EViP's semantic stage (Mono-InternVL, arXiv 2410.08202, sec. 3.3): a model describes pictures, filters keep what is
 clean, S1.2 trains on it. The folder holds
 
-* ``answers.jsonl``: every answer as it came, appended and flushed one by one (`vedere.recaption.journal`). This is the
+* ``answers.jsonl``: every answer as it came, appended and flushed one by one (`vedere.journal`). This is the
   truth. A picture with an answer is never asked again, so after a kill only questions whose answers had not come yet
   are asked once more: at most as many as were on their way.
 * ``recaption.json``: what answers depend on. Going on with another model, prompt or seed is refused.
@@ -35,9 +35,9 @@ from vedere.config import check_ranges
 from vedere.data.build.record import CAPTION_PROMPTS, stream
 from vedere.data.mixture import seed_of
 from vedere.errors import ConfigError, MediaError, RecordError
+from vedere.journal import Journal
 from vedere.recaption.captioner import Asked, Captioner
 from vedere.recaption.filters import DUPLICATE, Caption, FilterConfig, clean, too_often, verdict
-from vedere.recaption.journal import Journal
 from vedere.recaption.pictures import Picture, PictureSet
 from vedere.vision.pixels import open_image
 

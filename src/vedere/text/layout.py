@@ -248,6 +248,7 @@ def render_pieces(
     *,
     train: bool,
     reference: bool = False,
+    opening: str = "",
 ) -> list[Piece]:
     """Lays a conversation out as strings.
 
@@ -257,6 +258,7 @@ def render_pieces(
         template: The model's chat template.
         train: Mark targets and close every turn, instead of opening an answer.
         reference: Be as lenient as the originals; for verification only.
+        opening: For inference, the beginning of the answer, which the model goes on with.
 
     Returns:
         Pieces whose texts join to the whole prompt (the bos apart).
@@ -295,5 +297,5 @@ def render_pieces(
         _bare_turns(layout, tuple(history))
     _plain_turns(layout, tuple(turns[len(history) :]))
     if not train:
-        layout.text(template.assistant_header)
+        layout.text(template.assistant_header + opening)
     return layout.pieces

@@ -105,6 +105,7 @@ def render(
     *,
     train: bool,
     reference: bool = False,
+    opening: str = "",
 ) -> Rendered:
     """Turns a conversation into ids, labels and spans.
 
@@ -115,6 +116,7 @@ def render(
         tokenizer: The model's tokenizer.
         train: Give labels and close every turn, instead of opening an answer.
         reference: Be as lenient as the originals; for verification only.
+        opening: For inference, the beginning of the answer, which the model goes on with.
 
     Returns:
         int64 arrays of one length T, and the spans, which satisfy the span law.
@@ -124,7 +126,7 @@ def render(
         RecordError: a sample without a trained token.
         ConfigError: the vocabulary lacks the template's context token.
     """
-    pieces = render_pieces(conversation, plans, template, train=train, reference=reference)
+    pieces = render_pieces(conversation, plans, template, train=train, reference=reference, opening=opening)
     context = tokenizer.token_id(template.image_context) if plans else -1
     chunks: list[np.ndarray] = []
     labels: list[np.ndarray] = []

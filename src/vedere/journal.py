@@ -73,7 +73,7 @@ class Journal:
             except ValueError as error:
                 raise RecordError(
                     f"{self.path}:{number} is no JSON object ({error}); the file was changed or the disk is damaged: remove "
-                    "that line to ask again about its picture"
+                    "that line to ask again about it"
                 ) from None
             self.lines.append(content)
             whole += len(line)

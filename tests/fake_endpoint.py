@@ -16,7 +16,8 @@ Script = Callable[[int, dict[str, Any]], Reply]
 
 def said(text: str, **choice: Any) -> tuple[int, dict[str, str], bytes]:
     """A chat completion."""
-    body = {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop", **choice}]}
+    answer = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop", **choice}
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "small", "choices": [answer]}
     return 200, {}, json.dumps(body).encode()
 
 

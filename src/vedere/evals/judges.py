@@ -1,0 +1,150 @@
+"""What judge models are asked, and how their replies are read: options, MM-Vet, LLaVA-Bench in the wild, MathVista.
+
+The wording is our own, so a judged figure is comparable only with figures of the same judge under the same rules version; the
+log names both. A reply that cannot be read (garbage, a refusal) is asked for again, then the row is left as rules alone leave
+it, or gets the lowest grade where a grade is needed, and is counted.
+
+Cost: one question to the judge for each row that rules do not settle.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from vedere.answers import kit_choice, option_letter
+from vedere.evals.choice import options_in
+from vedere.evals.items import Prompt
+from vedere.evals.mathvista import quick_extraction
+from vedere.evals.records import Row
+
+LONGEST = 8000
+"""Characters of an answer that a judge sees: the first and the last half of them."""
+
+
+def shortened(text: str) -> str:
+    """Returns a text of at most about `LONGEST` characters, its middle left out."""
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}"
+
+
+class ChoiceJudge:
+    """Which option an answer means, where rules find none."""
+
+    tries = 3
+    required = False
+
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """Returns the question, for an answer that rules leave open."""
+        row = Row(1, record)
+        options = options_in(row)
+        if kit_choice(row.answer(), options) is not None or not row.answer().strip():
+            return None
+        listed = "\n".join(f"{letter}. {text}" for letter, text in options.items())
+        text = (
+            "Somebody answered a multiple-choice question in their own words. Say which option the answer means. Reply with "
+            "that option's letter alone, or with Z if the answer means none of them or several.\n\n"
+            f"Question: {record.get('question', '')}\n{listed}\n\nAnswer: {shortened(row.answer())}\n\nLetter:"
+        )
+        return Prompt(parts=(text,), max_new_tokens=16)
+
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the letter."""
+        letters = "".join(options_in(Row(1, record)))
+        letter = option_letter(reply, letters + ("" if "Z" in letters else "Z"))
+        return None if letter is None else {"judge_letter": letter}
+
+    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leaves the row open."""
+        return {}
+
+
+class GradeJudge:
+    """A grade from 0 to 1 (MM-Vet)."""
+
+    tries = 5
+    required = True
+
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """Returns the question about every answer."""
+        text = (
+            "Grade an answer to a question about a picture that you do not see, by the reference answer. In the reference "
+            "<AND> joins what all has to be said, <OR> what may stand for each other. 1 is completely right, 0 completely "
+            "wrong, tenths are for parts. Reply with the number alone.\n\n"
+            "Question: What is x? | Reference: -1 <AND> -5 | Answer: x = 3 | Grade: 0.0\n"
+            "Question: What is x? | Reference: -1 <AND> -5 | Answer: x = -1 | Grade: 0.5\n"
+            "Question: What is x? | Reference: -1 <AND> -5 | Answer: x = -5 or x = -1 | Grade: 1.0\n\n"
+            f"Question: {record['question']} | Reference: {record['answer']} | "
+            f"Answer: {shortened(Row(1, record).answer())} | Grade:"
+        )
+        return Prompt(parts=(text,), max_new_tokens=16)
+
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the grade: the number that the reply begins with, after "Grade:" or not."""
+        found = re.match(r"\s*(?:grade\s*[:=]\s*)?\**\s*([01](?:\.\d+)?|\.\d+)(?![\d.,/])", reply, re.IGNORECASE)
+        grade = float(found[1]) if found else -1.0
+        return {"scores": [grade]} if 0 <= grade <= 1 else None
+
+    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Gives 0, as the official script does after its tries."""
+        return {"scores": [0.0]}
+
+
+class PairJudge:
+    """Two grades from 1 to 10, of the reference answer and of the model's (LLaVA-Bench in the wild)."""
+
+    tries = 3
+    required = True
+
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """Returns the question about every answer."""
+        text = (
+            "Two assistants answered a question about a picture, which a text describes to you. Grade each answer from 1 to 10 "
+            "for helpfulness, relevance, accuracy and detail. Begin your reply with a line of the two numbers alone, separated "
+            "by a blank, the first assistant's first. The order of the assistants must not matter.\n\n"
+            f"[Picture]\n{record['caption']}\n\n[Question]\n{record['question']}\n\n"
+            f"[Assistant 1]\n{record['reference']}\n\n[Assistant 2]\n{shortened(Row(1, record).answer())}\n"
+        )
+        return Prompt(parts=(text,), max_new_tokens=512)
+
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the two grades of the first line."""
+        first = (reply.strip().splitlines() or [""])[0]
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*", first)
+        grades = [float(found[1]), float(found[2])] if found else []
+        return {"scores": grades} if grades and all(1 <= one <= 10 for one in grades) else None
+
+    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Adds nothing to either sum."""
+        return {"scores": [0.0, 0.0]}
+
+
+class ExtractionJudge:
+    """The short answer in a long one (MathVista)."""
+
+    tries = 3
+    required = False
+
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """Returns the question, for an answer that needs reading."""
+        answer = Row(1, record).answer()
+        if not answer.strip():
+            return None
+        if quick_extraction(answer, record.get("choices") or [], record["answer_type"]) is not None:
+            return None
+        text = (
+            "Extract the final answer from a response to a question. Reply with the answer alone: the text of a choice, a "
+            "number, or a list, as the question's hint asks for it. Reply with nothing else.\n\n"
+            f"Question: {record['question']}\n\nResponse: {shortened(answer)}\n\nFinal answer:"
+        )
+        return Prompt(parts=(text,), max_new_tokens=64)
+
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the reply, if it is one short line."""
+        text = reply.strip()
+        return {"extraction": text} if text and "\n" not in text and len(text) <= 200 else None
+
+    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leaves the row to the quick rules."""
+        return {}

@@ -1,0 +1,448 @@
+"""Small benchmarks of our own: a few simple drawings in the published forms, with the answers that a perfect model gives."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+COLOURS = ("red", "green", "blue", "white")
+
+
+def picture(number: int, side: int = 48) -> bytes:
+    """A PNG with a disc; another one for each number."""
+    image = Image.new("RGB", (side, side), (250, 250, 250))
+    colour = COLOURS[number % 3]
+    ImageDraw.Draw(image).ellipse((4, 4, 20 + 3 * number, 20 + 3 * number), fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def encoded(number: int) -> str:
+    return base64.b64encode(picture(number)).decode()
+
+
+def table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """A table as VLMEvalKit writes it."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(names)
+        writer.writerows([row.get(name, "") for name in names] for row in rows)
+    return path
+
+
+def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _choices(number: int, question: str = "Which colour is disc") -> dict[str, Any]:
+    options = dict(zip("ABCD", COLOURS, strict=True))
+    return {
+        "index": number,
+        "image": encoded(number),
+        "question": f"{question} {number}?",
+        **options,
+        "answer": "ABC"[number % 3],
+    }
+
+
+def mme(folder: Path) -> Path:
+    rows = [
+        {
+            "index": 2 * number + half,
+            "image": encoded(number),
+            "question": f"Is disc {number} {colour}? Please answer yes or no.",
+            "answer": answer,
+            "category": "color" if number % 2 else "code_reasoning",
+        }
+        for number in range(4)
+        for half, (colour, answer) in enumerate([(COLOURS[number % 3], "Yes"), ("grey", "No")])
+    ]
+    return table(folder / "MME_small.tsv", rows)
+
+
+def mmbench(folder: Path) -> Path:
+    rows = [{**_choices(n), "hint": "", "category": "colour", "l2-category": "fine", "split": "dev"} for n in range(3)]
+    rows.append({**rows[0], "index": 7, "question": "Which colour is the first disc?", "image": "0", "hint": "A disc."})
+    rows[1] |= {"B": "", "D": "", "answer": "A", "A": "green", "C": "blue"}  # gaps
+    return table(folder / "MMBench_DEV_EN_small.tsv", rows)
+
+
+def mmbench_cn(folder: Path) -> Path:
+    rows = [{**_choices(n, "圆是什么颜色"), "A": "红色", "B": "绿色", "C": "蓝色", "D": "白色"} for n in range(2)]
+    return table(folder / "MMBench_DEV_CN_small.tsv", rows)
+
+
+def ccbench(folder: Path) -> Path:
+    return table(folder / "CCBench_small.tsv", [{**_choices(n, "哪种颜色"), "category": "food"} for n in range(2)])
+
+
+def seed(folder: Path) -> Path:
+    (folder / "images").mkdir()
+    rows = []
+    for number in range(3):
+        (folder / "images" / f"{number}.png").write_bytes(picture(number))
+        choices = {f"choice_{letter}": colour for letter, colour in zip("abcd", COLOURS, strict=True)}
+        rows.append(
+            {
+                "question_id": str(number),
+                "question": f"Which colour is disc {number}?",
+                **choices,
+                "answer": "ABC"[number],
+                "data_type": "image",
+                "data_id": f"{number}.png",
+                "question_type_id": number + 1,
+            }
+        )
+    rows.append({**rows[0], "question_id": "v1", "data_type": "video", "data_id": "0.mp4"})
+    (folder / "SEED-Bench.json").write_text(json.dumps({"questions": rows}))
+    return folder
+
+
+def ocrbench(folder: Path) -> Path:
+    kinds = (
+        "Regular Text Recognition",
+        "Key Information Extraction",
+        "Handwritten Mathematical Expression Recognition",
+    )
+    rows = [
+        {
+            "index": n,
+            "image": encoded(n),
+            "question": f"What is written on disc {n}?",
+            "answer": f"['Word{n}', 'word {n}']",
+            "category": kinds[n],
+        }
+        for n in range(3)
+    ]
+    return table(folder / "OCRBench_small.tsv", rows)
+
+
+def mmmu(folder: Path) -> Path:
+    rows: list[dict[str, Any]] = [
+        {
+            "id": "validation_Art_1",
+            "question": "What does <image 1> show?",
+            "options": "['a disc', 'a square <image 2>']",
+            "answer": "A",
+            "question_type": "multiple-choice",
+            "image_1": "1.png",
+            "image_2": "2.png",
+        },
+        {
+            "id": "validation_Math_2",
+            "question": "How many discs does <image 1> show?",
+            "options": "[]",
+            "answer": "1",
+            "question_type": "short-answer",
+            "image_1": "1.png",
+        },
+    ]
+    for number in (1, 2):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    return lines(folder / "mmmu_small.jsonl", rows)
+
+
+def mmmu_pro(folder: Path) -> Path:
+    (folder / "1.png").write_bytes(picture(1))
+    ten = [f"colour {n}" for n in range(10)]
+    first = {"id": "test_Art_1", "question": "Which?", "options": str(ten), "answer": "J", "image_1": "1.png"}
+    second = {"id": "test_Art_2", "options": str(ten[:4]), "answer": "B", "image": "1.png"}
+    return lines(folder / "mmmu_pro_small.jsonl", [first, second])
+
+
+def mathvista(folder: Path) -> Path:
+    rows = [
+        {
+            "index": 1,
+            "pid": 1,
+            "image": encoded(1),
+            "question": "Hint: integer.\nHow many discs?",
+            "question_type": "free_form",
+            "answer_type": "integer",
+            "answer": "1",
+        },
+        {
+            "index": 2,
+            "pid": 2,
+            "image": encoded(2),
+            "question": "Hint: choose.\nWhich colour?",
+            "question_type": "multi_choice",
+            "answer_type": "text",
+            "answer": "blue",
+            "choices": "['red', 'blue']",
+        },
+    ]
+    return table(folder / "MathVista_small.tsv", rows)
+
+
+def textvqa(folder: Path) -> Path:
+    answers = str(["word"] * 7 + ["other"] * 3)
+    rows = [{"index": n, "image": encoded(n), "question": f"Text on {n}?", "answer": answers} for n in range(2)]
+    return table(folder / "TextVQA_small.tsv", rows)
+
+
+def docvqa(folder: Path) -> Path:
+    (folder / "documents").mkdir()
+    (folder / "documents" / "a.png").write_bytes(picture(1))
+    rows = [
+        {"questionId": n, "question": f"Total {n}?", "answers": [f"{n}.00"], "image": "documents/a.png"} for n in (1, 2)
+    ]
+    (folder / "docvqa_val.json").write_text(json.dumps({"dataset_name": "docvqa", "data": rows}))
+    return folder
+
+
+def infovqa(folder: Path) -> Path:
+    rows = [{"index": n, "image": encoded(n), "question": f"Share {n}?", "answer": f"['{n}%']"} for n in range(2)]
+    return table(folder / "InfoVQA_small.tsv", rows)
+
+
+def chartqa(folder: Path) -> Path:
+    rows = [
+        {"index": n, "image": encoded(n), "question": f"Bar {n}?", "answer": f"{n}.5", "split": split}
+        for n, split in enumerate(("test_human", "test_augmented"))
+    ]
+    return table(folder / "ChartQA_small.tsv", rows)
+
+
+def ai2d(folder: Path) -> Path:
+    return table(folder / "AI2D_small.tsv", [_choices(n, "Which label is") for n in range(2)])
+
+
+def scienceqa(folder: Path) -> Path:
+    return table(folder / "ScienceQA_small.tsv", [{**_choices(n), "hint": "Look."} for n in range(2)])
+
+
+def realworldqa(folder: Path) -> Path:
+    return table(folder / "RealWorldQA_small.tsv", [_choices(n) for n in range(2)])
+
+
+def hallusionbench(folder: Path) -> Path:
+    (folder / "hallusion").mkdir()
+    (folder / "hallusion" / "0.png").write_bytes(picture(0))
+    rows = [
+        {
+            "category": "VS",
+            "subcategory": "chart",
+            "visual_input": str(int(n > 0)),
+            "set_id": "0",
+            "figure_id": str(int(n > 0)),
+            "question_id": str(n),
+            "question": f"Is it so, {n}?",
+            "gt_answer": str(n % 2),
+            "filename": "hallusion/0.png" if n else None,
+        }
+        for n in range(3)
+    ]
+    (folder / "HallusionBench.json").write_text(json.dumps(rows))
+    return folder
+
+
+def mmvet(folder: Path) -> Path:
+    (folder / "0.png").write_bytes(picture(0))
+    rows = {
+        f"v1_{n}": {
+            "imagename": "0.png",
+            "question": f"What, {n}?",
+            "answer": "disc",
+            "capability": ["rec", "ocr"][: n + 1],
+        }
+        for n in range(2)
+    }
+    (folder / "mm-vet.json").write_text(json.dumps(rows))
+    return folder
+
+
+def llava_wild(folder: Path) -> Path:
+    rows = [
+        {
+            "index": n,
+            "image": encoded(n),
+            "question": f"Describe {n}.",
+            "gpt_answer": "A disc.",
+            "category": "conv",
+            "caption": "One disc.",
+        }
+        for n in range(2)
+    ]
+    return table(folder / "LLaVABench_small.tsv", rows)
+
+
+def pope(folder: Path) -> Path:
+    (folder / "a.jpg").write_bytes(picture(0))
+    rows = [
+        {
+            "question_id": n,
+            "image": "a.jpg",
+            "text": f"Is there a thing {n} in the image?",
+            "label": ("yes", "no")[n % 2],
+        }
+        for n in range(4)
+    ]
+    return lines(folder / "coco_pope_random.json", rows)
+
+
+def mmstar(folder: Path) -> Path:
+    rows = [
+        {
+            "index": n,
+            "image": encoded(n),
+            "question": f"Which colour is disc {n}?\nOptions: A: red, B: green, C: blue, D: white",
+            "answer": "ABC"[n],
+            "category": "math",
+            "l2_category": "geometry",
+        }
+        for n in range(3)
+    ]
+    return table(folder / "MMStar_small.tsv", rows)
+
+
+def blink(folder: Path) -> Path:
+    rows = [
+        {
+            "index": n,
+            "image": str([encoded(n), encoded(n + 1)]),
+            "question": f"Which disc is larger, pair {n}?",
+            "A": "the first",
+            "B": "the second",
+            "answer": "B",
+            "category": "Counting",
+        }
+        for n in range(2)
+    ]
+    return table(folder / "BLINK_small.tsv", rows)
+
+
+def refcoco(folder: Path) -> Path:
+    (folder / "0.png").write_bytes(picture(0))
+    rows = [
+        {"image": "0.png", "sent": f"disc {n}", "bbox": [4, 4, 20, 20], "height": 48, "width": 48, "split": "val"}
+        for n in range(2)
+    ]
+    return lines(folder / "refcoco_val.jsonl", rows)
+
+
+def visualprocessbench(folder: Path) -> Path:
+    (folder / "0.png").write_bytes(picture(0))
+    rows = [
+        {
+            "id": str(n),
+            "image": ["0.png"],
+            "question": f"How many, {n}?",
+            "response": {"steps": ["One disc.", "So 2."], "process_correctness": [1, -1]},
+            "data_source": "MathVision",
+        }
+        for n in range(2)
+    ]
+    return lines(folder / "visualprocessbench_small.jsonl", rows)
+
+
+def rm_bench(folder: Path) -> Path:
+    rows = [
+        {
+            "id": n,
+            "prompt": f"Say {n}.",
+            "chosen": [f"{n} good {style}" for style in range(3)],
+            "rejected": [f"{n} bad {style}" for style in range(3)],
+        }
+        for n in range(2)
+    ]
+    (folder / "rm-bench_small.json").write_text(json.dumps(rows))
+    return folder
+
+
+def vl_rewardbench(folder: Path) -> Path:
+    (folder / "0.png").write_bytes(picture(0))
+    rows = [
+        {
+            "id": f"r{n}",
+            "query": f"What is it, {n}?",
+            "response": ["a disc", "a cat"] if n % 2 else ["a cat", "a disc"],
+            "human_ranking": [0, 1] if n % 2 else [1, 0],
+            "group": "general" if n < 2 else "reasoning",
+            "image": "0.png",
+        }
+        for n in range(4)
+    ]
+    return lines(folder / "vl-rewardbench_small.jsonl", rows)
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "mme": mme,
+    "mmbench": mmbench,
+    "mmbench-cn": mmbench_cn,
+    "ccbench": ccbench,
+    "seed": seed,
+    "ocrbench": ocrbench,
+    "mmmu": mmmu,
+    "mmmu-pro": mmmu_pro,
+    "mathvista": mathvista,
+    "textvqa": textvqa,
+    "docvqa": docvqa,
+    "infovqa": infovqa,
+    "chartqa": chartqa,
+    "ai2d": ai2d,
+    "scienceqa": scienceqa,
+    "hallusionbench": hallusionbench,
+    "mmvet": mmvet,
+    "llava-wild": llava_wild,
+    "pope": pope,
+    "realworldqa": realworldqa,
+    "mmstar": mmstar,
+    "blink": blink,
+    "refcoco": refcoco,
+    "visualprocessbench": visualprocessbench,
+    "rm-bench": rm_bench,
+    "vl-rewardbench": vl_rewardbench,
+}
+
+
+def perfect(name: str, target: str, text: str) -> str:
+    """What a perfect model answers to a prompt of a benchmark."""
+    if name == "rm-bench":
+        return "Grade: 90" if " good " in text else "10"
+    if name == "refcoco":
+        return "<box>[[83, 83, 417, 417]]</box>"
+    if name == "textvqa":
+        return "word"
+    return target
+
+
+BEST: dict[str, tuple[str, float]] = {
+    "mme": ("perception", 200.0),
+    "mmbench": ("acc", 1.0),
+    "mmbench-cn": ("acc", 1.0),
+    "ccbench": ("acc", 1.0),
+    "seed": ("acc", 1.0),
+    "ocrbench": ("score", 3),
+    "mmmu": ("correct_without_fallback", 2),
+    "mmmu-pro": ("acc", 1.0),
+    "mathvista": ("average/accuracy", 100.0),
+    "textvqa": ("acc_m4c_norm", 100.0),
+    "docvqa": ("anls_official", 1.0),
+    "infovqa": ("anls_official", 1.0),
+    "chartqa": ("mean_of_splits", 1.0),
+    "ai2d": ("acc", 1.0),
+    "scienceqa": ("acc", 1.0),
+    "hallusionbench": ("mean", 100.0),
+    "mmvet": ("mean", 100.0),
+    "llava-wild": ("run1/all/0", 100.0),
+    "pope": ("f1", 1.0),
+    "realworldqa": ("acc", 1.0),
+    "mmstar": ("acc", 1.0),
+    "blink": ("macro", 100.0),
+    "refcoco": ("precision_at_1", 1.0),
+    "visualprocessbench": ("macro_f1", 100.0),
+    "rm-bench": ("overall", 1.0),
+    "vl-rewardbench": ("macro", 1.0),
+}
+"""Benchmark -> name of its figure (parts joined by a slash) and its largest value."""

@@ -22,6 +22,7 @@ _IMAGES = (
 )
 SUITES: dict[str, str] = {
     **dict.fromkeys(_IMAGES, "vedere.evals.image_suites:image_benchmark"),
+    "video-mme": "vedere.evals.video_mme.dataset:VIDEO_MME",
 }
 """Name -> ``module:attribute`` of an object with the methods of `Benchmark`, or of a function name -> such an object."""
 

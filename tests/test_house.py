@@ -29,7 +29,6 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
-LAZY = {
     "fastapi",
     "gguf",
     "gradio",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vedere.cli.output import note, print_json
-from vedere.cli.recaption import progress_of
+from vedere.cli.progress import progress_of
 from vedere.config import nearest
 from vedere.errors import ConfigError
 
@@ -90,7 +90,7 @@ def opened(folder: Path, options: GalleryOptions) -> tuple[FolderGallery, IndexR
         licence=options.licence,
     )
     gallery = open_gallery(folder, encoder=options.encoder, index=options.index, config=config, say=note)
-    with progress_of() as progress:
+    with progress_of("pictures") as progress:
         report = gallery.update(progress)
     for name, reason in report.unusable[:_LISTED]:
         note(f"not used: {name}: {reason}")

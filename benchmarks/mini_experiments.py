@@ -12,7 +12,7 @@
 
 Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
 of ``--minutes`` is simply given again; a finished variant is not trained again. Results so far are stored each time in
-``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/models/mini-EXPERIMENT.png``; only finished variants are compared,
+``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/models/mini-EXPERIMENT.png``; only finished ones are compared,
 as only they have equal steps. A checkpoint takes 1.3 GB (full tuning: 3 GB) and stays until its folder is deleted.
 
 The text of ``text`` is what this repository carries: LICENSE and the pages of docs. Their windows of 256 tokens are read, and

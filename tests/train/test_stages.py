@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import small_runs
 from tiny_models import tiny_model
@@ -16,7 +19,7 @@ from vedere.errors import ConfigError, TrainingError
 from vedere.recipes import RECIPES, get_recipe
 from vedere.text.tokenizer import Tokenizer
 from vedere.train.loop import Trainer
-from vedere.train.run import RunConfig, preparer
+from vedere.train.run import RunConfig, open_data, preparer
 from vedere.train.stages import set_trainable
 
 # In both checkpoint formats and read by nothing in a monolithic model: the class token, and what the visual expert of the last
@@ -72,9 +75,33 @@ def test_a_step_changes_exactly_what_the_stage_trains(
 def test_shipped_stages_never_touch_the_language_model() -> None:
     """What makes text-only answers bit-identical: no stage of the small recipe trains a parameter of the text path."""
     model = tiny_model()
-    for stage in get_recipe("mono-mini").stages:
+    for stage in (*get_recipe("mono-mini").stages, *get_recipe("mono-mini-hd").stages):
         for name in set_trainable(model, stage.trains):
             assert not name.startswith("decoder.") or ".visual." in name
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_mixed_resolution_stage_sees_documents_high_and_trains(ground: Path, tmp_path: Path) -> None:
+    """Its limits on a tiny run: four tiles and a thumbnail for a document, one tile for the rest."""
+    data = small_runs.corpus(tmp_path / "data", text_only=False)
+    for name in small_runs.COLOURS:
+        Image.new("RGB", (56, 56), small_runs.COLOURS[name]).save(data / f"{name}.png")
+    entries = {name: {"root": ".", "annotation": "colours.jsonl"} for name in ("documents", "garments")}
+    (data / "meta.json").write_text(json.dumps(entries))
+    stage = get_recipe("mono-mini-hd").stages[-1]
+    small = small_runs.one_stage(
+        small_runs.recipe(ground, held_out="", data=str(data)),
+        trains=stage.trains,
+        limits=stage.limits,
+        max_tiles=stage.max_tiles,
+        steps=2,
+    )
+    trainer = Trainer(small, tmp_path / "run", say=lambda text: None)
+    prepare = preparer(small, small.stages[0], trainer.tokenizer)
+    tiles = {part.name: len(prepare(part.records[0], random.Random(0)).tiles) for part in open_data(small, "meta.json")}
+    assert tiles == {"documents": 5, "garments": 1}
+    trainer.train()
+    assert len([line for line in small_runs.numbers(tmp_path / "run") if "loss" in line]) == 2
 
 
 def test_a_pattern_that_matches_nothing_is_refused() -> None:

@@ -1,0 +1,34 @@
+"""The resolution experiment: its pages, its tiny run, and that the stored figures are those the page names."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BENCHMARK = ROOT / "benchmarks" / "hd_resolution.py"
+
+
+def test_it_runs_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARK), "--quick", "--seeds", "1"]
+    command += ["--work", str(tmp_path / "work"), "--figure", str(tmp_path / "figure.png")]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2)]
+    first, again = (json.loads(run.stdout) for run in runs)
+    assert first["mean"].keys() == {"1", "4", "9"}
+    assert all(row.keys() == {"1", "4", "9", "16"} for row in first["mean"].values())
+    assert first["seeds"] == again["seeds"]
+    assert len(list((tmp_path / "work").glob("*.safetensors"))) == 5
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_the_page_names_the_stored_figures() -> None:
+    stored = json.loads((ROOT / "benchmarks" / "results" / "hd_resolution.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "xcomposer2-4khd.md").read_text(encoding="utf-8")
+    for trained, row in stored["mean"].items():
+        line = re.search(rf"^\| trained at HD-{trained} \|(.*)\|$", page, re.MULTILINE)
+        assert line is not None
+        named = [cell.strip(" *") for cell in line[1].split("|")]
+        assert named == [f"{100 * row[limit]:.1f}" for limit in ("1", "4", "9", "16")]

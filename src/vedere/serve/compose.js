@@ -19,22 +19,23 @@
     remember();
   };
 
-  const restore = () => {
+  // A paragraph's own text has to be there before the typed one takes its place; values are no part of the document tree, so
+  // this looks again and again for a while.
+  const waiting = {...kept};
+  const looking = setInterval(() => {
     for (const id of Object.keys(waiting)) {
       const box = document.querySelector(`#${id} textarea`);
-      if (!box || !box.offsetParent || (id === "box-text" && heading() !== waiting[id].of)) continue;
+      const ofText = id === "box-text";
+      if (!box || (ofText && (!box.value || heading() !== waiting[id].of))) continue;
       const {text} = waiting[id];
       delete waiting[id];
-      if (box.value === text || (id !== "box-text" && box.value)) continue;
+      if (box.value === text || (!ofText && box.value)) continue;
       box.value = text;
       box.dispatchEvent(new Event("input", {bubbles: true}));
     }
-    if (!Object.keys(waiting).length) watcher.disconnect();
-  };
-  const waiting = {...kept};
-  const watcher = new MutationObserver(restore);
-  watcher.observe(document, {childList: true, subtree: true, characterData: true});
-  setTimeout(() => watcher.disconnect(), 20000);
+    if (!Object.keys(waiting).length) clearInterval(looking);
+  }, 150);
+  setTimeout(() => clearInterval(looking), 20000);
 
   const press = (id) => {
     const button = document.getElementById(id);

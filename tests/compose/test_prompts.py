@@ -53,6 +53,50 @@ PROMPTS = {
         SECOND.write(Brief(title="杭州西湖", outline="写三段。", material="西湖三面环山。", pictures=(A, B))),
         f"{ASK2}<image> <image> 杭州西湖\n写三段。\n西湖三面环山。{ANSWER2}",
     ),
+    "second, write freely": (
+        SECOND.write(
+            Brief(title="杭州西湖", outline="断桥；茶园", requirements="八百字，散文", material="西湖三面环山。")
+        ),
+        f"{ASK2}杭州西湖\n断桥；茶园\n八百字，散文\n西湖三面环山。{ANSWER2}",
+    ),
+    "second, spot as many as it likes": (
+        SECOND.spot(WEST, None, [A, B]),
+        f'{ASK2}<image> <image> 给定文章"{SEGMENTS}" 根据上述文章，选择适合插入图像的行{ANSWER2}适合插入图像的行是',
+    ),
+    "second, spot without pictures": (
+        SECOND.spot(WEST),
+        f'{ASK2}给定文章"{SEGMENTS}" 根据上述文章，选择适合插入图像的行{ANSWER2}适合插入图像的行是',
+    ),
+    "second, first caption": (
+        SECOND.caption(WEST, 0, []),
+        f'{ASK2}给定文章"<Seg0> 西湖在杭州。\n<Seg1> 断桥有雪。\n" 给出适合在<Seg0>后插入的图像对应的标题。{ANSWER2}标题是"',
+    ),
+    "second, caption after one": (
+        SECOND.caption(WEST, 1, PAST[:1]),
+        f'{ASK2}给定文章"{SEGMENTS}" 现在<Seg0>后插入图像对应的标题是"西湖全景"。'
+        f'给出适合在<Seg1>后插入的图像对应的标题。{ANSWER2}标题是"',
+    ),
+    "second, select the first of four": (
+        SECOND.select(["西湖在杭州。\n"], [A, B, C, D]),
+        f"{ASK2}根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n"
+        f"候选图像包括: A.<image>\nB.<image>\nC.<image>\nD.<image>{ANSWER2}最合适的图是",
+    ),
+    "second, expand without material": (
+        SECOND.expand("断桥有雪。"),
+        f"{ASK2}扩写以下段落：断桥有雪。\n基于以下素材：{ANSWER2}",
+    ),
+    "second, rewrite with material": (
+        SECOND.rewrite("断桥有雪。", "白娘子传说"),
+        f"{ASK2}改写以下段落：断桥有雪。\n基于以下素材：白娘子传说{ANSWER2}",
+    ),
+    "second, insert in front": (
+        SECOND.insert("", "断桥有雪。", "雷峰塔"),
+        f"{ASK2}在以下两段中插入一段。\n第一段：\n第二段：断桥有雪。\n插入段的大纲：雷峰塔{ANSWER2}",
+    ),
+    "second, insert between": (
+        SECOND.insert("西湖在杭州。", "断桥有雪。", "雷峰塔"),
+        f"{ASK2}在以下两段中插入一段。\n第一段：西湖在杭州。\n第二段：断桥有雪。\n插入段的大纲：雷峰塔{ANSWER2}",
+    ),
     "second, spot": (
         SECOND.spot(WEST, 2, [A]),
         f'{ASK2}<image> 给定文章"{SEGMENTS}" 根据上述文章，选择适合插入图像的2行{ANSWER2}适合插入图像的行是',
@@ -101,11 +145,27 @@ def test_pictures_of_a_prompt_come_in_the_order_of_their_marks():
         ("second, write", 1, True, 1.005, 4096),
         ("second, select", 1, True, 1.0, 10),
         ("second, expand", 1, True, 1.0, 500),
+        ("second, rewrite", 1, True, 1.0, 500),
+        ("second, abbreviate", 1, True, 1.0, 500),
+        ("second, insert between", 1, True, 1.0, 500),
+        ("second, spot", 1, True, 1.0, 200),
+        ("second, first caption", 1, True, 1.0, 200),
     ],
 )
 def test_decoding_is_the_published_one(name, beams, sample, penalty, tokens):
     found = PROMPTS[name][0].decoding
     assert (found.beams, found.sample, found.repetition_penalty, found.new_tokens) == (beams, sample, penalty, tokens)
+
+
+def test_the_question_is_the_prompt_without_its_frame():
+    """For models that frame turns themselves; nothing of the text is lost."""
+    for prompt, _ in PROMPTS.values():
+        question = "".join(part if isinstance(part, str) else prompt.mark for part in prompt.question)
+        before, _, after = prompt.text.partition(question)
+        assert before in (" <|User|>:", ASK2)
+        assert after in (f"<TOKENS_UNUSED_0> <|Bot|>:{prompt.start}", f"{ANSWER2}{prompt.start}") or (
+            after == f"<TOKENS_UNUSED_0><TOKENS_UNUSED_0> <|Bot|>:{prompt.start}"
+        )
 
 
 def test_writing_goes_on_inside_the_answer():

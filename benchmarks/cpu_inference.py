@@ -1,12 +1,14 @@
 """Answering on a CPU: vedere against transformers' InternVL on identical random weights of InternVL3-1B's shape, in bfloat16.
 
-    python benchmarks/cpu_inference.py [--parts load preprocess first decode] [--threads 2 1] [--weights DIR] [--rounds 5]
+    python benchmarks/cpu_inference.py [--parts import load preprocess first decode] [--threads 2 1] [--weights DIR]
+                                       [--rounds 5] [--contenders stored bf16 int8 int4]
 
 Contenders get the same weights (`internvl3_peer.py`); their logits are compared before anything is timed. vedere is measured
 through its engine (continuous batching, log-probabilities and all); the peer through its bare ``forward`` with a cache and the
 head on the last position only, which is less than its ``generate`` does. Parts, for each number of threads:
 
-* ``load``        fresh processes: import, load, peak memory after one short answer;
+* ``import``      fresh processes that import torch, vedere on top of it, or transformers;
+* ``load``        fresh processes: load, first answer, peak memory after one short answer;
 * ``preprocess``  pictures in memory to normalised tiles; the pixels are compared bit by bit;
 * ``first``       first token of a prompt with 1 and 7 tiles and 50 text tokens;
 * ``decode``      milliseconds a token after that, for each form of the weights, and the machine's own limit: the speed of
@@ -293,19 +295,26 @@ def child(who: str, folder: str) -> None:
     print(json.dumps(seconds | {"peak_bytes": memory["VmHWM"], "anonymous_bytes": memory["RssAnon"]}))
 
 
+def measure_import(threads: int, rounds: int) -> dict[str, Any]:
+    """Seconds of fresh processes that only import, from bytecode as an installed package has it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+
+    seconds = interleave({name: lambda c=code: run(c) for name, code in IMPORTS.items()}, rounds)
+    beside = statistics.median(own - base for own, base in zip(seconds["vedere"], seconds["torch"], strict=True))
+    for name, times in seconds.items():
+        print(f"  import {name:13} {statistics.median(times):5.2f} s")
+    print(f"  vedere is torch and {beside:.2f} s")
+    return {"seconds": seconds, "vedere_beside_torch": beside}
+
+
 def measure_load(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
-    """Import time, load time and memory, each in processes of their own."""
+    """Load time and memory, each in a process of its own."""
     own, theirs = write_both(folder)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-
-    def run(*arguments: str) -> float:
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, *arguments], check=True, env=environment, capture_output=True)
-        return time.perf_counter() - begun
-
-    imports = interleave({name: lambda c=code: run("-c", c) for name, code in IMPORTS.items()}, rounds)
-    for name, times in imports.items():
-        print(f"  import {name:13} {statistics.median(times):5.2f} s")
     loads: dict[str, list[dict[str, float]]] = {"stored": [], "bf16": [], "int8": [], "int4": [], "transformers": []}
     for number in range(rounds + 1):
         for who, found in loads.items():
@@ -320,7 +329,7 @@ def measure_load(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
             f"  load {name:13} {middle['load']:5.2f} s, then 4 tokens in {middle['first_answer']:5.2f} s; peak "
             f"{middle['peak_bytes'] / 1e9:.2f} GB, of it not mapped files {middle['anonymous_bytes'] / 1e9:.2f} GB at the end"
         )
-    return {"import_seconds": imports, "load": loads}
+    return {"processes": loads}
 
 
 def add(part: str, threads: int, result: dict[str, Any]) -> None:
@@ -355,7 +364,7 @@ def draw() -> None:
 def main() -> None:
     """Compares, times, stores, draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["load", "preprocess", "first", "decode"])
+    parser.add_argument("--parts", nargs="+", default=["import", "load", "preprocess", "first", "decode"])
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 7])
@@ -380,7 +389,9 @@ def main() -> None:
             torch.set_num_threads(threads)
             print(f"{threads} threads")
             for part in options.parts:
-                if part == "load":
+                if part == "import":
+                    result = measure_import(threads, options.rounds)
+                elif part == "load":
                     result = measure_load(options.weights or Path(scratch), threads, options.rounds)
                 elif part == "preprocess":
                     result = measure_preprocess(options.rounds)

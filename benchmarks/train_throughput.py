@@ -11,7 +11,7 @@ the same weights and documents; their losses and gradients are compared before a
 * ``prefix``    the same with the documents' common beginning computed once (what `vedere train` runs on a CPU);
 * ``flex``      FlexAttention over the whole pack (what it runs on CUDA; only there).
 
-    python benchmarks/train_throughput.py [--threads 2] [--rounds 5] [--documents 54] [--precision auto]
+    python benchmarks/train_throughput.py [--threads 2] [--rounds 5] [--documents 54] [--precision auto] [--name NAME]
 """
 
 from __future__ import annotations
@@ -187,12 +187,13 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=54)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--name", help="of the stored results; default train_throughput_DEVICE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     dtype = training_dtype(options.precision, device)
     result = compare(mini_shape(dtype, device), documents(options.documents, dtype, device), options.rounds)
-    store(f"train_throughput_{device.type}", result)
+    store(options.name or f"train_throughput_{device.type}", result)
 
 
 if __name__ == "__main__":

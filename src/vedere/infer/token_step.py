@@ -50,7 +50,8 @@ def _norm(norm: RMSNorm) -> Map:
         if len(x) > 1:
             return norm.reference(x)
         length = torch.linalg.vector_norm(x, dtype=torch.float32).item()
-        return (x.float() * (length * length / width + eps) ** -0.5).to(x.dtype).mul_(weight)
+        scale: float = (length * length / width + eps) ** -0.5
+        return (x.float() * scale).to(x.dtype).mul_(weight)
 
     return normed
 

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import io
 import random
+from concurrent.futures import ThreadPoolExecutor
 
+import torch
 from PIL import Image
 
 from vedere.errors import MediaError
 from vedere.plan import MediaPlan
 
 _JPEG_QUALITY = (75, 100)
+_LARGE = 500_000  # pixels; the resizes of smaller pictures take a few milliseconds
 _MOST_PADDED = 180_000_000  # pixels of a padded square, 0.5 GB: a strip of 1 x 1,000,000 px would need 3 TB
 
 
@@ -32,16 +35,25 @@ def jpeg_augment(image: Image.Image, rng: random.Random) -> Image.Image:
 
 def tiles(image: Image.Image, plan: MediaPlan, augment: random.Random | None = None) -> list[Image.Image]:
     """The tiles of a tiling plan in token order, each S x S; ``augment`` re-encodes each as JPEG."""
-    side = plan.tile_size
-    whole = image.resize(plan.resized, Image.Resampling.BICUBIC)
-    found = []
-    for tile in plan.tiles:
-        if tile.role == "thumbnail":
-            picture = image.resize((side, side), Image.Resampling.BICUBIC)
-        else:
-            picture = whole.crop(tile.box)
-        found.append(picture if augment is None else jpeg_augment(picture, augment))
-    return found
+    thumbnail = any(tile.role == "thumbnail" for tile in plan.tiles)
+    sizes = [plan.resized, (plan.tile_size, plan.tile_size)][: 2 if thumbnail else 1]
+    whole, *small = _resized(image, sizes)
+    found = [small[0] if tile.role == "thumbnail" else whole.crop(tile.box) for tile in plan.tiles]
+    return found if augment is None else [jpeg_augment(picture, augment) for picture in found]
+
+
+def _resized(image: Image.Image, sizes: list[tuple[int, int]]) -> list[Image.Image]:
+    """The picture in each size; of a large one at the same time, if torch may use threads (Pillow lets go of the GIL)."""
+
+    def resize(size: tuple[int, int]) -> Image.Image:
+        return image.resize(size, Image.Resampling.BICUBIC)
+
+    if len(sizes) == 1 or image.width * image.height < _LARGE or torch.get_num_threads() == 1:
+        return [resize(size) for size in sizes]
+    image.load()  # decoded once, before both read it
+    with ThreadPoolExecutor(len(sizes) - 1) as pool:
+        others = [pool.submit(resize, size) for size in sizes[1:]]
+        return [resize(sizes[0]), *(other.result() for other in others)]
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

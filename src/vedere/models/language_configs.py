@@ -9,6 +9,7 @@ compute (sliding windows, partial rotation, yarn, other activations) is refused 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -228,12 +229,10 @@ def write_language(config: DecoderConfig, given: Mapping[str, Any], *, only: str
     known = Fields(given, "the config given", "")
     found = None
     if given:
-        try:
+        with contextlib.suppress(CheckpointError):  # of a family that is none of ours, or incomplete: replaced
             found = kind_of(known)
             if read_language(known, found) == plain and only in (None, found):
                 return dict(given)
-        except CheckpointError:
-            found = None  # of a family that is none of ours: replaced
     tried = [only] if only else [*([found] if found else []), *KINDS]
     kind = next((name for name in tried if not _misfit(plain, name)), None)
     if kind is None:

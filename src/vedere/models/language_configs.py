@@ -121,13 +121,19 @@ def head_name(kind: str) -> str:
     return f"{NAMINGS[KINDS[kind].naming].head}.weight"
 
 
+def embed_name(kind: str) -> str:
+    """Name of the embedding's tensor in a bare language model of that kind."""
+    return f"{NAMINGS[KINDS[kind].naming].embed}.weight"
+
+
 def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: Any) -> DecoderConfig:
     """The decoder that a language model's config describes.
 
     Args:
         llm: Its fields.
         kind: One of `KINDS`.
-        names: Names of the tensors without prefix, where known: a head of its own is not tied, whatever the config says.
+        names: Names of the tensors without prefix, where known: a head beside an embedding is not tied, whatever the config
+            says; of tied ones a file may hold either.
         **ours: Fields that no such config has: ``visual_ffn``, ``visual_attention``, ``v2pe``.
 
     Raises:
@@ -166,7 +172,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         out_bias=bias,
         ffn_bias=kind == "llama" and llm.flag("mlp_bias", False),
         qk_norm=this.qk_norm,
-        tied_head=llm.flag("tie_word_embeddings", False) and head_name(kind) not in names,
+        tied_head=llm.flag("tie_word_embeddings", False) and not {head_name(kind), embed_name(kind)} <= set(names),
         **_rope(llm, this, limit),
         **(_mixture(llm) if this.mixture else {}),
         **ours,

@@ -54,7 +54,7 @@ def test_mono_is_told_by_architecture_type_or_tensors(golden, model_type):
         (
             "llm_config",
             "rope_scaling",
-            {"type": "yarn"},
+            {"type": "yarn"},  # which InternLM2's code does not have
             "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn",
         ),
         ("llm_config", "model_type", "qwen2", "expected one of 'internlm2', 'internlm2ve'"),

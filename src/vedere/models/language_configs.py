@@ -4,7 +4,7 @@ One table of kinds: InternLM2 (its code also runs the InternLM3 weights of Inter
 Qwen3-MoE, Phi-3. The kind says which switches exist and what an absent field means: the default of the released config
 *class*, which need not be that of the released models (InternLM2's ``bias`` is true, Qwen3's ``head_dim`` 128). The original
 InternVL code picks the class by ``architectures``, so that field wins over ``model_type``. What the decoder here does not
-compute (sliding windows, partial rotation, yarn, other activations) is refused by name.
+compute (sliding windows, partial rotation, other activations) is refused by name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LanguageKind:
     qkv_bias: bool = False
     qk_norm: bool = False
     mixture: bool = False
-    scalings: tuple[Scaling, ...] = ("none", "dynamic", "linear", "llama3")
+    scalings: tuple[Scaling, ...] = ("none", "dynamic", "linear", "llama3", "yarn")
 
 
 KINDS: Mapping[str, LanguageKind] = {
@@ -97,6 +97,7 @@ _ROPE_NAMES: Mapping[str, Scaling] = {
     "llama3": "llama3",
     "longrope": "longrope",
     "su": "longrope",
+    "yarn": "yarn",
 }
 
 
@@ -202,19 +203,26 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}
-    if kind in ("dynamic", "linear", "llama3"):
+    if kind in ("dynamic", "linear", "llama3", "yarn"):
         fields["rope_factor"] = rope.number("factor", 2.0)
-    if kind in ("llama3", "longrope"):
+    if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
-        default = limit if kind == "llama3" else KINDS["phi3"].positions
+        default = KINDS["phi3"].positions if kind == "longrope" else limit
         fields["rope_original_positions"] = original.size("original_max_position_embeddings", default)
     if kind == "llama3":
         fields["rope_low_frequency"] = rope.number("low_freq_factor", 1.0)
         fields["rope_high_frequency"] = rope.number("high_freq_factor", 4.0)
+    if kind == "yarn":
+        rope.only("truncate", [True, None], None)
+        rope.only("mscale_all_dim", [None, 0], None)  # DeepSeek's; nothing of this line
+        fields["rope_low_frequency"], fields["rope_high_frequency"] = (
+            rope.number(name, value) if rope.data.get(name) is not None else value
+            for name, value in (("beta_slow", 1.0), ("beta_fast", 32.0))
+        )
     if kind == "longrope":
         fields["rope_short"], fields["rope_long"] = rope.numbers("short_factor"), rope.numbers("long_factor")
-        if rope.data.get("attention_factor") is not None:
-            fields["rope_attention"] = rope.number("attention_factor", 1.0)
+    if kind in ("longrope", "yarn") and rope.data.get("attention_factor") is not None:
+        fields["rope_attention"] = rope.number("attention_factor", 1.0)
     return fields
 
 
@@ -327,5 +335,9 @@ def _scaling_fields(c: DecoderConfig) -> dict[str, Any] | None:
             "high_freq_factor": c.rope_high_frequency,
             "original_max_position_embeddings": c.rope_original_positions,
         }
-    fields |= {"short_factor": list(c.rope_short), "long_factor": list(c.rope_long)}
+    if c.rope_scaling == "yarn":
+        fields |= {"factor": c.rope_factor, "original_max_position_embeddings": c.rope_original_positions}
+        fields |= {"beta_slow": c.rope_low_frequency, "beta_fast": c.rope_high_frequency}
+    else:
+        fields |= {"short_factor": list(c.rope_short), "long_factor": list(c.rope_long)}
     return fields if c.rope_attention is None else fields | {"attention_factor": c.rope_attention}

@@ -36,7 +36,7 @@ def test_absent_fields_take_the_defaults_of_the_class(golden):
     assert (tower.patches.tile, tower.patches.downsample, tower.qkv_bias) == (448, 2, False)
 
 
-@pytest.mark.parametrize("kind", ["yarn", "dynamic", "default"])
+@pytest.mark.parametrize("kind", ["proportional", "yarn", "dynamic", "default"])
 @pytest.mark.parametrize("style", ["rope_parameters", "rope_scaling", "type"])
 def test_rotary_settings_of_old_and_new_files(golden, kind, style):
     data = native(golden)
@@ -49,13 +49,13 @@ def test_rotary_settings_of_old_and_new_files(golden, kind, style):
             "rope_theta": 5e5,
             "rope_scaling": {"rope_type" if style == "rope_scaling" else "type": kind, "factor": 3.0},
         }
-    if kind == "yarn":
-        with pytest.raises(CheckpointError, match=r"rope_type' is 'yarn'|type' is 'yarn'"):
+    if kind == "proportional":
+        with pytest.raises(CheckpointError, match=r"rope_type' is 'proportional'|type' is 'proportional'"):
             parse_config(data)
         return
     decoder = parse_config(data).model.decoder
     assert decoder.rope_theta == 5e5
-    assert (decoder.rope_scaling, decoder.rope_factor) == (("dynamic", 3.0) if kind == "dynamic" else ("none", 2.0))
+    assert (decoder.rope_scaling, decoder.rope_factor) == (("none", 2.0) if kind == "default" else (kind, 3.0))
 
 
 def test_the_head_is_tied_by_its_absence_not_by_a_flag_at_the_top(golden, tmp_path):

@@ -112,6 +112,7 @@ KINDS = {
     "qwen3_moe": QWEN3 | {"moe_size": 5, "moe_active": 2, "moe_normed": True},
     "qwen3_moe, weights as they are": QWEN3 | {"moe_size": 4, "moe_active": 3},
     "dynamic": {"rope_scaling": "dynamic"},
+    "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_positions": 16, "rope_high_frequency": 8.0},
     **{f"state {n}": {"tower": {"layers": 4, "select_layer": n}} for n in (-4, -2, 1, 4)},
 }
 

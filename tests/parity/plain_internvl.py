@@ -97,9 +97,12 @@ class PlainInternVL:
         fused = "language_model.model.tok_embeddings.weight" in self.tensors
         table = self.tensors[f"language_model.model.{'tok_embeddings' if fused else 'embed_tokens'}.weight"]
         x = table[ids]
-        if features is not None:
-            x[ids == context] = features
         seen = (ids == context)[:, None]
+        if features is None:
+            seen[:] = False
+        else:
+            seen[seen.nonzero()[len(features) :, 0]] = False  # an answer may hold that id too: text
+            x[seen[:, 0]] = features
         where = torch.arange(len(ids)) if positions is None else positions
         turns = self._turns(where.float(), max(length, len(ids)), positions is not None)
         eps = self.llm["rms_norm_eps"]

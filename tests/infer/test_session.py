@@ -2,7 +2,6 @@ import dataclasses
 import io
 import json
 import random
-import shutil
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from vedere.models.shards import read_tensors
 from vedere.plan import SquarePolicy, TilingPolicy
 from vedere.text.chat import Turn, get_template
 from vedere.text.render import render
-from vedere.text.tokenizer import Tokenizer
 
 SHORT = {"max_new_tokens": 6}
 
@@ -355,26 +353,6 @@ def test_the_first_start_joins_and_the_second_maps(shipped, picture):
     (delta / "config.json").write_text(json.dumps(config))
     assert load("mini", say=said.append, device="cpu").prompts.policy.max_tiles == 1
     assert len(list(cache.iterdir())) == 2
-
-
-@pytest.mark.parametrize("words", ["delta", "language-model"])
-def test_the_joined_folder_keeps_the_tokens_of_side_files(tmp_path, monkeypatch, words):
-    delta, language_model = tiny_shipped(tmp_path, vocab_size=304)
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("VEDERE_CACHE", str(cache))
-    monkeypatch.setattr(loading, "shipped_directory", lambda name: delta)
-    monkeypatch.setattr("vedere.models.sources.language_model", lambda *_, **__: language_model)
-    folder = delta if words == "delta" else language_model
-    if words == "delta":
-        shutil.copyfile(language_model / "tokenizer.json", delta / "tokenizer.json")
-    size = load("mini", say=lambda _: None, device="cpu").prompts.tokenizer.vocab_size
-    (folder / "added_tokens.json").write_text(json.dumps({"<late>": size}))
-    earlier = set(cache.iterdir())
-    monkeypatch.setattr("vedere.infer.loading.VOCABULARY_VERSION", b"another")  # an earlier vedere made that one
-    for _ in range(2):  # joined, then from the cache
-        assert load("mini", say=lambda _: None, device="cpu").prompts.tokenizer.token_id("<late>") == size
-    (joined,) = set(cache.iterdir()) - earlier
-    assert Tokenizer.load(joined).vocab_size == size + 1
 
 
 def test_text_answers_are_the_language_models_bit_by_bit(shipped):

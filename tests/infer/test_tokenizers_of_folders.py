@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 import tiny_internvl
+from tiny_models import tiny_shipped
 from vedere.errors import CheckpointError
+from vedere.infer import loading
 from vedere.infer.prompts import Question
 from vedere.infer.session import load
 from vedere.models import sources
@@ -114,3 +116,23 @@ def test_a_converted_language_model_keeps_tokens_that_only_side_files_name(tmp_p
     assert made != folder
     assert Tokenizer.load(made).encode("a<new>") == Tokenizer.load(folder).encode("a<new>")
     assert Tokenizer.load(made).token_id("<new>") == size
+
+
+@pytest.mark.parametrize("words", ["delta", "language-model"])
+def test_the_joined_folder_keeps_the_tokens_of_side_files(tmp_path, monkeypatch, words):
+    delta, language_model = tiny_shipped(tmp_path, vocab_size=304)
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("VEDERE_CACHE", str(cache))
+    monkeypatch.setattr(loading, "shipped_directory", lambda name: delta)
+    monkeypatch.setattr("vedere.models.sources.language_model", lambda *_, **__: language_model)
+    folder = delta if words == "delta" else language_model
+    if words == "delta":
+        shutil.copyfile(language_model / "tokenizer.json", delta / "tokenizer.json")
+    size = load("mini", say=lambda _: None, device="cpu").prompts.tokenizer.vocab_size
+    (folder / "added_tokens.json").write_text(json.dumps({"<late>": size}))
+    earlier = set(cache.iterdir())
+    monkeypatch.setattr("vedere.infer.loading.VOCABULARY_VERSION", b"another")  # an earlier vedere made that one
+    for _ in range(2):  # joined, then from the cache
+        assert load("mini", say=lambda _: None, device="cpu").prompts.tokenizer.token_id("<late>") == size
+    (joined,) = set(cache.iterdir()) - earlier
+    assert Tokenizer.load(joined).vocab_size == size + 1

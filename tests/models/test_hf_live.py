@@ -29,7 +29,7 @@ from corpus import LINES  # noqa: E402
 
 @pytest.fixture
 def processor_class(monkeypatch):
-    """`AutoProcessor`; its video part needs torchvision, and has a stand-in where that is not installed."""
+    """`AutoProcessor`, live. Pictures have a Pillow form there; videos have none, so without torchvision they have nobody."""
     from transformers import AutoProcessor, processing_utils
 
     if importlib.util.find_spec("torchvision") is None:
@@ -43,6 +43,21 @@ def processor_class(monkeypatch):
             lambda self, name, value: None if name == "video_processor" else check(self, name, value),
         )
     return AutoProcessor
+
+
+@pytest.mark.peer
+def test_its_pictures_need_no_torchvision(tmp_path):
+    from transformers import AutoImageProcessor
+
+    source, folder = tiny_internvl.folder(tmp_path / "own"), tmp_path / "hf"
+    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
+    peer = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    session = load(folder, device="cpu")
+    for width, height in ((50, 97), (200, 60), (56, 56), (333, 111)):
+        picture = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+        request = session.prompts.make(Question(text="What?", images=[picture])).request
+        pixels = normalise(torch.as_tensor(request.pixels), request.statistics)
+        torch.testing.assert_close(pixels, peer(picture, return_tensors="pt")["pixel_values"], atol=1e-6, rtol=0)
 
 
 def agree(folder, peer, processor_class):
@@ -73,6 +88,21 @@ def agree(folder, peer, processor_class):
     assert peer.generation_config.eos_token_id == session.prompts.tokenizer.token_id("<|im_end|>")
 
 
+@pytest.mark.peer
+def test_a_video_is_the_same_to_both(tmp_path, processor_class):
+    pytest.importorskip("torchvision")  # the only form of its video processor
+    source, folder = tiny_internvl.folder(tmp_path / "own"), tmp_path / "hf"
+    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
+    session = load(folder, device="cpu")
+    side = session.prompts.policy.tile
+    frames = np.random.default_rng(1).integers(0, 256, (3, side, side, 3), dtype=np.uint8)
+    pixels = processor_class.from_pretrained(folder).video_processor(
+        [torch.as_tensor(frames).permute(0, 3, 1, 2)], do_sample_frames=False, return_tensors="pt"
+    )["pixel_values_videos"][0]
+    own = normalise(torch.as_tensor(frames).permute(0, 3, 1, 2), session.prompts.statistics)
+    torch.testing.assert_close(own, pixels, atol=1e-6, rtol=0)
+
+
 QWEN3 = {"qkv_bias": False, "qk_norm": True}
 KINDS = {
     "qwen2": {},
@@ -82,6 +112,7 @@ KINDS = {
     "qwen3_moe": QWEN3 | {"moe_size": 5, "moe_active": 2, "moe_normed": True},
     "qwen3_moe, weights as they are": QWEN3 | {"moe_size": 4, "moe_active": 3},
     "dynamic": {"rope_scaling": "dynamic"},
+    "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_positions": 16, "rope_high_frequency": 8.0},
     **{f"state {n}": {"tower": {"layers": 4, "select_layer": n}} for n in (-4, -2, 1, 4)},
 }
 

@@ -31,6 +31,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
     "rope_theta": 500.0,
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4, "original_max_position_embeddings": 32}
 LONG = {
     "rope_type": "longrope",
     "short_factor": [1.0, 1.1, 1.3, 2.0],
@@ -69,6 +70,8 @@ CASES = {
     "llama": ("Llama", {"attention_bias": True, "mlp_bias": True}, 40),
     "llama linear": ("Llama", {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}}, 40),
     "llama3": ("Llama", {"rope_parameters": LLAMA3}, 60),
+    "llama yarn": ("Llama", {"rope_parameters": YARN, "head_dim": 32}, 60),
+    "qwen2 yarn": ("Qwen2", {"rope_parameters": YARN | {"attention_factor": 1.3, "beta_fast": 8, "beta_slow": 2}}, 60),
     "phi3": ("Phi3", {"num_key_value_heads": 4}, 40),
     "phi3 short": ("Phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}, 20),
     "phi3 long": ("Phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}, 50),
@@ -106,7 +109,7 @@ def test_the_folder_that_transformers_saves_says_the_same(tmp_path, name):
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("name", ["qwen3", "qwen3 mixture", "phi3 long", "llama3"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3 mixture", "phi3 long", "llama3", "llama yarn"])
 def test_documents_of_a_pack_are_as_if_alone(tmp_path, name):
     """Lengths on both sides of what the frequencies turn at."""
     peer = peer_model(name)

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from vedere.errors import CheckpointError
+from vedere.models.checkpoints import load_model
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.published import parse_config, read_config
 
@@ -51,7 +54,7 @@ def test_mono_is_told_by_architecture_type_or_tensors(golden, model_type):
         (
             "llm_config",
             "rope_scaling",
-            {"type": "yarn"},
+            {"type": "yarn"},  # which InternLM2's code does not have
             "rope_scaling.type' is 'yarn'; expected one of 'default', 'dyn",
         ),
         ("llm_config", "model_type", "qwen2", "expected one of 'internlm2', 'internlm2ve'"),
@@ -81,3 +84,36 @@ def test_own_config_names_the_nearest_family(tmp_path):
     (tmp_path / "config.json").write_text('{"a"')
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "embed", "head"),
+    [
+        ("internvl-qwen2", "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"),
+        ("internvl-internlm2", "language_model.model.tok_embeddings.weight", "language_model.output.weight"),
+        ("mono-internvl", "language_model.model.tok_embeddings.weight", "language_model.output.weight"),
+        ("internvl-hf", "language_model.model.embed_tokens.weight", "language_model.lm_head.weight"),
+    ],
+)
+@pytest.mark.parametrize("kept", ["embedding", "head", "both"])
+def test_of_a_tied_pair_a_file_may_hold_either(golden, tmp_path, name, embed, head, kept):
+    config = json.loads((golden / name / "config.json").read_text())
+    config["text_config" if name == "internvl-hf" else "llm_config"]["tie_word_embeddings"] = True
+    tensors = load_file(golden / name / "model.safetensors")
+    table = tensors.pop(embed)
+    tensors.pop(head)
+    tensors |= {
+        place: table.clone()
+        for place in ((embed, head) if kept == "both" else (embed if kept == "embedding" else head,))
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_model(tmp_path)
+    assert model.decoder.config.tied_head == (kept != "both")
+    assert torch.equal(model.decoder.embed.weight, table)
+    assert torch.equal(model.decoder.head_weight, table)
+    config["text_config" if name == "internvl-hf" else "llm_config"]["tie_word_embeddings"] = False
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    if kept != "both":
+        with pytest.raises(CheckpointError, match=(head if kept == "embedding" else embed).replace(".", r"\.")):
+            load_model(tmp_path)

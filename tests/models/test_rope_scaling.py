@@ -29,6 +29,14 @@ LONG = dataclasses.replace(
     rope_long=(1.0, 2.0, 4.0, 8.0),
 )
 LLAMA3 = dataclasses.replace(BASE, rope_scaling="llama3", rope_factor=8.0, rope_original_positions=32)
+YARN = dataclasses.replace(
+    BASE,
+    rope_scaling="yarn",
+    rope_factor=4.0,
+    rope_original_positions=64,
+    rope_high_frequency=4.0,
+    rope_low_frequency=0.5,
+)
 PLAIN = inverse_frequencies(8, 1000.0)
 
 
@@ -50,7 +58,21 @@ def test_llama3_keeps_high_frequencies_and_divides_low_ones():
     torch.testing.assert_close(frequencies(dataclasses.replace(BASE, rope_scaling="linear"), 1), PLAIN / 2)
 
 
-@pytest.mark.parametrize("config", [LONG, LLAMA3, dataclasses.replace(BASE, rope_scaling="dynamic", max_positions=16)])
+def test_yarn_keeps_the_first_frequencies_divides_the_last_and_scales_the_table():
+    scaled = frequencies(YARN, 1)
+    assert scaled[0] == PLAIN[0]
+    torch.testing.assert_close(scaled[-1], PLAIN[-1] / 4)
+    assert bool((scaled <= PLAIN).all())
+    assert bool((scaled >= PLAIN / 4 * 0.999).all())
+    assert torch.equal(frequencies(YARN, 1000), scaled)
+    assert table_scale(YARN) == pytest.approx(1 + 0.1 * torch.tensor(4.0).log().item())
+    assert table_scale(dataclasses.replace(YARN, rope_attention=1.5)) == 1.5
+    assert YARN.context == max(YARN.max_positions, 256)
+
+
+@pytest.mark.parametrize(
+    "config", [LONG, LLAMA3, YARN, dataclasses.replace(BASE, rope_scaling="dynamic", max_positions=16)]
+)
 def test_packed_documents_are_as_if_alone(config):
     torch.manual_seed(0)
     decoder = Decoder(config).eval()

@@ -3,12 +3,14 @@
 The functions are those of `vedere verify`, so that tests and command cannot disagree.
 """
 
+import json
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from vedere.errors import CheckpointError
 from vedere.verify.run import verify
 
 KINDS = {
@@ -29,6 +31,7 @@ KINDS = {
     "preprocessing": "preprocessing",
     "chat-templates": "chat templates",
     "loss-reweighting": "loss re-weighting",
+    "loss-mpo": "preference loss",
 }
 MODELS = ["mono-internvl", "mono-internvl-two-images", "v2pe", "internvl-internlm2-dynntk", "internvit-6b-style"]
 WITH_TENSORS = [name for name in KINDS if name != "chat-templates"]
@@ -84,6 +87,7 @@ def test_nan_never_passes(damaged, name) -> None:
         "v2pe-positions": "rope.cos.h16.base10000",
         "preprocessing": "wide.pixel_values",
         "loss-reweighting": "l1.square.logits_grad",
+        "loss-mpo": "step2.policy_logits_grad",
     }.get(name, "logits")
     copy.tensors(lambda stored: stored[target].flatten()[0:1].fill_(torch.nan))
     report = verify(copy.directory, tolerance=1e9)
@@ -396,3 +400,31 @@ def test_a_folder_may_have_shards(damaged, name) -> None:
     assert len(list(copy.directory.glob("model-*.safetensors"))) > 1
     shutil.copy(copy.directory / "config.json", copy.directory / "unrelated.json")
     assert verify(copy.directory).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"beta": 0.2},
+        {"sigmoid_loss_weight": 0.5},
+        {"rpo_alpha": 0.0},
+        {"loss_type": "sigmoid"},
+        {"label_smoothing": 0.1},
+    ],
+)
+def test_a_preference_loss_of_other_settings_is_seen(golden, tmp_path, change) -> None:
+    shutil.copyfile(golden / "loss-mpo" / "io.safetensors", tmp_path / "io.safetensors")
+    config = json.loads((golden / "loss-mpo" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
+    failed = {check.name for check in verify(tmp_path).checks if not check.passed}
+    assert {"step0.total_loss", "step3.policy_logits_grad", "config.json"} <= failed
+    assert not any("policy_chosen_logps" in name for name in failed)
+
+
+def test_a_preference_loss_that_is_not_computed_here_is_refused(golden, tmp_path) -> None:
+    shutil.copyfile(golden / "loss-mpo" / "io.safetensors", tmp_path / "io.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"loss_type": "sigmoid,kto"}), encoding="utf-8")
+    with pytest.raises(
+        CheckpointError, match=r"'loss_type' is 'sigmoid,kto'; expected one or both of sigmoid, bco_pair"
+    ):
+        verify(tmp_path)

@@ -5,10 +5,8 @@ import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from vedere.cli.verify import main
-from vedere.errors import CheckpointError
 from vedere.verify.check import Check, difference
 from vedere.verify.kinds import KINDS, recognise
 
@@ -101,14 +99,6 @@ def test_tables_that_are_laid_out_otherwise_exit_with_2(golden, tmp_path, capsys
     captured = capsys.readouterr()
     assert code == 2, captured.out
     assert file.split(".")[0] in captured.err or "is not laid out like one" in captured.err
-
-
-def test_kinds_that_cannot_be_verified_yet_are_recognised(tmp_path) -> None:
-    save_file({"step0.policy_logits": torch.zeros(1)}, tmp_path / "io.safetensors")
-    with pytest.raises(
-        CheckpointError, match="of kind 'preference loss', which this version cannot verify; it verifies"
-    ):
-        recognise(tmp_path)
 
 
 @pytest.mark.parametrize(

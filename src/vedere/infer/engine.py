@@ -182,6 +182,7 @@ class Engine:
         max_positions: Positions that prompt and answer may use; None takes the model's. Dynamic NTK can go beyond these.
         history: Rotary state that all requests share and leave behind, as one instance of the originals does: answers then
             depend on what was asked before. None: a new one for each request.
+        reference: Let ``max_positions`` be more than the model was trained for, as the originals do; for verification only.
 
     Raises:
         ConfigError: limits below 1, or more positions than the model has.
@@ -195,6 +196,7 @@ class Engine:
         chunk: int = 512,
         max_positions: int | None = None,
         history: RotaryState | None = None,
+        reference: bool = False,
     ) -> None:
         self.model = model
         self.history = history
@@ -203,7 +205,7 @@ class Engine:
         self.max_positions = most if max_positions is None else max_positions
         config = self.decoder.config
         self._turns = turning_length(config) is not None and not config.v2pe
-        endless = config.rope_scaling == "dynamic" and self._turns
+        endless = reference or (config.rope_scaling == "dynamic" and self._turns)
         if max_batch < 1 or chunk < 1 or self.max_positions < 1 or (self.max_positions > most and not endless):
             raise ConfigError(
                 f"max_batch {max_batch}, chunk {chunk}, max_positions {self.max_positions}: expected at least 1 each, and at "

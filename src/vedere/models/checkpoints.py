@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,12 +130,27 @@ def read_own(
         )
     if dtype is None and isinstance(config.model, (XComposerConfig, XComposer2Config)):
         dtype = _one_dtype(config, stored)
-    names = key_map(config.model, config.layout, config.language, stored)
+    names = _by_the_head(key_map(config.model, config.layout, config.language, stored), stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
     check_shapes({n: tuple(t.shape) for n, t in stored.items()}, shapes, str(directory), names.family)
     rules = [Rule(n, shape, (n,), (shape,), Same()) for n, shape in shapes.items()] if own else list(names.rules)
     return config, _arranged(files, rules, dtype, torch.device(device))
+
+
+def _by_the_head(names: KeyMap, stored: Collection[str]) -> KeyMap:
+    """The map with a tied embedding under the name of its head, where a file holds one tensor of the two and that is it.
+
+    Which of two equal tensors is written depends on the program: safetensors' own `save_model` takes the first in the alphabet.
+    """
+    known = names.foreign_shapes
+    heads = [name for name in stored if name.endswith(("lm_head.weight", "output.weight")) and name not in known]
+    rules = list(names.rules)
+    place = next((k for k, rule in enumerate(rules) if rule.own == "decoder.embed.weight"), None)
+    if place is None or len(heads) != 1 or rules[place].foreign[0] in stored:
+        return names
+    rules[place] = replace(rules[place], foreign=(heads[0],))
+    return KeyMap(names.family, tuple(rules))
 
 
 def _one_dtype(config: CheckpointConfig, stored: Mapping[str, Tensor]) -> torch.dtype | None:

@@ -42,8 +42,8 @@ class DecoderConfig:
         rope_theta: Rotary base.
         rope_scaling: How the rotary frequencies were stretched (`vedere.models.rope_scaling`); ``dynamic`` is InternLM2's
             dynamic NTK beyond ``max_positions``.
-        rope_factor: Factor s of ``dynamic``, ``linear`` and ``llama3``.
-        rope_original_positions: Length of pre-training of ``llama3`` and ``longrope``.
+        rope_factor: Factor s of ``dynamic``, ``linear``, ``llama3`` and ``yarn``.
+        rope_original_positions: Length of pre-training of ``llama3``, ``longrope`` and ``yarn``.
         rope_low_frequency: Turns within that length below which ``llama3`` divides a frequency by the whole factor.
         rope_high_frequency: Turns above which it leaves a frequency alone.
         rope_short: Divisors of ``longrope`` up to the length of pre-training, one a frequency.
@@ -125,9 +125,9 @@ class DecoderConfig:
 
     @property
     def context(self) -> int:
-        """Positions of prompt and answer: ``max_positions``, times the factor where dynamic NTK stretches them."""
-        stretched = self.rope_scaling == "dynamic" and not self.v2pe
-        return max(self.max_positions, int(self.rope_factor * self.max_positions)) if stretched else self.max_positions
+        """Positions of prompt and answer: ``max_positions``, times the factor where dynamic NTK or yarn stretches them."""
+        trained = {"dynamic": self.max_positions, "yarn": self.rope_original_positions}.get(self.rope_scaling, 0)
+        return max(self.max_positions, 0 if self.v2pe else int(self.rope_factor * trained))
 
 
 class DecoderLayer(nn.Module):

@@ -101,9 +101,10 @@ def _side(fields: Fields, key: str, default: int) -> int:
 def _decoder(data: Mapping[str, Any], names: Collection[str], where: str) -> DecoderConfig:
     text, top = Fields(data.get("text_config"), where, "text_config"), Fields(data, where, "")
     kind = text.only("model_type", _NATIVE, "qwen2")
-    has_head = any(name.endswith("lm_head.weight") for name in names)
-    tied = text.flag("tie_word_embeddings", False) or (bool(names) and top.flag("tie_word_embeddings", True))
-    plain = {**text.data, "tie_word_embeddings": tied and not has_head}
+    said, top_said = text.flag("tie_word_embeddings", False), top.flag("tie_word_embeddings", True)
+    head, embed = (any(name.endswith(end) for name in names) for end in ("lm_head.weight", "embed_tokens.weight"))
+    tied = said and not embed if head else said or (bool(names) and top_said)  # of a tied pair a file may hold either
+    plain = {**text.data, "tie_word_embeddings": tied}
     return read_language(Fields(plain, where, "text_config"), kind)
 
 

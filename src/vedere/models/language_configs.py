@@ -4,11 +4,12 @@ One table of kinds: InternLM2 (its code also runs the InternLM3 weights of Inter
 Qwen3-MoE, Phi-3. The kind says which switches exist and what an absent field means: the default of the released config
 *class*, which need not be that of the released models (InternLM2's ``bias`` is true, Qwen3's ``head_dim`` 128). The original
 InternVL code picks the class by ``architectures``, so that field wins over ``model_type``. What the decoder here does not
-compute (sliding windows, partial rotation, yarn, other activations) is refused by name.
+compute (sliding windows, partial rotation, other activations) is refused by name.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class LanguageKind:
     qkv_bias: bool = False
     qk_norm: bool = False
     mixture: bool = False
-    scalings: tuple[Scaling, ...] = ("none", "dynamic", "linear", "llama3")
+    scalings: tuple[Scaling, ...] = ("none", "dynamic", "linear", "llama3", "yarn")
 
 
 KINDS: Mapping[str, LanguageKind] = {
@@ -96,6 +97,7 @@ _ROPE_NAMES: Mapping[str, Scaling] = {
     "llama3": "llama3",
     "longrope": "longrope",
     "su": "longrope",
+    "yarn": "yarn",
 }
 
 
@@ -120,13 +122,19 @@ def head_name(kind: str) -> str:
     return f"{NAMINGS[KINDS[kind].naming].head}.weight"
 
 
+def embed_name(kind: str) -> str:
+    """Name of the embedding's tensor in a bare language model of that kind."""
+    return f"{NAMINGS[KINDS[kind].naming].embed}.weight"
+
+
 def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: Any) -> DecoderConfig:
     """The decoder that a language model's config describes.
 
     Args:
         llm: Its fields.
         kind: One of `KINDS`.
-        names: Names of the tensors without prefix, where known: a head of its own is not tied, whatever the config says.
+        names: Names of the tensors without prefix, where known: a head beside an embedding is not tied, whatever the config
+            says; of tied ones a file may hold either.
         **ours: Fields that no such config has: ``visual_ffn``, ``visual_attention``, ``v2pe``.
 
     Raises:
@@ -165,7 +173,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         out_bias=bias,
         ffn_bias=kind == "llama" and llm.flag("mlp_bias", False),
         qk_norm=this.qk_norm,
-        tied_head=llm.flag("tie_word_embeddings", False) and head_name(kind) not in names,
+        tied_head=llm.flag("tie_word_embeddings", False) and not {head_name(kind), embed_name(kind)} <= set(names),
         **_rope(llm, this, limit),
         **(_mixture(llm) if this.mixture else {}),
         **ours,
@@ -195,19 +203,26 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}
-    if kind in ("dynamic", "linear", "llama3"):
+    if kind in ("dynamic", "linear", "llama3", "yarn"):
         fields["rope_factor"] = rope.number("factor", 2.0)
-    if kind in ("llama3", "longrope"):
+    if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
-        default = limit if kind == "llama3" else KINDS["phi3"].positions
+        default = KINDS["phi3"].positions if kind == "longrope" else limit
         fields["rope_original_positions"] = original.size("original_max_position_embeddings", default)
     if kind == "llama3":
         fields["rope_low_frequency"] = rope.number("low_freq_factor", 1.0)
         fields["rope_high_frequency"] = rope.number("high_freq_factor", 4.0)
+    if kind == "yarn":
+        rope.only("truncate", [True, None], None)
+        rope.only("mscale_all_dim", [None, 0], None)  # DeepSeek's; nothing of this line
+        fields["rope_low_frequency"], fields["rope_high_frequency"] = (
+            rope.number(name, value) if rope.data.get(name) is not None else value
+            for name, value in (("beta_slow", 1.0), ("beta_fast", 32.0))
+        )
     if kind == "longrope":
         fields["rope_short"], fields["rope_long"] = rope.numbers("short_factor"), rope.numbers("long_factor")
-        if rope.data.get("attention_factor") is not None:
-            fields["rope_attention"] = rope.number("attention_factor", 1.0)
+    if kind in ("longrope", "yarn") and rope.data.get("attention_factor") is not None:
+        fields["rope_attention"] = rope.number("attention_factor", 1.0)
     return fields
 
 
@@ -228,12 +243,10 @@ def write_language(config: DecoderConfig, given: Mapping[str, Any], *, only: str
     known = Fields(given, "the config given", "")
     found = None
     if given:
-        try:
+        with contextlib.suppress(CheckpointError):  # of a family that is none of ours, or incomplete: replaced
             found = kind_of(known)
             if read_language(known, found) == plain and only in (None, found):
                 return dict(given)
-        except CheckpointError:
-            found = None  # of a family that is none of ours: replaced
     tried = [only] if only else [*([found] if found else []), *KINDS]
     kind = next((name for name in tried if not _misfit(plain, name)), None)
     if kind is None:
@@ -322,5 +335,9 @@ def _scaling_fields(c: DecoderConfig) -> dict[str, Any] | None:
             "high_freq_factor": c.rope_high_frequency,
             "original_max_position_embeddings": c.rope_original_positions,
         }
-    fields |= {"short_factor": list(c.rope_short), "long_factor": list(c.rope_long)}
+    if c.rope_scaling == "yarn":
+        fields |= {"factor": c.rope_factor, "original_max_position_embeddings": c.rope_original_positions}
+        fields |= {"beta_slow": c.rope_low_frequency, "beta_fast": c.rope_high_frequency}
+    else:
+        fields |= {"short_factor": list(c.rope_short), "long_factor": list(c.rope_long)}
     return fields if c.rope_attention is None else fields | {"attention_factor": c.rope_attention}

@@ -9,10 +9,13 @@ The kinds are those of released configs, by the names of their ``rope_scaling``;
 * ``longrope`` (Phi-3; early files say ``su``): every frequency has its own divisor, one list for L up to the length O of
   pre-training, another beyond it; cosine and sine are scaled by sqrt(1 + ln(M / O) / ln O) in both cases.
 
+* ``yarn`` (arXiv 2309.00071; what the cards of Qwen2.5 and Qwen3 say to switch on for long inputs): like ``llama3``, with the
+  blend along the numbers of the frequencies; cosine and sine are scaled by 1 + ln(factor) / 10. Independent of L.
+
 What depends on L is computed for each document by its own length, so that packing stays isolated (the originals take the
 longest of a batch). An answer that grows past that length keeps the keys it has as they were rotated, as the releases' own
-code does (`RotaryState`); transformers computes Phi-3's again at that point, so its answers differ there. ``yarn`` and
-others are refused: no release of this line uses them.
+code does (`RotaryState`); transformers computes Phi-3's again at that point, so its answers differ there. Other kinds
+are refused: no release of this line uses them.
 
 Axes: T tokens, d head width.
 """
@@ -33,7 +36,7 @@ from vedere.models.positions import dynamic_base, inverse_frequencies
 if TYPE_CHECKING:
     from vedere.models.decoder import DecoderConfig
 
-Scaling = Literal["none", "dynamic", "linear", "llama3", "longrope"]
+Scaling = Literal["none", "dynamic", "linear", "llama3", "longrope", "yarn"]
 
 
 def check_scaling(config: DecoderConfig) -> None:
@@ -48,14 +51,14 @@ def check_scaling(config: DecoderConfig) -> None:
             f"longrope has {len(config.rope_short)} short and {len(config.rope_long)} long factors; expected {half} each, one "
             f"for every frequency of a head of {config.head_dim}"
         )
-    if kind in ("llama3", "longrope") and not 2 <= config.rope_original_positions <= config.max_positions:
+    if kind in ("llama3", "longrope", "yarn") and not 2 <= config.rope_original_positions <= config.max_positions:
         raise ConfigError(
             f"{kind} was pre-trained at {config.rope_original_positions} positions; expected 2 to max_positions "
             f"{config.max_positions} (original_max_position_embeddings)"
         )
-    if kind == "llama3" and not 0 < config.rope_low_frequency < config.rope_high_frequency:
+    if kind in ("llama3", "yarn") and not 0 < config.rope_low_frequency < config.rope_high_frequency:
         raise ConfigError(
-            f"llama3 blends between frequency factors {config.rope_low_frequency} and {config.rope_high_frequency}; expected "
+            f"{kind} blends between frequency factors {config.rope_low_frequency} and {config.rope_high_frequency}; expected "
             "0 < low < high"
         )
     numbers = [config.rope_factor, config.rope_theta, *config.rope_short, *config.rope_long]
@@ -65,10 +68,12 @@ def check_scaling(config: DecoderConfig) -> None:
 
 def table_scale(config: DecoderConfig) -> float:
     """What cosine and sine are multiplied by."""
-    if config.rope_scaling != "longrope":
+    if config.rope_scaling not in ("longrope", "yarn"):
         return 1.0
     if config.rope_attention is not None:
         return config.rope_attention
+    if config.rope_scaling == "yarn":
+        return 1 + 0.1 * math.log(config.rope_factor) if config.rope_factor > 1 else 1.0
     stretch = config.max_positions / config.rope_original_positions
     return math.sqrt(1 + math.log(stretch) / math.log(config.rope_original_positions)) if stretch > 1 else 1.0
 
@@ -90,7 +95,19 @@ def frequencies(config: DecoderConfig, length: float) -> Tensor:
         turns = config.rope_original_positions * plain / (2 * math.pi)  # whole turns within the trained length
         kept = ((turns - low) / (high - low)).clamp(0, 1)
         return (1 - kept) * plain / config.rope_factor + kept * plain
+    if config.rope_scaling == "yarn":
+        first, last = (_place(config, turns) for turns in (config.rope_high_frequency, config.rope_low_frequency))
+        low, high = max(math.floor(first), 0), min(math.ceil(last), config.head_dim - 1)
+        steps = torch.arange(config.head_dim // 2, dtype=torch.float32)
+        kept = 1 - ((steps - low) / (high - low if high != low else 0.001)).clamp(0, 1)
+        return (1 - kept) * plain / config.rope_factor + kept * plain
     return plain
+
+
+def _place(config: DecoderConfig, turns: float) -> float:
+    """Number, with a fraction, of the frequency that turns so often within the trained length."""
+    wave = config.rope_original_positions / (2 * math.pi * turns)
+    return config.head_dim * math.log(wave) / (2 * math.log(config.rope_theta))
 
 
 def turning_length(config: DecoderConfig) -> int | None:

@@ -179,9 +179,10 @@ class Assembly:
         request = Request(
             ids=ids_T, span_types=visual_types(ids_T), positions=positions_T, pixels=pixels, sampling=sampling
         )
-        config = self.model.decoder.config
-        most = len(ids_T) + new if config.rope_scaling == "dynamic" and not config.v2pe else config.context
-        engine = Engine(self.model, chunk=_CHUNK, max_positions=max(most, config.context), history=history)
+        most = max(
+            len(ids_T) + new, self.model.decoder.config.context
+        )  # the originals go on beyond their trained length
+        engine = Engine(self.model, chunk=_CHUNK, max_positions=most, history=history, reference=True)
         return torch.tensor([event.id for event in engine.generate([request]) if isinstance(event, Token)])
 
     def loss(self) -> Tensor:

@@ -89,5 +89,8 @@ class Interleaved:
         request = Request(
             ids=self.ids, span_types=self.types, pixels=self.pixels, sampling=SamplingParams(max_new_tokens=new)
         )
-        events = Engine(self.assembly, chunk=_CHUNK).generate([request])
+        most = max(
+            len(self.ids) + new, self.assembly.decoder.config.context
+        )  # the originals go on beyond their trained length
+        events = Engine(self.assembly, chunk=_CHUNK, max_positions=most, reference=True).generate([request])
         return torch.tensor([[event.id for event in events if isinstance(event, Token)]])

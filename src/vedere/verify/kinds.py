@@ -1,7 +1,6 @@
 """Which kind of recorded folder a directory is, by its files and keys; adding a kind is one file and one line here.
 
-The rules are tried in order and the first that fits decides. Kinds without a function are recognised, so that the message
-can say what was found, but not verified yet.
+The rules are tried in order and the first that fits decides.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from vedere.verify import (
     internvl,
     loss_reweighting,
     mono,
+    preference_loss,
     preprocessing,
     recorded,
     v2pe,
@@ -83,14 +83,14 @@ class Kind:
     Attributes:
         name: As messages call it.
         fits: Its rule.
-        checks: Verifies a folder; None where this version cannot.
+        checks: Verifies a folder.
         subject: What it can be pointed at instead of what lies in the folder: nothing, the ``folder`` of another checkpoint, or
             any ``model`` in any dtype on any device.
     """
 
     name: str
     fits: Callable[[Clues], bool]
-    checks: Checks | None
+    checks: Checks
     subject: Literal["nothing", "folder", "model"] = "nothing"
 
 
@@ -103,7 +103,7 @@ KINDS = (
     Kind("chat templates", lambda c: c.has(chat_templates.DIALOGUES), chat_templates.checks),
     Kind("preprocessing", lambda c: c.has(preprocessing.IMAGES), preprocessing.checks),
     Kind("V2PE position ids", lambda c: c.has(v2pe_positions.INDEX), v2pe_positions.checks),
-    Kind("preference loss", lambda c: "step0.policy_logits" in c.recorded, None),
+    Kind("preference loss", lambda c: "step0.policy_logits" in c.recorded, preference_loss.checks),
     Kind("loss re-weighting", lambda c: "l0.labels" in c.recorded, loss_reweighting.checks),
     Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks, "folder"),
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks, "folder"),
@@ -120,22 +120,18 @@ KINDS = (
 
 
 def recognise(directory: Path | str) -> Kind:
-    """The kind of a recorded folder that this version can verify.
+    """The kind of a recorded folder.
 
     Raises:
-        CheckpointError: no such folder, none of the kinds, or one that is not verified yet.
+        CheckpointError: no such folder, or none of the kinds.
     """
     directory = Path(directory)
-    known = ", ".join(kind.name for kind in KINDS if kind.checks)
+    known = ", ".join(kind.name for kind in KINDS)
     if not directory.is_dir():
         raise CheckpointError(f"no folder {directory}; give one with recorded outputs (kinds verified here: {known})")
     clues = Clues(directory)
     for kind in KINDS:
         if kind.fits(clues):
-            if kind.checks is None:
-                raise CheckpointError(
-                    f"{directory} is a recording of kind '{kind.name}', which this version cannot verify; it verifies: {known}"
-                )
             return kind
     found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:10]) or "nothing"
     raise CheckpointError(

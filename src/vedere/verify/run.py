@@ -68,7 +68,6 @@ def verify(
     """
     directory = Path(directory)
     kind = recognise(directory)
-    assert kind.checks is not None  # `recognise` refuses the others
     arguments = _arguments(directory, kind, model, dtype, device)
     try:
         found = [check.with_tolerance(tolerance) for check in kind.checks(directory, *arguments)]

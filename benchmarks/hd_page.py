@@ -158,6 +158,7 @@ def measure(config: XComposer2Config, size: tuple[int, int], policy: HDPolicy, d
         "media_tokens": plan.tokens,
         "prompt_tokens": len(types),
         "layers": config.decoder.layers,
+        "tower_layers": config.vision.layers,
         "dtype": str(dtype),
         "bytes": {"peak": peak, "planned": told.total, "weights": weights, "kv": kv},
         "squares": None if device == "cuda" else living.squares,

@@ -50,7 +50,7 @@ def test_4khd_shows_views_tokens_memory_and_the_grid(capsys: pytest.CaptureFixtu
     summary = "\n".join(rest[21:])
     assert "internlm-xcomposer2-4khd-7b, bf16" in summary
     assert "8137 media + 64 text = 8201 tokens" in summary
-    assert "together     18.8 GB" in summary
+    assert "together     18.9 GB" in summary
     _, data = as_json(capsys, "3840x1600", "--hd-num", "55")
     assert data["model"]["parameters"]["parts"]["partial LoRA"] == 32 * 256 * (4096 + 6144 + 8192 + 3 * 18432)
     assert data["inputs"][0]["policy"]["limit"] == 55

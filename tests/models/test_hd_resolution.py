@@ -17,7 +17,7 @@ def test_it_runs_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     command += ["--work", str(tmp_path / "work"), "--figure", str(tmp_path / "figure.png")]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2)]
     first, again = (json.loads(run.stdout) for run in runs)
-    assert first["mean"].keys() == {"1", "4", "9"}
+    assert first["mean"].keys() == {"1", "4", "9", "16"}
     assert all(row.keys() == {"1", "4", "9", "16"} for row in first["mean"].values())
     assert first["seeds"] == again["seeds"]
     assert len(list((tmp_path / "work").glob("*.safetensors"))) == 5

@@ -58,7 +58,7 @@ def test_exact_by_teacher_forcing_is_exact_by_greedy_decoding(learnt: Trainer) -
     stops = prepare.template.stop_ids(learnt.tokenizer)
     sampling = SamplingParams(max_new_tokens=30, stop_ids=stops)
     pairs = [
-        question(part.records[number], prepare, stage, learnt.tokenizer, sampling)
+        question(part.records[number], prepare, stage, learnt.model, learnt.tokenizer, sampling)
         for number in range(len(part.records))
     ]
     events = Engine(learnt.model).generate([request for request, _ in pairs])
@@ -160,7 +160,7 @@ def test_a_prompt_ends_where_its_first_answer_begins(learnt: Trainer) -> None:
     stage = learnt.config.stages[0]
     prepare = preparer(learnt.config, stage, learnt.tokenizer)
     twice = open_meta(Path(learnt.config.data) / "meta.json")[1]
-    request, expected = question(twice.records[0], prepare, stage, learnt.tokenizer, SamplingParams())
+    request, expected = question(twice.records[0], prepare, stage, learnt.model, learnt.tokenizer, SamplingParams())
     text = learnt.tokenizer.decode(request.ids, skip_special=False)
     assert expected == "no"
     assert "Same?" in text

@@ -111,7 +111,9 @@ def _viewing(model: XComposer2Config, views: int, b: int, prompt: int) -> int:
     values, cells, together = 3 * patches.tile**2, patches.grid**2, min(views, TOGETHER)
     pixels = views * values * (4 + (b if b != 4 else 0))
     merged = views * cells * patches.width * b
-    block = together * (cells + 1) * (2 * patches.width + 2 * model.vision.ffn_size) * b
+    block = (
+        together * (cells + 1) * (2 * patches.width + 3 * model.vision.ffn_size) * b
+    )  # x sigmoid(1.702 x): three of x
     return max(pixels + merged + block, pixels + 4 * merged, views * values * 8) if views else 0
 
 

@@ -27,7 +27,20 @@ LEVELS = {
 # The first are never imported at all. The others are slow, or needed by few: only inside the functions that use them (a
 # command's module, itself imported when the command is called, may make its options by tyro).
 FORBIDDEN = {"transformers", "torchvision", "trl"}
-LAZY = {"av", "gguf", "httpx2", "huggingface_hub", "matplotlib", "pydantic", "resvg_py", "rich", "tensorboard", "tyro"}
+LAZY = {
+    "av",
+    "docx",
+    "gguf",
+    "httpx2",
+    "huggingface_hub",
+    "lancedb",
+    "matplotlib",
+    "pydantic",
+    "resvg_py",
+    "rich",
+    "tensorboard",
+    "tyro",
+}
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc"}
 LONGEST = 500
 

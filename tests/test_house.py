@@ -29,11 +29,13 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
+    "docx",
     "fastapi",
     "gguf",
     "gradio",
     "httpx2",
     "huggingface_hub",
+    "lancedb",
     "matplotlib",
     "pydantic",
     "resvg_py",

@@ -21,13 +21,13 @@
 
   // A paragraph's own text has to be there before the typed one takes its place, and it may arrive twice; values are no part of
   // the document tree, so this looks again and again until the typed text has stayed for a second.
-  const waiting = {...kept};
+  const waiting = structuredClone(kept);
   const looking = setInterval(() => {
     for (const [id, {text, of, stayed = 0}] of Object.entries(waiting)) {
       const box = document.querySelector(`#${id} textarea`);
       const own = id === "box-text";
       if (!box || (own && (!box.value || heading() !== of))) continue;
-      if (stayed > 7 || kept[id]?.text !== text && kept[id]) delete waiting[id];  // or something else was typed meanwhile
+      if (stayed > 7 || (kept[id] && kept[id].text !== text)) delete waiting[id];  // or something else was typed meanwhile
       else if (box.value === text) waiting[id].stayed = stayed + 1;
       else if (own || !box.value) {
         box.value = text;

@@ -5,7 +5,8 @@
 FOLDER holds photographs and ``captions.jsonl`` with several captions each (COCO's form: id, file, captions). The gallery knows
 the first caption of every picture; the queries are the others, and Chinese translations of the second for 60 of them
 (``queries/coco_zh.jsonl``). ``--captions`` names more captions without pictures (id, captions): a larger gallery of texts.
-``--pairs`` names English-Chinese sentences (tab separated): the Chinese one has to find the English one. ``--model`` chooses
+``--pairs`` names English-Chinese sentences (tab separated): the Chinese one has to find the English one, and what is said there
+every day should find no photograph. ``--model`` chooses
 among the four best candidates that retrieval found, wherever the right one is among them.
 
 Equality first: the database finds what comparing all vectors finds.
@@ -86,7 +87,7 @@ def retrieval(encoder: Encoder, rows: list[dict[str, Any]], chinese: dict[int, s
 def pairs(encoder: Encoder, path: Path, most: int = 5000) -> dict[str, Any]:
     """Recall of English sentences by Chinese ones, each sentence once."""
     found: dict[str, str] = {}
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8-sig").splitlines():
         english, chinese, *_ = (line + "\t").split("\t")
         if english.strip() and chinese.strip():
             found.setdefault(english, chinese)
@@ -94,6 +95,15 @@ def pairs(encoder: Encoder, path: Path, most: int = 5000) -> dict[str, Any]:
     chosen = [(english, chinese) for chinese, english in once.items()][-most:]  # the longest ones stand at the end
     gallery = encoder.texts([english for english, _ in chosen])
     return {"gallery": len(chosen)} | recall(gallery, encoder.texts([zh for _, zh in chosen]), list(range(len(chosen))))
+
+
+def off_topic(encoder: Encoder, rows: list[dict[str, Any]], path: Path, count: int = 500) -> dict[str, float]:
+    """Share of everyday sentences for which no photograph is similar enough, by the least similarity."""
+    lines = [line.split("\t")[0] for line in path.read_text("utf-8-sig").splitlines()]
+    chosen = [lines[int(place)] for place in np.linspace(len(lines) // 3, len(lines) - 1, count)]
+    gallery = encoder.texts([row["captions"][0] for row in rows])
+    best = (encoder.texts(chosen) @ gallery.T).max(axis=1)
+    return {str(bar): round(float((best < bar).mean()), 4) for bar in SIMILARITIES}
 
 
 def indexed(encoder: Encoder, rows: list[dict[str, Any]], folder: Path, place: Path) -> FolderGallery:
@@ -202,10 +212,13 @@ def main() -> None:
         speed = 4 * len(rows) / (time.perf_counter() - begun)
         found: dict[str, Any] = {"captions_a_second": round(speed), "photographs": retrieval(encoder, rows, chinese)}
         if options.captions:
-            more = [row for row in rows_of(options.captions) if len(row["captions"]) > 1]
+            more = [
+                row | {"captions": row["captions"][:2]} for row in rows_of(options.captions) if len(row["captions"]) > 1
+            ]
             found["texts"] = retrieval(encoder, more, chinese)
         if options.pairs:
             found["pairs"] = pairs(encoder, options.pairs)
+            found["off_topic"] = off_topic(encoder, rows, options.pairs)
         result["encoders"][Path(name).name] = found
         print(name, json.dumps(found))
     if options.model:

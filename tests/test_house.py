@@ -29,12 +29,14 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
+    "docx",
     "fastapi",
     "gguf",
     "gradio",
     "httpx2",
     "huggingface_hub",
     "inspect_ai",
+    "lancedb",
     "matplotlib",
     "openai",
     "pyarrow",

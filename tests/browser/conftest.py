@@ -1,5 +1,7 @@
 """A browser for all tests of this folder, and pages that record what they ask for and what goes wrong in them."""
 
+import contextlib
+
 import pytest
 from composing_site import launch, served
 
@@ -27,15 +29,22 @@ def site(tmp_path_factory):
         yield address
 
 
-@pytest.fixture
-def visit(browser):
-    """Opens an address in a context of its own; fails the test if its scripts fail or another host is asked."""
-    contexts, faults = [], []
+@pytest.fixture(scope="session")
+def window(browser):
+    """A window for most tests: its tabs share the browser's cache and nothing else that the page knows of."""
+    with contextlib.closing(browser.new_context(viewport={"width": 1360, "height": 900})) as context:
+        yield context
 
-    def open_page(address, width=1360, height=900, **options):
-        context = browser.new_context(viewport={"width": width, "height": height}, **options)
-        contexts.append(context)
+
+@pytest.fixture
+def visit(browser, window):
+    """Opens an address in a tab of its own; fails the test if its scripts fail or another host is asked."""
+    opened, faults = [], []
+
+    def open_page(address, **options):
+        context = browser.new_context(**options) if options else window
         page = context.new_page()
+        opened.append(context if options else page)
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: faults.append(f"script: {error}"))
         page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
@@ -49,6 +58,6 @@ def visit(browser):
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
+    for one in opened:
+        one.close()
     assert not faults, "\n".join(faults)

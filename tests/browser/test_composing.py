@@ -310,7 +310,7 @@ def test_an_article_is_watched_stopped_and_followed_after_a_reload(tmp_path, vis
 
 
 def test_phone(site, visit):
-    page = write(visit(site, width=390, height=844, has_touch=True, is_mobile=True))
+    page = write(visit(site, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True))
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     size = page.locator('[data-place="0"] p').evaluate("(one) => parseFloat(getComputedStyle(one).fontSize)")
     assert size >= 16

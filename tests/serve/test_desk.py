@@ -339,3 +339,20 @@ def test_no_further_place_is_said(tmp_path):
         list(at.illustrate())
     assert at.article == before
     assert not at.running
+
+
+def test_a_new_article_selects_nothing_and_going_back_leaves_no_selection_outside(tmp_path):
+    at = written(tmp_path, write=["One.\nTwo.", "Other."])
+    at.select(1)
+    at.propose("rewrite")
+    list(at.generate(Brief(title="Other")))
+    assert (at.selected, at.proposal) == (None, None)
+    at.undo()
+    at.select(1)
+    at.propose("rewrite")
+    at.redo()  # one paragraph
+    assert (at.selected, at.proposal) == (None, None)
+    at.undo()
+    at.select(0)
+    at.redo()
+    assert at.selected == 0

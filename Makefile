@@ -2,8 +2,9 @@
 #
 #   make demo     install, then answer questions about the pictures in examples/ and write demo.html
 #   make test     all tests, each core one worker
-#   make browser-test   the web page in a real browser; installs Debian's chromium by apt-get if there is none and it may
-#   make browser-shots  the same browser makes the pictures of docs/composition.md again
+#   make browser  where no browser is found: as root installs Debian's chromium by apt-get, else says what to run
+#   make browser-test   the web page in that browser
+#   make browser-shots  the pictures of docs/composition.md again
 #   make check    format, lint, types, import levels, README and docs
 #   make peer     slow comparisons with live peer implementations
 #   make soak     long fuzzing and kill tests; writes benchmarks/results/soak.json

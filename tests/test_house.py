@@ -30,7 +30,9 @@ FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
     "docx",
+    "fastapi",
     "gguf",
+    "gradio",
     "httpx2",
     "huggingface_hub",
     "lancedb",

@@ -106,7 +106,7 @@ def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     model = Teller(copy.deepcopy({**ANSWERS, **(answers or {})}), pace)
     shelf = Shelf(Path(folder) / "uploads", [EXAMPLES])
     studio = Studio(model=model, style=SECOND, gallery=gallery or Examples(), shelf=shelf)
-    site = compose_site(studio, Path(folder) / "downloads", language)
+    site = compose_site(studio, folder, language)
     server = uvicorn.Server(uvicorn.Config(site, host="127.0.0.1", port=0, log_level="critical"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

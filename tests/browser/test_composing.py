@@ -236,6 +236,31 @@ def test_errors_are_words_and_nothing_is_lost(tmp_path, visit):
         assert texts(page) == PARAGRAPHS  # what was written before the last error stays
 
 
+def test_a_server_that_is_gone_and_comes_back_costs_nothing(site, visit):
+    page = visit(site)
+    page.locator("#box-outline textarea").fill("first this, then that")
+    write(page)
+    pick_paragraph(page, 0)
+    page.locator("#box-text textarea").fill("Not yet saved.")
+    page.route("**/gradio_api/**", lambda route: route.abort())
+    page.locator("#do-apply").click()
+    expect(page.get_by_text("Connection to the server was lost")).to_be_visible()
+    expect(page.locator("#box-text textarea")).to_have_value("Not yet saved.")
+    with page.expect_navigation():  # the page is opened anew when the server answers again
+        page.unroute("**/gradio_api/**")
+    expect(page.locator("#heading")).to_have_text("Paragraph 1")
+    expect(page.locator("#box-text textarea")).to_have_value("Not yet saved.")
+    page.locator("#do-close").click()
+    expect(page.locator('[data-place="0"] p')).to_have_text("Not yet saved.")
+    page.locator("#brief .label-wrap").click()
+    expect(page.locator("#box-title textarea")).to_have_value("A day in the hills")
+    expect(page.locator("#box-outline textarea")).to_have_value("first this, then that")
+    page.reload()
+    pick_paragraph(page, 0)
+    page.locator("#do-undo").click()
+    expect(page.locator("#box-text textarea")).to_have_value(PARAGRAPHS[0])  # what was taken over is not typed in again
+
+
 def test_an_empty_title_a_damaged_picture_and_a_foreign_file_are_explained(site, visit, tmp_path):
     page = visit(site)
     page.locator("#do-generate").click()

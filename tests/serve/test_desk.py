@@ -12,7 +12,6 @@ from PIL import Image
 from vedere.compose.article import Article, Document
 from vedere.compose.prompts import FIRST, Brief
 from vedere.errors import ConfigError, MediaError, PromptError, VedereError
-from vedere.serve.desk import Desks
 
 
 def test_an_article_grows_and_is_one_state(tmp_path):
@@ -292,16 +291,6 @@ def test_saved_and_opened(tmp_path):
     assert texts(other)[1] == "Three four."
 
 
-def test_every_tab_has_its_own_desk_and_the_oldest_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr("vedere.serve.desk.MOST_DESKS", 2)
-    desks = Desks(desk(tmp_path).studio)
-    first = desks.at("a")
-    assert desks.at("a") is first
-    assert desks.at("b") is not first
-    desks.at("c")
-    assert desks.at("a") is not first
-
-
 STEPS = st.one_of(
     st.tuples(st.just("select"), st.integers(-1, 6)),
     st.tuples(st.just("commit"), st.text(max_size=8)),
@@ -341,3 +330,29 @@ def test_the_language_of_the_title_is_that_of_plain_questions(tmp_path):
     assert at._editor().style.name == plain_style("zh").name
     at.document = Document.new(Article(title="A lake"))
     assert at._editor().style.name == plain_style("en").name
+
+
+def test_no_further_place_is_said(tmp_path):
+    at = written(tmp_path)
+    before = at.article
+    with pytest.raises(ConfigError, match="named no further place for a picture; click a paragraph to add one there"):
+        list(at.illustrate())
+    assert at.article == before
+    assert not at.running
+
+
+def test_a_new_article_selects_nothing_and_going_back_leaves_no_selection_outside(tmp_path):
+    at = written(tmp_path, write=["One.\nTwo.", "Other."])
+    at.select(1)
+    at.propose("rewrite")
+    list(at.generate(Brief(title="Other")))
+    assert (at.selected, at.proposal) == (None, None)
+    at.undo()
+    at.select(1)
+    at.propose("rewrite")
+    at.redo()  # one paragraph
+    assert (at.selected, at.proposal) == (None, None)
+    at.undo()
+    at.select(0)
+    at.redo()
+    assert at.selected == 0

@@ -32,7 +32,7 @@ class ServeComposeOptions(CastOptions, GalleryOptions):
     language: Literal["en", "zh"] = "en"
     """What the page speaks at first; visitors can change it."""
     files: Path | None = None
-    """Folder for visitors' pictures and downloads; by default a temporary one that goes when the server ends."""
+    """Folder for visitors' articles and pictures; by default a temporary one that goes when the server ends."""
 
 
 def main(argv: list[str]) -> int:
@@ -75,5 +75,5 @@ def compose(options: ServeComposeOptions) -> int:
             shelf=Shelf(files / "uploads", [] if gallery is None else [gallery.folder]),
             sees=cast.sees,
         )
-        serve(compose_site(studio, files / "downloads", options.language), listener)
+        serve(compose_site(studio, files, options.language), listener)
     return 0

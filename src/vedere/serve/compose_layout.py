@@ -9,6 +9,7 @@ from vedere.serve.words import words
 
 NUMBERS = 15  # most pictures that may be asked for, as in the published demo
 
+_DAILY = (3600, 86400)  # uploads that Gradio keeps: looked at every hour, removed after a day and when the server ends
 _CLICKS = """
 let follow = false;
 element.addEventListener("click", (event) => {
@@ -20,7 +21,9 @@ element.addEventListener("click", (event) => {
     trigger("click", {number: Number(block.dataset.place)});
   }
 });
-watch("value", () => {  // where the panel covers the lower half, the selected paragraph moves up
+watch("value", () => {
+  globalThis.vedereTaken();
+  // where the panel covers the lower half, the selected paragraph moves up
   const chosen = follow && matchMedia("(max-width: 68rem)").matches && element.querySelector(".selected");
   if (chosen) chosen.scrollIntoView({block: "start", behavior: "smooth"});
   follow = false;
@@ -68,7 +71,9 @@ class Layout:
         self.gr = needs_gradio()
         self.language, self.tuned = language, tuned
         self.worded: list[tuple[Any, dict[str, str]]] = []
-        with self.gr.Blocks(title="vedere compose", analytics_enabled=False, fill_width=True) as self.blocks:
+        with self.gr.Blocks(
+            title="vedere compose", analytics_enabled=False, fill_width=True, delete_cache=_DAILY
+        ) as self.blocks:
             self._lay_out(words(language))
 
     def _made(self, kind: Any, /, *args: Any, say: dict[str, str], **options: Any) -> Any:

@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary
 from vedere.compose.prompts import Brief
 from vedere.errors import ConfigError, VedereError
 from vedere.serve.compose_layout import Layout, brand, hint, numbers, where
-from vedere.serve.desk import Desk, Desks, Proposal
+from vedere.serve.desk import Desk, Proposal
+from vedere.serve.desks import Desks
 from vedere.serve.downloads import KINDS, Downloads
 from vedere.serve.sheet import candidates, sheet, status
 from vedere.serve.words import WORDS, words
@@ -88,6 +89,10 @@ class ComposePage(Layout):
         ]
 
     def _view(self, desk: Desk, language: str, message: str = "", *, wrong: bool = False) -> list[Any]:
+        try:
+            self.desks.keep(desk)
+        except VedereError as error:  # the disk; the article itself goes on in memory
+            message, wrong = str(error), True
         gr, say, article = self.gr, words(language), desk.article
         document, place, spot = desk.document, desk.selected, desk.spot
         chosen = place is not None and not desk.running and document is not None
@@ -104,7 +109,7 @@ class ComposePage(Layout):
         return [
             status(desk.stage, say, message, wrong=wrong),
             shown,
-            gr.update(open=article is None),
+            self._fresh(desk, "brief", article is None, None, shown=lambda is_open: gr.update(open=is_open)),
             gr.update(visible=article is None),
             gr.update(visible=document is not None and not desk.running),
             gr.update(visible=document is not None and not desk.running),
@@ -126,13 +131,15 @@ class ComposePage(Layout):
             gr.update(visible=spot is not None),
         ]
 
-    def _fresh(self, desk: Desk, box: str, text: str, of: object) -> Any:
-        """The text of a box if it is another one than was sent last: what a visitor has typed meanwhile is not written over."""
+    def _fresh(
+        self, desk: Desk, box: str, value: Any, of: object, shown: Callable[[Any], Any] = lambda value: value
+    ) -> Any:
+        """The value of a box if it is another one than was sent last: what a visitor has done meanwhile is not undone."""
         sent = self._sent.setdefault(desk, {})
-        if sent.get(box) == (text, of):
+        if sent.get(box) == (value, of):
             return self.gr.skip()
-        sent[box] = (text, of)
-        return text
+        sent[box] = (value, of)
+        return shown(value)
 
     def _failed(self, desk: Desk | None, language: str, error: Exception) -> list[Any]:
         say = words(language)
@@ -142,7 +149,7 @@ class ComposePage(Layout):
             traceback.print_exception(error)
             told = say["crashed"].format(type(error).__name__)
         desk = desk or Desk(self.desks.studio)
-        return self._view(desk, language, f"{say['failed']} {told} {say['unchanged']}", wrong=True)
+        return self._view(desk, language, say["failed"].format(told.rstrip(".")), wrong=True)
 
     # Which click calls what
 
@@ -155,6 +162,7 @@ class ComposePage(Layout):
         commits: bool = True,
         empties: Sequence[Any] = (),
         repeats: bool = False,
+        stage: str = "",
     ) -> None:
         """Lets an event call ``call(desk, *values)``; what it returns is said, what it raises, too.
 
@@ -165,17 +173,23 @@ class ComposePage(Layout):
             commits: Take over a changed text of the selected paragraph first.
             empties: Boxes that are emptied when all went well.
             repeats: A second click while the first is under way counts, too.
+            stage: What is said meanwhile.
         """
 
-        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> list[Any]:
+        skip = self.gr.skip()
+
+        def handle(desk: Desk | None, language: str, typed: str | None, *values: Any) -> Iterator[list[Any]]:
+            if stage:
+                yield [status(stage, words(language)), *(skip for _ in (*self._shown[1:], *empties))]
             try:
                 desk = _arrived(desk)
                 if commits:
                     desk.commit(typed)
                 message = call(desk, *values) or ""
             except Exception as error:
-                return [*self._failed(desk, language, error), *(self.gr.skip() for _ in empties)]
-            return [*self._view(desk, language, message), *("" for _ in empties)]
+                yield [*self._failed(desk, language, error), *(skip for _ in empties)]
+            else:
+                yield [*self._view(desk, language, message), *("" for _ in empties)]
 
         listener(
             handle,
@@ -272,7 +286,9 @@ class ComposePage(Layout):
         self._on_long(self.generate.click, _generate, asked)
         self._on_long(self.title.submit, _generate, asked)
         self._on_long(self.proceed.click, lambda desk: desk.proceed())
-        self._on_long(self.illustrate.click, lambda desk, number: desk.illustrate(_count(number)), [self.number])
+        self._on_long(
+            self.illustrate.click, lambda desk, number: desk.illustrate(_count(number) or None), [self.number]
+        )
         self.stop.click(_stop, [self.desk], None, queue=False, api_visibility="private")
         self._on(self.undo.click, lambda desk: desk.undo(), repeats=True)
         self._on(self.redo.click, lambda desk: desk.redo(), repeats=True)
@@ -282,7 +298,7 @@ class ComposePage(Layout):
         self._on(self.apply.click, _save_text, [self.text], commits=False)
         self._on(self.delete.click, lambda desk: desk.delete(), commits=False)
         for name, button in self.operations.items():
-            self._on(button.click, _proposing(name), [self.support])
+            self._on(button.click, _proposing(name), [self.support], stage="write")
         self._on(self.accept.click, lambda desk, text: desk.accept(text), [self.proposal])
         self._on(self.discard.click, lambda desk: desk.discard())
         where = [self.insert_text, self.where]
@@ -291,6 +307,7 @@ class ComposePage(Layout):
             lambda desk, text, where: desk.propose("insert", text, where == "after"),
             where,
             empties=[self.insert_text],
+            stage="write",
         )
         self._on(
             self.insert_own.click,
@@ -298,9 +315,9 @@ class ComposePage(Layout):
             where,
             empties=[self.insert_text],
         )
-        self._on(self.add.click, lambda desk: desk.add_picture())
-        self._on(self.search.click, lambda desk, caption: desk.search(caption), [self.caption])
-        self._on(self.caption.submit, lambda desk, caption: desk.search(caption), [self.caption])
+        self._on(self.add.click, lambda desk: desk.add_picture(), stage="find")
+        self._on(self.search.click, lambda desk, caption: desk.search(caption), [self.caption], stage="find")
+        self._on(self.caption.submit, lambda desk, caption: desk.search(caption), [self.caption], stage="find")
         self._on(self.remove.click, lambda desk: desk.remove_picture())
         self._on(self.upload.upload, lambda desk, file: desk.place_picture(file), [self.upload])
         for button in (self.open, self.open_first):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,6 @@ from vedere.errors import ConfigError, PromptError
 from vedere.serve.shelf import Shelf
 
 MOST_OWN = 10  # pictures of the visitor's own, as in the published demo
-MOST_DESKS = 500
 
 Operation = Literal["regenerate", "expand", "rewrite", "abbreviate", "insert"]
 
@@ -172,6 +170,8 @@ class Desk:
             finally:
                 if made != begun:
                     self._keep(action, made, brief)
+            if made == begun:
+                raise ConfigError("the model named no further place for a picture; click a paragraph to add one there")
 
     def _keep(self, action: str, article: Article, brief: Brief | None) -> None:
         self.brief = brief
@@ -396,22 +396,3 @@ class Desk:
     def _check_idle(self) -> None:
         if self.running:
             raise ConfigError("the article is being written; wait for its end, or stop it")
-
-
-class Desks:
-    """Every visitor's desk by the token that the browser tab keeps; the least used are given up."""
-
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
-        self._desks: OrderedDict[str, Desk] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def at(self, token: str) -> Desk:
-        """The desk of a token, a new one where there is none."""
-        with self._lock:
-            desk = self._desks.get(token) or Desk(self.studio)
-            self._desks[token] = desk
-            self._desks.move_to_end(token)
-            while len(self._desks) > MOST_DESKS:
-                self._desks.popitem(last=False)
-        return desk

@@ -17,7 +17,8 @@ from typing import Any
 from vedere.errors import ConfigError, MediaError
 from vedere.serve.compose_layout import needs_gradio, theme
 from vedere.serve.compose_page import ComposePage, asset
-from vedere.serve.desk import Desks, Studio
+from vedere.serve.desk import Studio
+from vedere.serve.desks import Desks
 from vedere.serve.downloads import Downloads
 
 POLICY = (
@@ -35,7 +36,7 @@ def compose_site(studio: Studio, files: Path | str, language: str = "en") -> Any
 
     Args:
         studio: What all visitors share.
-        files: Folder for downloads.
+        files: Folder for downloads and for the visitors' articles, which are found again there when the server begins anew.
         language: What the page speaks at first.
 
     Raises:
@@ -45,8 +46,9 @@ def compose_site(studio: Studio, files: Path | str, language: str = "en") -> Any
     from fastapi import FastAPI, Response
     from fastapi.responses import FileResponse
 
-    downloads = Downloads(files)
-    page = ComposePage(Desks(studio), downloads, language)
+    files = Path(files)
+    downloads = Downloads(files / "downloads")
+    page = ComposePage(Desks(studio, files / "articles"), downloads, language)
     site = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     def picture(key: str, width: int = 320) -> Response:

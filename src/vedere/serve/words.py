@@ -69,7 +69,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "caption": ("What it should show", "图片内容"),
     "caption_hint": ("a few words to search by", "用于搜索的描述"),
     "search": ("Search", "搜索"),
-    "add": ("Let the model choose", "由模型配图"),
+    "add": ("Model chooses", "由模型配图"),
     "remove": ("Remove picture", "移除图片"),
     "upload": ("Use my own", "使用自己的图片"),
     "insert": ("New paragraph", "插入段落"),
@@ -78,7 +78,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "after": ("after this one", "在本段之后"),
     "insert_text": ("Outline or text", "大纲或正文"),
     "insert_hint": ("What it is about, or the paragraph itself", "要写的内容，或段落原文"),
-    "insert_write": ("Let the model write it", "由模型撰写"),
+    "insert_write": ("Model writes it", "由模型撰写"),
     "insert_own": ("Insert as it is", "直接插入"),
     # what goes on
     "stage_write": ("Writing", "正在写作"),
@@ -94,9 +94,8 @@ _WORDS: dict[str, tuple[str, str]] = {
         "The article was opened; {} of its pictures are not on this computer and were left out. Captions stay: search again.",
         "文章已打开；其中{}张图片不在本机上，已略去。图片说明仍在，可重新搜索。",
     ),
-    "failed": ("That did not work.", "操作未成功。"),
-    "unchanged": ("Nothing was lost.", "内容没有丢失。"),
-    "crashed": ("The server failed unexpectedly ({}).", "服务器意外出错（{}）。"),
+    "failed": ("That did not work: {}. Nothing was lost.", "操作未成功：{}。内容没有丢失。"),
+    "crashed": ("the server failed unexpectedly ({}); its log says more", "服务器意外出错（{}），详见其日志"),
 }
 
 WORDS: dict[Language, dict[str, str]] = {

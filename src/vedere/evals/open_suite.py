@@ -21,11 +21,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vedere.answers import option_letter
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.items import Frames, Item, Judge, Picture, Prompt, Settings
-from vedere.evals.open_scoring import judge
+from vedere.evals.open_scoring import judge, read_choice
 from vedere.evals.prompt_sets import make_prompt
 from vedere.evals.records import Row, Scores, Verdict, read_rows
 from vedere.evals.video_mme.inputs import OFF, InputConfig, choose
@@ -163,7 +162,10 @@ class OpenVideos:
             kind="choice",
             options=letters,
             target=row.text("answer"),
-            record={name: row.text(name) for name in ("question_id", *_PLACES, "answer")},
+            record={
+                **{name: row.text(name) for name in ("question_id", *_PLACES, "answer")},
+                "options": list(letters.values()),
+            },
             group=clip,
             metadata={
                 **{name: row.text(name) for name in _PLACES},
@@ -197,8 +199,8 @@ class OpenVideos:
         return score_rows(self.name, [Row(number, row) for number, row in enumerate(records, 1)])
 
     def verdict(self, row: Row) -> Verdict | None:
-        """The letter that is clearly chosen."""
-        letter = option_letter(row.answer("response"))
+        """The letter that is clearly chosen, or the text of exactly one option; the official figures read letters alone."""
+        letter = read_choice(row.answer("response"), row.options())
         return Verdict(line=row.line, credit=float(letter == row.text("answer")), extracted=letter)
 
 

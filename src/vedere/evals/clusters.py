@@ -21,13 +21,18 @@ def clustered_error(sums: Iterable[tuple[float, float]]) -> float | None:
     Returns:
         The error on the scale of the credits; None with fewer than two clusters that count.
     """
-    found = [(credit, count) for credit, count in sums if count]
-    if len(found) < 2:
+    credit_sums, counts = [], []
+    for credit, count in sums:
+        if count:
+            credit_sums.append(credit)
+            counts.append(count)
+    clusters = len(counts)
+    if clusters < 2:
         return None
-    total = sum(count for _, count in found)
-    ratio = sum(credit for credit, _ in found) / total
-    squares = sum((credit - ratio * count) ** 2 for credit, count in found)
-    return math.sqrt(squares * len(found) / (len(found) - 1)) / total
+    total = sum(counts)
+    ratio = sum(credit_sums) / total
+    squares = sum([(credit - ratio * count) ** 2 for credit, count in zip(credit_sums, counts, strict=True)])
+    return math.sqrt(squares * clusters / (clusters - 1)) / total
 
 
 def paired_difference(

@@ -9,6 +9,7 @@ clusters; of clusters of one question each it is the usual standard error of a m
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
@@ -21,17 +22,14 @@ def clustered_error(sums: Iterable[tuple[float, float]]) -> float | None:
     Returns:
         The error on the scale of the credits; None with fewer than two clusters that count.
     """
-    credit_sums, counts = [], []
-    for credit, count in sums:
-        if count:
-            credit_sums.append(credit)
-            counts.append(count)
-    clusters = len(counts)
+    # Clusters are many, but few differ: three questions have ten pairs of right and answered.
+    kinds = [(credit, count, times) for (credit, count), times in Counter(sums).items() if count]
+    clusters = sum(times for *_, times in kinds)
     if clusters < 2:
         return None
-    total = sum(counts)
-    ratio = sum(credit_sums) / total
-    squares = sum([(credit - ratio * count) ** 2 for credit, count in zip(credit_sums, counts, strict=True)])
+    total = sum(count * times for _, count, times in kinds)
+    ratio = sum(credit * times for credit, _, times in kinds) / total
+    squares = sum(times * (credit - ratio * count) ** 2 for credit, count, times in kinds)
     return math.sqrt(squares * clusters / (clusters - 1)) / total
 
 

@@ -96,18 +96,21 @@ Key = tuple[str, str, str]
 """(scope, grouping, name): scope is a duration or ``all``; grouping ``overall`` with the name ""."""
 
 
-_Sums = dict[str, list[int]]
-"""Video -> questions, and for each extraction answered and right ones: five numbers."""
+_Sums = dict[str, int]
+"""Video -> five counts in one number, so that adding is one addition: questions, answered and right, for each extraction."""
+_BITS = 24
+_ANSWERED, _RIGHT, _CLEAR, _CLEAR_RIGHT = (1 << _BITS * place for place in (1, 2, 3, 4))
+_MASK = (1 << _BITS) - 1
 
 
 def _cell(sums: _Sums) -> Cell:
     rows = list(sums.values())
-    questions = [row[0] for row in rows]
+    questions, answered, right, clear, clear_right = ([row >> _BITS * k & _MASK for row in rows] for k in range(5))
     return Cell(
         questions=sum(questions),
         videos=len(rows),
-        official=_reading([row[2] for row in rows], [row[1] for row in rows], questions),
-        corrected=_reading([row[4] for row in rows], [row[3] for row in rows], questions),
+        official=_reading(right, answered, questions),
+        corrected=_reading(clear_right, clear, questions),
     )
 
 
@@ -132,8 +135,11 @@ def cells(outcomes: Iterable[Outcome]) -> dict[Key, Cell]:
     for one in outcomes:
         if one.response is None:
             continue
-        read, clear = one.official, one.corrected
-        more = (1, read != "", read == one.answer, clear != "", clear == one.answer)
+        counts = 1
+        if one.official:
+            counts += _ANSWERED + (_RIGHT if one.official == one.answer else 0)
+        if one.corrected:
+            counts += _CLEAR + (_CLEAR_RIGHT if one.corrected == one.answer else 0)
         scope, video = one.duration, one.video_id
         for key in (
             (scope, "overall", ""),
@@ -144,13 +150,11 @@ def cells(outcomes: Iterable[Outcome]) -> dict[Key, Cell]:
             videos = sums.get(key)
             if videos is None:
                 videos = sums[key] = {}
-            row = videos.get(video)
-            videos[video] = list(more) if row is None else [a + b for a, b in zip(row, more, strict=True)]
+            videos[video] = videos.get(video, 0) + counts
     for (_, grouping, name), videos in list(sums.items()):  # the whole set is the durations together
         whole = sums.setdefault((WHOLE, grouping, name), {})
         for video, row in videos.items():
-            there = whole.get(video)
-            whole[video] = row if there is None else [a + b for a, b in zip(there, row, strict=True)]
+            whole[video] = whole.get(video, 0) + row
     return {key: _cell(sums[key]) for key in sorted(sums, key=_place)}
 
 

@@ -232,6 +232,8 @@ def _sampling(config: GenerateConfig) -> dict[str, Any]:
 def question_of_prompt(session: Session, prompt: Prompt, config: GenerateConfig) -> Question:
     """A benchmark's prompt as a question of a session.
 
+    Media in front of all text are left untagged, so that each model puts them as it was trained.
+
     Raises:
         MediaError: a picture or video cannot be read.
         PromptError: an option that local models do not have.
@@ -252,8 +254,9 @@ def question_of_prompt(session: Session, prompt: Prompt, config: GenerateConfig)
         else:
             images += part.images()
             text += "<image>"
+    bare = text.removeprefix("<image>" * len(images) + "<video>" * len(videos))
     return Question(
-        text=text,
+        text=text if "<image>" in bare or "<video>" in bare else bare,
         images=images,
         videos=videos,
         system=prompt.system or None,

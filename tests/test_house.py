@@ -29,6 +29,7 @@ LEVELS = {
 FORBIDDEN = {"transformers", "torchvision", "trl"}
 LAZY = {
     "av",
+    "faster_whisper",
     "gguf",
     "httpx2",
     "huggingface_hub",

@@ -129,17 +129,42 @@ def _reading(right: list[int], answered: list[int], questions: list[int]) -> Rea
     )
 
 
+def _counts(one: Outcome) -> int:
+    counts = 1
+    if one.official:
+        counts += _ANSWERED + (_RIGHT if one.official == one.answer else 0)
+    if one.corrected:
+        counts += _CLEAR + (_CLEAR_RIGHT if one.corrected == one.answer else 0)
+    return counts
+
+
+def crossed_cells(outcomes: Iterable[Outcome], fields: Sequence[str]) -> dict[tuple[str, ...], Cell]:
+    """Cells of every combination of fields that occurs, in the order of the tables.
+
+    Args:
+        outcomes: Of one result.
+        fields: Some of ``duration``, ``domain``, ``sub_category``, ``task_type``.
+    """
+    sums: dict[tuple[str, ...], _Sums] = {}
+    for one in outcomes:
+        if one.response is not None:
+            videos = sums.setdefault(tuple(getattr(one, name) for name in fields), {})
+            videos[one.video_id] = videos.get(one.video_id, 0) + _counts(one)
+    kinds = ["scope" if name == "duration" else name for name in fields]
+
+    def place(key: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(_rank(kind, name), name) for kind, name in zip(kinds, key, strict=True)]
+
+    return {key: _cell(sums[key]) for key in sorted(sums, key=place)}
+
+
 def cells(outcomes: Iterable[Outcome]) -> dict[Key, Cell]:
     """Cells of all scopes and groupings that occur, in the order of the tables; strange names come last."""
     sums: dict[Key, _Sums] = {}
     for one in outcomes:
         if one.response is None:
             continue
-        counts = 1
-        if one.official:
-            counts += _ANSWERED + (_RIGHT if one.official == one.answer else 0)
-        if one.corrected:
-            counts += _CLEAR + (_CLEAR_RIGHT if one.corrected == one.answer else 0)
+        counts = _counts(one)
         scope, video = one.duration, one.video_id
         for key in (
             (scope, "overall", ""),

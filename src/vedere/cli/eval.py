@@ -43,6 +43,14 @@ class EvalOptions:
     """Frames of a video."""
     subtitles: str = "off"
     """Subtitles of videos, as the benchmark understands them: off, on."""
+    frame_rule: str = ""
+    """Which frames of a video: middle, vlmeval, linspace, internvl, fps; by default the benchmark's rule."""
+    frame_rate: float = 1.0
+    """Frames a second of the rule fps, of which --frames are the most."""
+    frame_side: int = 0
+    """Most pixels a side of a frame; 0 sends frames as they are."""
+    sound: bool = False
+    """Videos come with their sound, for models that hear."""
     judge: str = ""
     """Model that judges answers which rules do not settle, such as openai/gpt-4o."""
     prompts: str = ""
@@ -95,6 +103,10 @@ def config_of(options: EvalOptions) -> EvalConfig:
         frames=options.frames,
         subtitles=options.subtitles,
         md5=options.md5,
+        frame_rule=options.frame_rule,
+        frame_rate=options.frame_rate,
+        frame_side=options.frame_side,
+        sound=options.sound,
     )
     own: dict[str, Any] = {"batch": options.batch, "max_tiles": options.max_tiles, "device": options.device}
     local = model.startswith("vedere/")

@@ -30,7 +30,7 @@ class CheckOptions:
     videos: Path | None = None
     """Folder with the videos; by default the folder."""
     subtitles: Path | None = None
-    """Folder with the SRT files; by default that of the videos."""
+    """Folder with the SRT files; by default the folder."""
     depth: str = "probed"
     """How far videos are opened: listed, probed or decoded."""
     json: bool = False
@@ -74,7 +74,9 @@ class TableOptions:
     """All tables of one model, with standard errors clustered by video."""
 
     results: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """SETTING=FILE ..., such as frames=a.json frames+subtitles=b.json; FILE alone is the setting frames."""
+    """SETTING=FILE ..., such as frames=a.json frames+subtitles=b.json; a run folder is a FILE too."""
+    by: tuple[str, ...] = ()
+    """Instead of the usual tables one by every combination of these: duration, domain, sub_category, task_type."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -172,7 +174,7 @@ def check(options: CheckOptions) -> int:
     root = options.folder if options.folder.is_dir() else options.folder.parent
     videos = options.videos or root
     questions = read_questions(options.folder)
-    media = find_media(videos, options.subtitles or (videos if options.videos is None else root))
+    media = find_media(videos, options.subtitles or root)
     found = check_media(questions, media, options.depth)  # type: ignore[arg-type]
     if options.json:
         print_json({**dataclasses.asdict(found), "usable": found.usable, "comparable": found.comparable})
@@ -221,7 +223,7 @@ def collect(options: CollectOptions) -> int:
 
 def _named(text: str) -> tuple[str, Path]:
     """``NAME=FILE``, split at the last "=" that a file follows; a file alone has the name ""."""
-    if Path(text).is_file():
+    if Path(text).exists():
         return "", Path(text)
     name, _, path = text.partition("=")
     if not path:
@@ -237,7 +239,7 @@ def _tell(name: str, result: Result) -> Result:
 
 def table(options: TableOptions) -> int:
     """Prints tables."""
-    from vedere.evals.video_mme.tables import as_json, tables
+    from vedere.evals.video_mme.tables import as_json, crossed, tables
 
     results = {}
     for text in options.results:
@@ -250,7 +252,13 @@ def table(options: TableOptions) -> int:
         results[name] = _tell(name, read_result(path)).outcomes
     if not results:
         raise ConfigError("no result named; expected SETTING=FILE, such as frames=result.json")
-    if options.json:
+    if options.by:
+        one = crossed(results, options.by)
+        if options.json:
+            print_json({"head": one.head, "lines": one.lines})
+        else:
+            print(_text(one))
+    elif options.json:
         print_json(as_json(results))
     else:
         print("\n\n".join(_text(one) for one in tables(results)))

@@ -24,6 +24,7 @@ from inspect_ai.model import (
     ChatMessageSystem,
     ChatMessageUser,
     Content,
+    ContentAudio,
     ContentImage,
     ContentText,
     GenerateConfig,
@@ -33,7 +34,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from vedere.evals.inspect_provider import VedereAPI
-from vedere.evals.items import Frames, Picture, Prompt, thumbnail
+from vedere.evals.items import Frames, Picture, Prompt, Sound, thumbnail
 
 PICTURE_SIDE = 384
 """Largest side of a picture's thumbnail in the log."""
@@ -56,6 +57,9 @@ def logged_messages(prompt: Prompt) -> list[ChatMessage]:
         if isinstance(part, str):
             content.append(ContentText(text=part))
             continue
+        if isinstance(part, Sound):
+            content.append(ContentText(text=f"[sound of {part.name}]"))
+            continue
         images = part.images()
         if isinstance(part, Frames):
             step = max(1, -(-len(images) // LOGGED_FRAMES))
@@ -75,6 +79,9 @@ def sent_messages(prompt: Prompt) -> list[ChatMessage]:
     for part in prompt.parts:
         if isinstance(part, str):
             content.append(ContentText(text=part))
+        elif isinstance(part, Sound):
+            sound = base64.b64encode(part.read()).decode()
+            content.append(ContentAudio(audio=f"data:audio/mpeg;base64,{sound}", format="mp3"))
         elif isinstance(part, Picture) and part.upscale == 1 and (kind := _kind(data := part.read())):
             content.append(_image(data, kind))
         elif isinstance(part, Picture):

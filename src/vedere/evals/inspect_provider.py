@@ -1,8 +1,9 @@
 """Local models as a provider of Inspect AI: ``--model vedere/mini`` or ``vedere/FOLDER``, batched by vedere's own engine.
 
-Inspect asks from many coroutines at once; a single thread owns the model and feeds the engine from a queue, so that questions
-join the running batch whenever there is room. Any task of Inspect can use the provider; vedere's own benchmarks hand it whole
-`vedere.evals.items.Prompt`s, which keep frames of a video a video, tile limits and the beginning of an answer.
+Inspect asks from many coroutines at once; a single thread owns the model and feeds the engine from a queue, so that
+questions join the running batch whenever there is room. Any task of Inspect can use the provider; vedere's own
+benchmarks hand it whole `vedere.evals.items.Prompt`s, which keep frames of a video a video, tile limits and the
+beginning of an answer.
 
 Model arguments (``-M name=value``): ``batch`` (8), ``device``, ``max_tiles``, ``hd_num``, ``template``, ``language_model``.
 """
@@ -31,7 +32,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from vedere.errors import ConfigError, PromptError, VedereError
-from vedere.evals.items import Frames, Prompt
+from vedere.evals.items import Frames, Prompt, Sound
 
 if TYPE_CHECKING:
     from vedere.infer.prompts import Question
@@ -231,6 +232,8 @@ def _sampling(config: GenerateConfig) -> dict[str, Any]:
 def question_of_prompt(session: Session, prompt: Prompt, config: GenerateConfig) -> Question:
     """A benchmark's prompt as a question of a session.
 
+    Media in front of all text are left untagged, so that each model puts them as it was trained.
+
     Raises:
         MediaError: a picture or video cannot be read.
         PromptError: an option that local models do not have.
@@ -244,11 +247,16 @@ def question_of_prompt(session: Session, prompt: Prompt, config: GenerateConfig)
         elif isinstance(part, Frames):
             videos.append(session.prompts.frames(part.images(), part.name, part.times))
             text += "<video>"
+        elif isinstance(part, Sound):
+            raise PromptError(
+                f"the sound of {part.name} was given, but vedere's models do not hear; ask one that does, or use transcripts"
+            )
         else:
             images += part.images()
             text += "<image>"
+    bare = text.removeprefix("<image>" * len(images) + "<video>" * len(videos))
     return Question(
-        text=text,
+        text=text if "<image>" in bare or "<video>" in bare else bare,
         images=images,
         videos=videos,
         system=prompt.system or None,

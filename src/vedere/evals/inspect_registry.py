@@ -38,6 +38,10 @@ def _register(name: str) -> Callable[..., Task]:
         frames: int = 8,
         subtitles: str = "off",
         md5: str = "",
+        frame_rule: str = "",
+        frame_rate: float = 1.0,
+        frame_side: int = 0,
+        sound: bool = False,
         judge: str = "",
     ) -> Task:
         words = {"True": "on", "False": "off"}  # inspect reads -T subtitles=off as YAML
@@ -49,6 +53,10 @@ def _register(name: str) -> Callable[..., Task]:
             frames=frames,
             subtitles=words.get(str(subtitles), str(subtitles)),
             md5=str(md5),
+            frame_rule=frame_rule,
+            frame_rate=frame_rate,
+            frame_side=frame_side,
+            sound=sound,
         )
         return make_task(
             suite(name), data_of(name, data), Path(out) if out else folder_of(name, str(get_model())), settings, judge

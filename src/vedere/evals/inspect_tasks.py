@@ -27,9 +27,9 @@ from vedere.config import nearest
 from vedere.errors import ConfigError, MediaError, PromptError, RecordError
 from vedere.evals.answer_store import AnswerStore, answer_key
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
+from vedere.evals.inspect_identity import drawn, identity, nameless
 from vedere.evals.inspect_media import carry, logged_messages, sending
-from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, select
-from vedere.evals.model_identity import drawn, identity, nameless
+from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, Sound, select
 from vedere.evals.records import Row
 from vedere.evals.summary import Asked, flat, shown, summarise
 
@@ -197,6 +197,8 @@ async def _solve(run: Run, state: TaskState) -> TaskState:
     state.output = output
     state.messages = [*state.messages, output.choices[0].message] if output.choices else state.messages
     record: dict[str, Any] = {**item.record, run.benchmark.answer_field: _clean(output.completion)}
+    if "not_asked" in kept:
+        record["missing"] = True  # for scorers that count such questions apart
     if run.benchmark.judge is not None:
         record |= await judged(run, record, kept)
     kept["record"] = record
@@ -303,6 +305,8 @@ def _media(prompt: Prompt) -> list[dict[str, Any]]:
         facts: dict[str, Any] = {"name": medium.name, "sha256": medium.digest()}
         if isinstance(medium, Frames):
             facts |= {"kind": "frames", "indices": list(medium.indices), "times": list(medium.times)}
+        elif isinstance(medium, Sound):
+            facts |= {"kind": "sound"}
         else:
             facts |= {"kind": "picture", "upscale": medium.upscale}
         found.append(facts)

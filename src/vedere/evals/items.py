@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,12 +140,20 @@ class Frames:
 
     def digest(self) -> str:
         """Returns the SHA-256 of the file's content, the frame numbers and the size."""
-        try:
-            state = self.file.stat()
-            content = _file_digest(self.file, state.st_size, state.st_mtime_ns)
-        except OSError as error:
-            raise MediaError(f"video {self.file} cannot be read ({error.strerror})") from None
-        return hashlib.sha256(f"{content}|{self.indices}|{self.side}".encode()).hexdigest()
+        return hashlib.sha256(f"{content_digest(self.file)}|{self.indices}|{self.side}".encode()).hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file's content; a file that did not change is read once.
+
+    Raises:
+        MediaError: the file cannot be read.
+    """
+    try:
+        state = path.stat()
+        return _file_digest(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise MediaError(f"video {path} cannot be read ({error.strerror})") from None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -154,7 +163,38 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-Part = str | Picture | Frames
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """The sound track of a video, for models that hear.
+
+    Attributes:
+        file: The video.
+    """
+
+    file: Path
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.file.name
+
+    def read(self) -> bytes:
+        """Returns the track as an MP3 file: one channel, 16 kHz, 64 kbit/s.
+
+        Raises:
+            MediaError: the video cannot be read, or has no sound.
+        """
+        from vedere.vision.audio import read_audio, write_audio
+
+        with tempfile.TemporaryDirectory() as folder:
+            return write_audio(read_audio(self.file), Path(folder) / "sound.mp3").read_bytes()
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the video file's content, as that of its sound."""
+        return hashlib.sha256(f"{content_digest(self.file)}|sound".encode()).hexdigest()
+
+
+Part = str | Picture | Frames | Sound
 """A piece of an item or a prompt; texts and media stand in the order in which they are sent."""
 
 
@@ -192,7 +232,7 @@ class Item:
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
     @property
-    def media(self) -> tuple[Picture | Frames, ...]:
+    def media(self) -> tuple[Picture | Frames | Sound, ...]:
         """Its pictures and frames, in order."""
         return tuple(part for part in self.parts if not isinstance(part, str))
 
@@ -218,11 +258,11 @@ class Prompt:
     @property
     def text(self) -> str:
         """The user's turn as a text, media as ``<image>`` and ``<video>``: what logs show and answers are keyed by."""
-        marks = {Picture: "<image>", Frames: "<video>"}
+        marks = {Picture: "<image>", Frames: "<video>", Sound: "<audio>"}
         return "".join(part if isinstance(part, str) else marks[type(part)] for part in self.parts)
 
     @property
-    def media(self) -> tuple[Picture | Frames, ...]:
+    def media(self) -> tuple[Picture | Frames | Sound, ...]:
         """Its pictures and frames, in order."""
         return tuple(part for part in self.parts if not isinstance(part, str))
 
@@ -239,6 +279,10 @@ class Settings:
         frames: Frames of a video.
         subtitles: ``off``, ``on``, or what a video benchmark understands besides.
         md5: Expected checksum of the data file; empty takes the table's, if it lists the file.
+        frame_rule: Which frames of a video (`vedere.vision.frames`); empty takes the benchmark's rule.
+        frame_rate: Frames a second of the rule ``fps``, whose most frames are ``frames``.
+        frame_side: Frames are sent with at most so many pixels a side; 0 as they are.
+        sound: Videos come with their sound track.
     """
 
     prompts: str = ""
@@ -248,6 +292,10 @@ class Settings:
     frames: int = 8
     subtitles: str = "off"
     md5: str = ""
+    frame_rule: str = ""
+    frame_rate: float = 1.0
+    frame_side: int = 0
+    sound: bool = False
 
 
 class Judge(Protocol):

@@ -202,15 +202,14 @@ def read_samples(log: Any) -> tuple[list[Asked], int, str]:
     return asked, failed + max(0, missing), why
 
 
-def rescore(path: Path) -> dict[str, Any]:
-    """Scores a finished log again, with nothing but the log.
+def read_log(path: Path) -> Any:
+    """Returns a log of Inspect that a task of vedere wrote.
 
     Args:
-        path: ``.eval`` or ``.json`` file of Inspect that a task of vedere wrote.
+        path: ``.eval`` or ``.json`` file.
 
     Raises:
         RecordError: no such log, or one of another task.
-        ConfigError: its benchmark is not known here.
     """
     _inspect()
     from inspect_ai.log import read_eval_log
@@ -226,7 +225,25 @@ def rescore(path: Path) -> dict[str, Any]:
     told = (log.eval.metadata or {}).get("vedere")
     if not isinstance(told, dict) or "benchmark" not in told:
         raise RecordError(f"{path.name} is a log of the task '{log.eval.task}'; expected one of vedere's benchmarks")
+    return log
+
+
+def rescore(path: Path) -> dict[str, Any]:
+    """Scores a finished log again, with nothing but the log.
+
+    Args:
+        path: As for `read_log`.
+
+    Raises:
+        RecordError: as `read_log`.
+        ConfigError: its benchmark is not known here.
+    """
+    log = read_log(path)
     asked, failed, _ = read_samples(log)
     if not asked:
         raise RecordError(f"{path.name} has no answers; run the benchmark again with the same --out to go on with it")
-    return {**about_log(log), **summarise(suite(str(told["benchmark"])), asked, failed), "log": path.name}
+    return {
+        **about_log(log),
+        **summarise(suite(str(log.eval.metadata["vedere"]["benchmark"])), asked, failed),
+        "log": path.name,
+    }

@@ -24,6 +24,7 @@ _OPEN = ("open-images", "open-videos")
 SUITES: dict[str, str] = {
     **dict.fromkeys(_OPEN, "vedere.evals.open_suite:open_suite"),
     **dict.fromkeys(_IMAGES, "vedere.evals.image_suites:image_benchmark"),
+    "video-mme": "vedere.evals.video_mme.dataset:VIDEO_MME",
 }
 """Name -> ``module:attribute`` of an object with the methods of `Benchmark`, or of a function name -> such an object."""
 

@@ -1,17 +1,18 @@
 """Video files to the frames that a rule takes (`vedere.vision.frames`), decoding little else.
 
-**Finding a frame.** Frame i is the i-th presentation timestamp. One pass over the packets, without decoding, lists all
-timestamps and key frames; then each wanted frame is reached from the last key frame before it, by seeking where that
-is nearer than decoding on. A frame is recognised by its timestamp, so an inexact seek is noticed and repeated from
-further back; if nothing helps, the file is decoded from its start. Decoded frames are those of a full decode, bit by
-bit. Streams without timestamps (raw H.264) are always decoded from the start.
+**Finding a frame.** Frame i is the i-th presentation timestamp. One pass over the packets, without decoding, lists
+all timestamps and key frames; then each wanted frame is reached from the last key frame before it, by seeking where
+that is nearer than decoding on. A frame is recognised by its timestamp, so an inexact seek is noticed and repeated
+from further back; if nothing helps, the file is decoded from its start. On the way to a wanted frame, frames that no
+other one is made from are left out (H.264, HEVC), which saves up to half. Decoded frames are those of a full decode,
+bit by bit. Streams without timestamps (raw H.264) are always decoded from the start.
 
 **Variable frame rate.** The originals count frames as if they were evenly spaced. Here, by default, the rule runs on an
 even timeline of as many frames, and each point takes the frame that is on the screen then; at constant frame rate both
 are the same. ``timeline="frames"`` gives the originals' counting.
 
-**The same file gives the same frames**, a damaged one too: decoding uses one thread. Several would conceal damage with whatever
-their neighbours had finished at that moment, and not even mark every such frame.
+**The same file gives the same frames**, a damaged one too: decoding uses one thread. Several would conceal damage
+with whatever their neighbours had finished at that moment, and not even mark every such frame.
 
 Rotation and mirroring of the display matrix are applied. Pixel aspect ratios are ignored, as all the originals do.
 Cost: listing packets reads the file once, about 5 us a packet (half a second for an hour), plus one group of pictures
@@ -41,6 +42,7 @@ Size = tuple[int, int]
 _NOMINAL_FPS = 25.0  # of a stream that names none
 _NEAR = 16  # decoding on over so many frames is cheaper than a seek
 _UNSEEN = 2  # packets in a row that may hold no frame of their own (VP8 has invisible ones; a last one may be cut)
+_TELLING = ("h264", "hevc")  # decoders that can leave out frames that no other one needs
 _TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
     (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -274,6 +276,21 @@ def _runs(wanted: list[int], index: _Index) -> list[tuple[int, list[int]]]:
     return runs
 
 
+def _frames(container: Any, stream: Any, wanted: list[int], pts: list[int]) -> Iterator[Any]:
+    """Decodes on from here, leaving out what no other frame is made from, except around wanted frames.
+
+    The decoder knows such frames by their headers. Neighbours stay, because a packet may hold half a frame or none.
+    """
+    if stream.codec_context.name not in _TELLING:
+        yield from container.decode(stream)
+        return
+    near = {pts[place] for index in wanted for place in range(max(0, index - _UNSEEN), min(len(pts), index + _UNSEEN))}
+    for packet in container.demux(stream):
+        keep = packet.pts is None or packet.pts in near
+        stream.codec_context.skip_frame = "DEFAULT" if keep else "NONREF"
+        yield from packet.decode()
+
+
 def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callable[[int, Any], None]) -> None:
     """Hands each wanted frame (rising, distinct) to ``take``; reports what is missing by an error."""
     import av
@@ -292,7 +309,7 @@ def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callabl
                         container.seek(place, stream=stream)
                     except av.error.FFmpegError:
                         continue
-                    _collect(_until_damage(container.decode(stream)), missing, pts, take, done)
+                    _collect(_until_damage(_frames(container, stream, missing, pts)), missing, pts, take, done)
     missing = [frame for frame in wanted if frame not in done]
     if missing:  # no timestamps, no usable index, or a seek that landed too late: the whole file, once
         with open_container(source) as container:

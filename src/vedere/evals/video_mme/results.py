@@ -90,14 +90,16 @@ def _write(path: Path, text: str) -> None:
 
 
 def read_result(path: Path) -> Result:
-    """Reads a result file: the official form, or rows.
+    """Reads a result: the official form, rows, or a run of ``vedere eval`` (its folder, or its log).
 
     Raises:
         RecordError: no such file, not UTF-8, neither form, or a question with a missing or wrong field, with its place.
     """
-    videos = _videos(path)
     notes: list[str] = []
-    if videos is None:
+    videos = None if _is_run(path) else _videos(path)
+    if _is_run(path):
+        rows, repeats = _logged(path), 0
+    elif videos is None:
         rows, repeats = without_repeats(read_rows(path))
     else:
         rows, repeats = without_repeats(_rows(videos, path))
@@ -119,6 +121,26 @@ def read_result(path: Path) -> Result:
             f"{len(lost)} videos are missing and not counted: {', '.join(lost[:12])}{' ...' * (len(lost) > 12)}"
         )
     return Result(outcomes, tuple(notes))
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix == ".eval" or (path / "logs").is_dir()
+
+
+def _logged(path: Path) -> list[Row]:
+    """Records of the newest log of a run."""
+    logs = sorted((path / "logs").glob("*.eval")) if path.is_dir() else [path]
+    if not logs:
+        raise RecordError(f"{path} has no log yet; expected a run of vedere eval that has begun")
+    from vedere.evals.run import read_log, read_samples
+
+    log = read_log(logs[-1])
+    asked, _, _ = read_samples(log)
+    if not asked:
+        raise RecordError(
+            f"{logs[-1].name} has no answers; run the benchmark again with the same --out to go on with it"
+        )
+    return [Row(line, one.record) for line, one in enumerate(asked, 1)]
 
 
 def _videos(path: Path) -> list[dict[str, Any]] | None:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-import small_benchmarks
 
+import small_benchmarks
 from fake_endpoint import said, serve
 from vedere.cli import main
 

@@ -72,6 +72,10 @@ def test_spellings_of_releases_are_one():
         (lambda rows: rows[2].update(image_path1="hard_image/99/object1.png"), "is not below"),
         (lambda rows: rows[2].update(id=1), "id 1 2 times"),
         (lambda rows: rows.insert(0, "text"), "item 0 is a str"),
+        (lambda rows: rows[2].update(category=rows[2]["question"]), "a category that MIS does not have"),
+        (lambda rows: rows[2].update(id=rows[2]["question"]), "an id that is none"),
+        (lambda rows: rows[2].update(sub_category="x" + rows[2]["question"]), "holds the request"),
+        (lambda rows: rows[2].update(sub_category="x" * 61), "a category that is none"),
     ],
 )
 def test_damage_is_told_by_place_and_field_and_never_by_text(tmp_path, change, match):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vedere.config import nearest
 from vedere.errors import ConfigError, RecordError
-from vedere.evals.safety.records import Request, check_consent, check_ids, image_of, loosely, read_table, text_of
+from vedere.evals.safety.records import Request, check_consent, check_ids, id_of, image_of, loosely, read_table, text_of
 
 SPLITS = {"easy": 1675, "hard": 510, "real": 100}
 """Splits and the number of their requests."""
@@ -47,16 +47,18 @@ def load_mis(root: Path | str, split: str, *, consent: bool = False, complete: b
     requests = []
     for number, row in enumerate(rows):
         where = f"{path.name} item {number}"
-        identifier = text_of(row, ("id",), where)
-        where = f"{path.name} id {identifier[:40]}"
-        category = text_of(row, ("category",), where)
+        identifier = id_of(row, ("id",), where)
+        where = f"{path.name} id {identifier}"
+        category = loosely(text_of(row, ("category",), where))
+        if category not in known:
+            raise RecordError(f"{where} has a category that MIS does not have; expected one of {', '.join(CATEGORIES)}")
         images = tuple(image_of(root, text_of(row, (name,), where), where) for name in ("image_path1", "image_path2"))
         sub = row.get("sub_category")
         requests.append(
             Request(
                 set=f"mis-{split}",
                 id=identifier,
-                category=known.get(loosely(category), category),
+                category=known[category],
                 sub_category=sub if isinstance(sub, str) else "",
                 question=text_of(row, ("question",), where),
                 images=images,

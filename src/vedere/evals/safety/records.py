@@ -24,6 +24,11 @@ CONSENT = (
     "command line, consent=True in Python. Requests and answers then stand in the run's log and nowhere else"
 )
 
+ID = re.compile(r"[\w./:+-]{1,80}")
+LONGEST_NAME = 60
+"""Characters of a category."""
+_EXCHANGED = "were columns of the file exchanged?"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -50,6 +55,21 @@ class Request:
     expected: Expected = "decline"
     cluster: str = field(default="", repr=False)
     rubric: str = "mis"
+
+    def __post_init__(self) -> None:
+        """Checks that what is shown of it is not its text, as it would be in a file whose columns were exchanged.
+
+        Raises:
+            RecordError: an id with blanks, or a category that is long or holds the text; says neither.
+        """
+        text = self.question.strip()
+        if not ID.fullmatch(self.id):
+            raise RecordError(f"{self.set} has an id that is none (blanks, or over 80 characters); {_EXCHANGED}")
+        for name in (self.category, self.sub_category):
+            if len(name) > LONGEST_NAME or "\n" in name or (len(text) > 3 and text in name):
+                raise RecordError(
+                    f"{self.set} {self.id} has a category that is none, or holds the request; {_EXCHANGED}"
+                )
 
     @property
     def place(self) -> str:
@@ -134,10 +154,24 @@ def text_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return str(value)
-    there = ", ".join(f"'{str(name)[:40]}'" for name in list(row)[:20]) or "nothing"
+    there = (
+        ", ".join(f"'{name}'" for name in list(row)[:20] if re.fullmatch(r"[\w() -]{1,30}", str(name))) or "none known"
+    )
     raise RecordError(
         f"{where} has no text in {' or '.join(repr(name) for name in names)} (its fields: {there}); is it this set's file?"
     )
+
+
+def id_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """An id: one word. What is none is not shown.
+
+    Raises:
+        RecordError: no id, or something with blanks.
+    """
+    found = text_of(row, names, where)
+    if not ID.fullmatch(found):
+        raise RecordError(f"{where} has an id that is none (blanks, or over 80 characters); {_EXCHANGED}")
+    return found
 
 
 def image_of(root: Path, name: str, where: str) -> Path:

@@ -56,6 +56,13 @@ def _file(folder: Path, name: str, row: Row) -> Path:
     return path
 
 
+def _words(row: Row, name: str) -> str:
+    text = row.text(name)
+    if not text.strip():
+        raise row.fail(f"'{name}' is empty", "a text")
+    return text
+
+
 def _prompts(name: str, given: str, valid: Sequence[str]) -> str:
     if given and given not in valid:
         raise ConfigError(f"{name} has no prompts of '{given}'; expected one of {', '.join(valid)}")
@@ -96,8 +103,8 @@ class OpenImages:
             Row(row.line, {**record, "prediction": ""})
         )  # a row that cannot be scored is said before the model is asked
         return Item(
-            id=row.text("id"),
-            parts=(*pictures, row.text("question")),
+            id=_words(row, "id"),
+            parts=(*pictures, _words(row, "question")),
             kind="choice" if choice else "short",
             options=row.options() if choice else {},
             target=row.texts("answer")[0],
@@ -157,8 +164,8 @@ class OpenVideos:
             )
         clip = row.text("videoID")
         return Item(
-            id=row.text("question_id"),
-            parts=(Frames(file=_file(folder, f"media/{clip}.mp4", row)), row.text("question")),
+            id=_words(row, "question_id"),
+            parts=(Frames(file=_file(folder, f"media/{clip}.mp4", row)), _words(row, "question")),
             kind="choice",
             options=letters,
             target=row.text("answer"),

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -196,8 +196,8 @@ def loosely(name: str) -> str:
     return words.replace("identify theft", "identity theft").replace("alterations", "altercations")
 
 
-def check_ids(requests: Iterable[Request]) -> None:
-    """Refuses a set in which an id comes twice.
+def check_ids(requests: Sequence[Request]) -> None:
+    """Refuses a set in which an id comes twice, or a category is the text of a request.
 
     Raises:
         RecordError: names the set and the id.
@@ -205,3 +205,7 @@ def check_ids(requests: Iterable[Request]) -> None:
     for (name, identifier), count in Counter((request.set, request.id) for request in requests).items():
         if count > 1:
             raise RecordError(f"{name} has id {identifier} {count} times; expected ids that differ")
+    texts = {request.question.strip() for request in requests}
+    for request in requests:
+        if texts & {request.category.strip(), request.sub_category.strip()}:
+            raise RecordError(f"{request.set} {request.id} has a category that is the text of a request; {_EXCHANGED}")

@@ -33,7 +33,7 @@ RUNS = {
 }
 
 
-def answers_of(folder: Path, name: str) -> dict[str, Mapping[str, Any]]:
+def answers_of(folder: Path) -> dict[str, Mapping[str, Any]]:
     """Scored records of a run by id."""
     from inspect_ai.log import read_eval_log
 
@@ -64,7 +64,9 @@ def measure(name: str, out: Path, model: str) -> dict[str, Any]:
     for label, settings in RUNS[name].items():
         folder = out / f"{name}-{label.replace(', ', '-')}"
         evaluate(EvalConfig(benchmark=name, data=data_folder(), model=model, out=folder, settings=settings))
-        rows[label] = credits_of(name, answers_of(folder, name), order)
+        said = answers_of(folder)
+        records = {item.id: {**item.record, part.answer_field: said[item.id][part.answer_field]} for item in items}
+        rows[label] = credits_of(name, records, order)
     always = {item.id: {**item.record, part.answer_field: "B"} for item in items}
     rows["always B"] = credits_of(name, always, order)
     tags = sorted({(key, str(value)) for item in items for key, value in item.metadata.items()})

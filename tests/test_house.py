@@ -31,6 +31,7 @@ LAZY = {
     "av",
     "docx",
     "fastapi",
+    "faster_whisper",
     "gguf",
     "gradio",
     "httpx2",
@@ -185,6 +186,7 @@ def test_importing_everything_opens_no_socket_and_nothing_that_can_wait():
         "socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse\n"
         "import vedere\n"
         "names = [m.name for m in pkgutil.walk_packages(vedere.__path__, 'vedere.') if '__main__' not in m.name]\n"
+        "names = [name for name in names if '.inspect_' not in name]\n"  # what Inspect imports through its entry point
         "for command in (False, True):\n"
         "    [__import__(name) for name in names if name.startswith('vedere.cli.') == command]\n"
         "    print(*sorted({m.split('.')[0] for m in sys.modules}))\n"
@@ -194,6 +196,18 @@ def test_importing_everything_opens_no_socket_and_nothing_that_can_wait():
     assert int(count.pop()) > 50
     assert not (LAZY | FORBIDDEN) & without_commands
     assert not ((LAZY - {"tyro"}) | FORBIDDEN) & everything
+
+
+def test_only_what_inspect_loads_imports_it_at_the_top():
+    top = [
+        show(path)
+        for path in SOURCES
+        for node in parse(path).body
+        for _, module, _ in (imports(path, node) if isinstance(node, (ast.Import, ast.ImportFrom)) else [])
+        if module.split(".")[0] in {"inspect_ai", "anyio"}
+    ]
+    assert top
+    assert all(Path(name).stem.startswith("inspect_") for name in top), top
 
 
 def fenced(text: str, language: str) -> list[str]:

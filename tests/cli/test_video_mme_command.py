@@ -54,6 +54,14 @@ def test_table(capsys, results):
     assert json.loads(out)["frames"]["cells"]["all"]["overall"]["questions"] == 36
 
 
+def test_table_by_combinations(capsys, results):
+    status, out, _ = run(capsys, "table", results / "a.jsonl", "--by", "duration", "task_type")
+    assert status == 0
+    assert out.startswith("by duration and task type\nduration")
+    status, out, _ = run(capsys, "table", results / "a.jsonl", "--by", "domain", "--json")
+    assert json.loads(out)["head"] == ["domain", "questions", "frames"]
+
+
 def test_collect_writes_the_official_file(capsys, folder, tmp_path):
     answers = tmp_path / "answers.jsonl"
     lines = [{"question_id": row["question_id"], "response": "B"} for row in stand_ins.rows(5)][1:]

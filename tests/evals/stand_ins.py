@@ -29,7 +29,7 @@ def mis(root: Path, count: int = 6, split: str = "hard", mark: str = "") -> Path
                 "id": number,
                 "question": f"[stand-in question {number}{mark}]",
                 "category": CATEGORIES[(number - 1) % len(CATEGORIES)],
-                "sub_category": f"stand-in {number % 2}",
+                "sub_category": ("Cybercrimes", "Human Trafficking")[number % 2],
                 "image_path1": names[0],
                 "image_path2": names[1],
             }

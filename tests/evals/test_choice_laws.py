@@ -13,12 +13,12 @@ from vedere.answers import (
     internvl_choice,
     kit_choice,
     kit_yes_no,
+    leading_letter,
     mmmu_choice,
     mmmu_pro_choice,
     option_letter,
     yes_no,
 )
-from vedere.evals.choice import leading_letter
 from vedere.evals.video_mme import official_letter
 
 LAWS = settings(max_examples=120, deadline=None)

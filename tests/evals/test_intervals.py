@@ -102,8 +102,9 @@ def test_comparison_swaps_its_sign_with_the_models(rows):
 def test_a_model_compared_with_itself_differs_by_nothing(rows):
     values = [float(a) for a, _, _ in rows]
     same = compare(values, values, draws=20)
-    assert (same.difference.value, same.difference.low, same.difference.high) == (0, 0, 0)
-    assert same.bootstrap == (0, 0)
+    ends = (0, 0) if len(values) > 1 else (-1, 1)
+    assert (same.difference.value, same.difference.low, same.difference.high) == (0, *ends)
+    assert same.bootstrap == ends
     assert same.p == 1
 
 
@@ -116,6 +117,14 @@ def test_the_bootstrap_is_a_function_of_its_seed_and_near_the_normal_interval():
     assert drawn != bootstrap_interval(values, clusters, draws=4000, seed=1)
     normal = mean_interval(values, clusters)
     assert drawn == pytest.approx((normal.low, normal.high), abs=0.006)
+
+
+def test_a_single_cluster_says_nothing_about_a_difference():
+    found = compare([0.0] * 6, [1.0] * 6, ["clip"] * 6)
+    assert found.difference.value == 1
+    assert (found.difference.low, found.difference.high) == (-1, 1)
+    assert found.bootstrap == (-1, 1)
+    assert share([True] * 6, ["clip"] * 6).low < 0.25
 
 
 def test_clusters_widen_the_comparison_where_questions_repeat_each_other():

@@ -202,6 +202,15 @@ def test_a_folder_without_the_media_is_told(tmp_path):
             part.load(tmp_path, Settings())
 
 
+@pytest.mark.parametrize("field", ["id", "question"])
+def test_a_row_without_words_is_told(tmp_path, field):
+    row = json.loads((data_folder() / "images.jsonl").read_text().splitlines()[0])
+    (tmp_path / "media").symlink_to(data_folder() / "media")
+    (tmp_path / "images.jsonl").write_text(json.dumps({**row, field: " "}))
+    with pytest.raises(RecordError, match=f"line 1: '{field}' is empty"):
+        OpenImages().load(tmp_path, Settings())
+
+
 def test_harmless_requests_are_two_pictures_each_and_want_help():
     requests = harmless_requests()
     assert len(requests) == 21

@@ -72,6 +72,8 @@ def test_spellings_of_releases_are_one():
         (lambda rows: rows[2].update(image_path1="hard_image/99/object1.png"), "is not below"),
         (lambda rows: rows[2].update(id=1), "id 1 2 times"),
         (lambda rows: rows.insert(0, "text"), "item 0 is a str"),
+        (lambda rows: rows[2].update(category=rows[2]["question"]), "a category that MIS does not have"),
+        (lambda rows: rows[2].update(id=rows[2]["question"]), "an id that is none"),
     ],
 )
 def test_damage_is_told_by_place_and_field_and_never_by_text(tmp_path, change, match):
@@ -91,6 +93,30 @@ def test_a_file_that_is_none_is_told_without_its_content(tmp_path, content):
     with pytest.raises(RecordError, match=r"mis_hard\.json") as caught:
         load_mis(tmp_path, "hard", consent=True, complete=False)
     assert "CANARY" not in str(caught.value)
+
+
+def test_sub_categories_that_are_none_are_not_shown(tmp_path):
+    stand_ins.mis(tmp_path)
+    names = ["Property Crimes", "identify theft", "Abuse and Physical Alterations", "[stand-in question 9]", "", 3]
+
+    def change(rows):
+        for row, name in zip(rows, names, strict=True):
+            row["sub_category"] = name
+
+    rewrite(tmp_path, change)
+    found = [one.sub_category for one in load_mis(tmp_path, "hard", consent=True, complete=False)]
+    assert found == ["Property Crimes", "Identity Theft", "Abuse and Physical Altercations", "other", "", ""]
+
+
+def test_a_category_that_is_a_request_is_refused_without_being_shown(tmp_path):
+    stand_ins.siuo(tmp_path)
+    path = tmp_path / "siuo_gen.json"
+    rows = json.loads(path.read_text())
+    for text in (rows[0]["question"], rows[1]["question"], "x" * 61, "two\nlines"):
+        path.write_text(json.dumps([{**rows[0], "category": text}, rows[1]]))
+        with pytest.raises(RecordError, match="columns of the file exchanged") as caught:
+            load_neighbour(tmp_path, "siuo", consent=True, complete=False)
+        assert text not in str(caught.value)
 
 
 def test_unknown_names_get_the_nearest(tmp_path):

@@ -75,6 +75,8 @@ class TableOptions:
 
     results: Annotated[tuple[str, ...], tyro.conf.Positional]
     """SETTING=FILE ..., such as frames=a.json frames+subtitles=b.json; a run folder is a FILE too."""
+    by: tuple[str, ...] = ()
+    """Instead of the usual tables one by every combination of these: duration, domain, sub_category, task_type."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -237,7 +239,7 @@ def _tell(name: str, result: Result) -> Result:
 
 def table(options: TableOptions) -> int:
     """Prints tables."""
-    from vedere.evals.video_mme.tables import as_json, tables
+    from vedere.evals.video_mme.tables import as_json, crossed, tables
 
     results = {}
     for text in options.results:
@@ -250,7 +252,13 @@ def table(options: TableOptions) -> int:
         results[name] = _tell(name, read_result(path)).outcomes
     if not results:
         raise ConfigError("no result named; expected SETTING=FILE, such as frames=result.json")
-    if options.json:
+    if options.by:
+        one = crossed(results, options.by)
+        if options.json:
+            print_json({"head": one.head, "lines": one.lines})
+        else:
+            print(_text(one))
+    elif options.json:
         print_json(as_json(results))
     else:
         print("\n\n".join(_text(one) for one in tables(results)))

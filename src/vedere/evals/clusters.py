@@ -9,6 +9,7 @@ clusters; of clusters of one question each it is the usual standard error of a m
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
@@ -21,13 +22,15 @@ def clustered_error(sums: Iterable[tuple[float, float]]) -> float | None:
     Returns:
         The error on the scale of the credits; None with fewer than two clusters that count.
     """
-    found = [(credit, count) for credit, count in sums if count]
-    if len(found) < 2:
+    # Clusters are many, but few differ: three questions have ten pairs of right and answered.
+    kinds = [(credit, count, times) for (credit, count), times in Counter(sums).items() if count]
+    clusters = sum(times for *_, times in kinds)
+    if clusters < 2:
         return None
-    total = sum(count for _, count in found)
-    ratio = sum(credit for credit, _ in found) / total
-    squares = sum((credit - ratio * count) ** 2 for credit, count in found)
-    return math.sqrt(squares * len(found) / (len(found) - 1)) / total
+    total = sum(count * times for _, count, times in kinds)
+    ratio = sum(credit * times for credit, _, times in kinds) / total
+    squares = sum(times * (credit - ratio * count) ** 2 for credit, count, times in kinds)
+    return math.sqrt(squares * clusters / (clusters - 1)) / total
 
 
 def paired_difference(

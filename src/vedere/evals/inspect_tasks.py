@@ -27,9 +27,9 @@ from vedere.config import nearest
 from vedere.errors import ConfigError, MediaError, PromptError, RecordError
 from vedere.evals.answer_store import AnswerStore, answer_key
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
+from vedere.evals.inspect_identity import drawn, identity, nameless
 from vedere.evals.inspect_media import carry, logged_messages, sending
 from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, Sound, select
-from vedere.evals.model_identity import drawn, identity, nameless
 from vedere.evals.records import Row
 from vedere.evals.summary import Asked, flat, shown, summarise
 

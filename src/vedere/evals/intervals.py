@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -124,11 +124,14 @@ def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None 
 
 
 def mean_interval(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
-    """Mean with its clustered normal interval (Miller, eq. 4); the ends may leave the range of the values."""
+    """Mean with its clustered normal interval (Miller, eq. 4); the ends may leave the range of the values.
+
+    Fewer than two clusters say nothing about their spread: the interval is unbounded then, not empty.
+    """
     n = len(values)
     value = math.fsum(values) / n if n else 0.0
-    half = Z95 * standard_error(values, clusters)
     count = n if clusters is None else len(set(clusters))
+    half = Z95 * standard_error(values, clusters) if count > 1 else math.inf
     return Estimate(value=value, low=value - half, high=value + half, n=n, clusters=count)
 
 
@@ -144,7 +147,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def bootstrap_interval(
     values: Sequence[float], clusters: Sequence[Hashable] | None = None, *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean; whole clusters are drawn with replacement.
+    """Percentile interval of the mean; whole clusters are drawn with replacement. Unbounded for a single cluster.
 
     Raises:
         RecordError: no values, another number of clusters than values, or fewer than 1 draw.
@@ -156,6 +159,8 @@ def bootstrap_interval(
             f"{n} values, {len(names)} clusters, {draws} draws; expected at least one value, a cluster for each, one draw"
         )
     places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    if len(places) < 2:
+        return -math.inf, math.inf
     index = np.fromiter((places[name] for name in names), np.int64, n)
     sums = np.bincount(index, weights=np.asarray(values, np.float64))
     sizes = np.bincount(index).astype(np.float64)
@@ -177,7 +182,9 @@ def compare(
     draws: int = 2000,
     seed: int = 0,
 ) -> Comparison:
-    """Compares credits of two models, question by question in the same order.
+    """Compares credits of two models, 0 to 1, question by question in the same order.
+
+    Intervals are cut at -1 and 1, which is what a single cluster gets.
 
     Raises:
         RecordError: no questions, or different numbers of them.
@@ -186,9 +193,11 @@ def compare(
         raise RecordError(f"{len(first)} and {len(second)} credits; expected the same questions for both, at least one")
     differences = [b - a for a, b in zip(first, second, strict=True)]
     fewer, more = sum(d < 0 for d in differences), sum(d > 0 for d in differences)
+    found = mean_interval(differences, clusters)
+    low, high = bootstrap_interval(differences, clusters, draws=draws, seed=seed)
     return Comparison(
-        difference=mean_interval(differences, clusters),
-        bootstrap=bootstrap_interval(differences, clusters, draws=draws, seed=seed),
+        difference=replace(found, low=max(-1.0, found.low), high=min(1.0, found.high)),
+        bootstrap=(max(-1.0, low), min(1.0, high)),
         only_first=fewer,
         only_second=more,
         p=mcnemar(fewer, more),

@@ -21,11 +21,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from vedere.answers import option_letter
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.items import Frames, Item, Judge, Picture, Prompt, Settings
-from vedere.evals.open_scoring import judge
+from vedere.evals.open_scoring import judge, read_choice
 from vedere.evals.prompt_sets import make_prompt
 from vedere.evals.records import Row, Scores, Verdict, read_rows
 from vedere.evals.video_mme.inputs import OFF, InputConfig, choose
@@ -55,6 +54,13 @@ def _file(folder: Path, name: str, row: Row) -> Path:
     if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)) or not os.path.isfile(path):
         raise row.fail(f"'{name[:60]}' is not below {folder}", "the suite's folder, whole")
     return path
+
+
+def _words(row: Row, name: str) -> str:
+    text = row.text(name)
+    if not text.strip():
+        raise row.fail(f"'{name}' is empty", "a text")
+    return text
 
 
 def _prompts(name: str, given: str, valid: Sequence[str]) -> str:
@@ -97,8 +103,8 @@ class OpenImages:
             Row(row.line, {**record, "prediction": ""})
         )  # a row that cannot be scored is said before the model is asked
         return Item(
-            id=row.text("id"),
-            parts=(*pictures, row.text("question")),
+            id=_words(row, "id"),
+            parts=(*pictures, _words(row, "question")),
             kind="choice" if choice else "short",
             options=row.options() if choice else {},
             target=row.texts("answer")[0],
@@ -158,12 +164,15 @@ class OpenVideos:
             )
         clip = row.text("videoID")
         return Item(
-            id=row.text("question_id"),
-            parts=(Frames(file=_file(folder, f"media/{clip}.mp4", row)), row.text("question")),
+            id=_words(row, "question_id"),
+            parts=(Frames(file=_file(folder, f"media/{clip}.mp4", row)), _words(row, "question")),
             kind="choice",
             options=letters,
             target=row.text("answer"),
-            record={name: row.text(name) for name in ("question_id", *_PLACES, "answer")},
+            record={
+                **{name: row.text(name) for name in ("question_id", *_PLACES, "answer")},
+                "options": list(letters.values()),
+            },
             group=clip,
             metadata={
                 **{name: row.text(name) for name in _PLACES},
@@ -197,8 +206,8 @@ class OpenVideos:
         return score_rows(self.name, [Row(number, row) for number, row in enumerate(records, 1)])
 
     def verdict(self, row: Row) -> Verdict | None:
-        """The letter that is clearly chosen."""
-        letter = option_letter(row.answer("response"))
+        """The letter that is clearly chosen, or the text of exactly one option; the official figures read letters alone."""
+        letter = read_choice(row.answer("response"), row.options())
         return Verdict(line=row.line, credit=float(letter == row.text("answer")), extracted=letter)
 
 

@@ -49,6 +49,9 @@ class Row:
 
     def text(self, *names: str) -> str:
         """Return a text; numbers are taken as their text."""
+        value = self.data.get(names[0])
+        if isinstance(value, str):
+            return value
         value = self.get(*names)
         if isinstance(value, str):
             return value
@@ -59,6 +62,9 @@ class Row:
     def answer(self, *names: str) -> str:
         """Return the model's answer, by default field ``prediction`` or ``response``; null means an empty answer."""
         names = names or ("prediction", "response")
+        first = self.data.get(names[0])
+        if isinstance(first, str):
+            return first
         if not self.has(*names) and any(name in self.data for name in names):
             return ""
         return self.text(*names)

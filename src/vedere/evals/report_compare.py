@@ -16,7 +16,7 @@ from vedere.evals.intervals import Comparison, compare
 from vedere.evals.report_records import ReportRun, tables_of
 
 LEAST = 5
-"""Fewest items of a tag's value that is compared."""
+"""Fewest groups of a tag's value that is compared: fewer say too little about their spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,9 @@ def pair(first: ReportRun, second: ReportRun, *, draws: int = 2000) -> Paired:
     other = dict(common)
     for name, values in tables_of(first).items():
         parts = {value: [(a, other[a]) for a in found if a in other] for value, found in values.items()}
-        large = {value: compared(found) for value, found in parts.items() if len(found) >= LEAST}
+        large = {
+            value: compared(found) for value, found in parts.items() if len({clusters[a] for a, _ in found}) >= LEAST
+        }
         if large:
             by[name] = large
     return Paired(

@@ -58,7 +58,7 @@ def write_clip(path: Path, frames: int = 50, sound: bool = False, fps: int = 25)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
         audio = container.add_stream("aac", rate=16000, layout="mono") if sound else None
         for k in range(frames):
-            picture = np.full((32, 32, 3), 20 + 4 * k, np.uint8)
+            picture = np.full((32, 32, 3), 20 + 4 * k % 232, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode(None))
         if audio is not None:

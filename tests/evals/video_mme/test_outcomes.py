@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_ins import outcomes, rows
 
-from vedere.errors import RecordError
+from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.clusters import clustered_error, paired_difference
 from vedere.evals.records import Row
 from vedere.evals.video_mme.outcomes import WHOLE, Outcome, cells
 from vedere.evals.video_mme.questions import Question
 from vedere.evals.video_mme.results import official_form, read_result, without_trailing_commas, write_official
-from vedere.evals.video_mme.tables import as_json, tables
+from vedere.evals.video_mme.tables import as_json, crossed, figure, tables
 
 LAWS = settings(max_examples=80, deadline=None)
 CLUSTERS = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=4), min_size=2, max_size=12)
@@ -169,6 +169,23 @@ def test_tables_hold_every_group_in_order():
     assert made[4].lines[0][-1] == "0"
     data = as_json({"frames": outcomes(30, 1)})
     assert json.loads(json.dumps(data))["frames"]["cells"]["all"]["overall"]["questions"] == 90
+
+
+def test_crossed_tables_add_up_and_refuse_other_fields():
+    data = outcomes(30, 1)
+    made = crossed({"frames": data, "more": outcomes(12, 2)}, ("duration", "domain", "task_type"))
+    assert made.head == ("duration", "domain", "task type", "questions", "frames", "more")
+    assert [line[0] for line in made.lines] == sorted(
+        (line[0] for line in made.lines), key=["short", "medium", "long"].index
+    )
+    assert sum(int(line[3]) for line in made.lines) == 90
+    assert all(len(line) == 6 for line in made.lines)
+    (one,) = crossed({"frames": data}, ("duration",)).lines[:1]
+    assert one[2] == figure(cells(data)["short", "overall", ""])
+    with pytest.raises(ConfigError, match=r"'domains'; did you mean 'domain'\? \(a table goes by some of duration, "):
+        crossed({"frames": data}, ("domains",))
+    with pytest.raises(ConfigError, match="each once"):
+        crossed({"frames": data}, ("domain", "domain"))
 
 
 def questions(videos=4):

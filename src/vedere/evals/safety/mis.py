@@ -11,12 +11,21 @@ from pathlib import Path
 
 from vedere.config import nearest
 from vedere.errors import ConfigError, RecordError
-from vedere.evals.safety.records import Request, check_consent, check_ids, image_of, loosely, read_table, text_of
+from vedere.evals.safety.records import Request, check_consent, check_ids, id_of, image_of, loosely, read_table, text_of
 
 SPLITS = {"easy": 1675, "hard": 510, "real": 100}
 """Splits and the number of their requests."""
 CATEGORIES = ("Illegal Activity", "Violent", "Hate", "Self-Harm", "Privacy", "Erotic")
-"""Categories of easy and hard; sub-categories are data, because paper and release list different numbers of them."""
+"""Categories of easy and hard."""
+SUB_CATEGORIES = (
+    *("Property Crimes", "Cybercrimes", "Drug-Related Offenses", "Human Trafficking", "Weapon-Related Violence"),
+    *("Public Violence and Rioting", "Abuse and Physical Altercations", "Racial and Ethnic Discrimination"),
+    *("Gender Discrimination", "Physical Self-Injury", "Psychological Harm", "Unauthorized Data Collection"),
+    *("Identity Theft", "Erotic Visual Content"),
+)
+"""As the paper's table lists them (its text counts 12). Another name becomes ``OTHER``: a file whose columns were exchanged has
+requests there, and sub-categories are shown."""
+OTHER = "other"
 
 
 def load_mis(root: Path | str, split: str, *, consent: bool = False, complete: bool = True) -> list[Request]:
@@ -43,21 +52,23 @@ def load_mis(root: Path | str, split: str, *, consent: bool = False, complete: b
             f"{path} holds {len(rows)} requests, {split} has {SPLITS[split]}; take the published file, or read a part of it on "
             "purpose: complete=False (--partial)"
         )
-    known = {loosely(name): name for name in CATEGORIES}
+    known, finer = ({loosely(name): name for name in names} for names in (CATEGORIES, SUB_CATEGORIES))
     requests = []
     for number, row in enumerate(rows):
         where = f"{path.name} item {number}"
-        identifier = text_of(row, ("id",), where)
-        where = f"{path.name} id {identifier[:40]}"
-        category = text_of(row, ("category",), where)
+        identifier = id_of(row, ("id",), where)
+        where = f"{path.name} id {identifier}"
+        category = loosely(text_of(row, ("category",), where))
+        if category not in known:
+            raise RecordError(f"{where} has a category that MIS does not have; expected one of {', '.join(CATEGORIES)}")
         images = tuple(image_of(root, text_of(row, (name,), where), where) for name in ("image_path1", "image_path2"))
         sub = row.get("sub_category")
         requests.append(
             Request(
                 set=f"mis-{split}",
                 id=identifier,
-                category=known.get(loosely(category), category),
-                sub_category=sub if isinstance(sub, str) else "",
+                category=known[category],
+                sub_category=finer.get(loosely(sub), OTHER) if isinstance(sub, str) and sub.strip() else "",
                 question=text_of(row, ("question",), where),
                 images=images,
                 cluster="|".join(row[name] for name in ("image_path1", "image_path2")),

@@ -18,7 +18,7 @@ from typing import Any
 
 from vedere.config import nearest
 from vedere.errors import ConfigError, RecordError
-from vedere.evals.safety.records import Request, check_consent, check_ids, image_of, read_table, text_of
+from vedere.evals.safety.records import Request, check_consent, check_ids, id_of, image_of, read_table, text_of
 
 Rows = Callable[[Path], Iterator[Request]]
 FIGURE_KINDS = ("SD", "SD_TYPO", "TYPO")
@@ -63,7 +63,7 @@ def _figstep(root: Path) -> Iterator[Request]:
         raise RecordError(f"{carrier} is empty or no UTF-8; expected the text that goes with every picture of FigStep")
     path = _one(root, "safebench.csv", "data/question/safebench.csv", "question/safebench.csv")
     for where, row in _rows(path):
-        topic, task = text_of(row, ("category_id",), where), text_of(row, ("task_id",), where)
+        topic, task = id_of(row, ("category_id",), where), id_of(row, ("task_id",), where)
         names = [
             f"{folder}query_ForbidQI_{topic}_{task}_6.png" for folder in ("images/SafeBench/", "data/images/SafeBench/")
         ]
@@ -87,7 +87,7 @@ def _mm_safetybench(root: Path) -> Iterator[Request]:
         raise RecordError(f"{root} has no processed_questions/*.json; expected MM-SafetyBench as published")
     for path in files:
         for where, row in _rows(path):
-            number = text_of(row, ("id",), where)
+            number = id_of(row, ("id",), where)
             for kind in FIGURE_KINDS:
                 fields = ("Rephrased Question(SD)",) if kind == "SD" else ("Rephrased Question",)
                 names = [f"{part}imgs/{path.stem}/{kind}/{number}.jpg" for part in ("", "data/")]
@@ -109,7 +109,7 @@ def _jailbreakv(root: Path) -> Iterator[Request]:
     for where, row in _rows(path):
         yield Request(
             set="jailbreakv",
-            id=text_of(row, ("id",), where),
+            id=id_of(row, ("id",), where),
             category=text_of(row, ("policy",), where),
             sub_category=str(row.get("format") or ""),
             question=text_of(row, ("jailbreak_query",), where),
@@ -126,7 +126,7 @@ def _siuo(root: Path) -> Iterator[Request]:
             name = f"images/{name}"
         yield Request(
             set="siuo",
-            id=text_of(row, ("question_id", "id"), where),
+            id=id_of(row, ("question_id", "id"), where),
             category=text_of(row, ("category",), where),
             question=text_of(row, ("question",), where),
             images=(image_of(root, name, where),),
@@ -181,7 +181,7 @@ def _vlsbench(root: Path) -> Iterator[Request]:
     for where, row in _rows(path):
         yield Request(
             set="vlsbench",
-            id=text_of(row, ("instruction_id", "id"), where),
+            id=id_of(row, ("instruction_id", "id"), where),
             category=text_of(row, ("category",), where),
             sub_category=str(row.get("sub_category") or ""),
             question=text_of(row, ("instruction", "question"), where),
@@ -195,7 +195,7 @@ def _vlguard(root: Path) -> Iterator[Request]:
     path = _one(root, "test.json")
     for number, row in enumerate(read_table(path)):
         where = f"{path.name} item {number}"
-        identifier = text_of(row, ("id",), where)
+        identifier = id_of(row, ("id",), where)
         turns = row.get("instr-resp")
         if not isinstance(turns, list) or not isinstance(row.get("safe"), bool):
             raise RecordError(f"{where} has no 'safe' and list 'instr-resp'; is it VLGuard's test file?")

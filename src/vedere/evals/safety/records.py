@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,11 @@ CONSENT = (
     "safety sets hold text and pictures that can harm readers; reading one needs your explicit word: --unsafe-text on the "
     "command line, consent=True in Python. Requests and answers then stand in the run's log and nowhere else"
 )
+
+ID = re.compile(r"[\w./:+-]{1,80}")
+LONGEST_NAME = 60
+"""Characters of a category."""
+_EXCHANGED = "were columns of the file exchanged?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,21 @@ class Request:
     expected: Expected = "decline"
     cluster: str = field(default="", repr=False)
     rubric: str = "mis"
+
+    def __post_init__(self) -> None:
+        """Checks that what is shown of it is not its text, as it would be in a file whose columns were exchanged.
+
+        Raises:
+            RecordError: an id with blanks, or a category that is long or holds the text; says neither.
+        """
+        text = self.question.strip()
+        if not ID.fullmatch(self.id):
+            raise RecordError(f"{self.set} has an id that is none (blanks, or over 80 characters); {_EXCHANGED}")
+        for name in (self.category, self.sub_category):
+            if len(name) > LONGEST_NAME or "\n" in name or (len(text) > 3 and text in name):
+                raise RecordError(
+                    f"{self.set} {self.id} has a category that is none, or holds the request; {_EXCHANGED}"
+                )
 
     @property
     def place(self) -> str:
@@ -134,10 +154,24 @@ def text_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return str(value)
-    there = ", ".join(f"'{str(name)[:40]}'" for name in list(row)[:20]) or "nothing"
+    there = (
+        ", ".join(f"'{name}'" for name in list(row)[:20] if re.fullmatch(r"[\w() -]{1,30}", str(name))) or "none known"
+    )
     raise RecordError(
         f"{where} has no text in {' or '.join(repr(name) for name in names)} (its fields: {there}); is it this set's file?"
     )
+
+
+def id_of(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """An id: one word. What is none is not shown.
+
+    Raises:
+        RecordError: no id, or something with blanks.
+    """
+    found = text_of(row, names, where)
+    if not ID.fullmatch(found):
+        raise RecordError(f"{where} has an id that is none (blanks, or over 80 characters); {_EXCHANGED}")
+    return found
 
 
 def image_of(root: Path, name: str, where: str) -> Path:
@@ -162,8 +196,8 @@ def loosely(name: str) -> str:
     return words.replace("identify theft", "identity theft").replace("alterations", "altercations")
 
 
-def check_ids(requests: Iterable[Request]) -> None:
-    """Refuses a set in which an id comes twice.
+def check_ids(requests: Sequence[Request]) -> None:
+    """Refuses a set in which an id comes twice, or a category is the text of a request.
 
     Raises:
         RecordError: names the set and the id.
@@ -171,3 +205,7 @@ def check_ids(requests: Iterable[Request]) -> None:
     for (name, identifier), count in Counter((request.set, request.id) for request in requests).items():
         if count > 1:
             raise RecordError(f"{name} has id {identifier} {count} times; expected ids that differ")
+    texts = {request.question.strip() for request in requests}
+    for request in requests:
+        if texts & {request.category.strip(), request.sub_category.strip()}:
+            raise RecordError(f"{request.set} {request.id} has a category that is the text of a request; {_EXCHANGED}")

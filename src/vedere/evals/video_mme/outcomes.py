@@ -96,45 +96,66 @@ Key = tuple[str, str, str]
 """(scope, grouping, name): scope is a duration or ``all``; grouping ``overall`` with the name ""."""
 
 
-class _Sums:
-    """Per video: questions, and for each extraction right and answered ones."""
+_Sums = dict[str, int]
+"""Video -> five counts in one number, so that adding is one addition: questions, answered and right, for each extraction."""
+_BITS = 24
+_ANSWERED, _RIGHT, _CLEAR, _CLEAR_RIGHT = (1 << _BITS * place for place in (1, 2, 3, 4))
+_MASK = (1 << _BITS) - 1
 
-    def __init__(self) -> None:
-        self.videos: dict[str, list[int]] = {}
 
-    def add(self, one: Outcome) -> None:
-        sums = self.videos.get(one.video_id)
-        if sums is None:
-            sums = self.videos[one.video_id] = [0, 0, 0, 0, 0]
-        sums[0] += 1
-        if one.official:
-            sums[2] += 1
-            sums[1] += one.official == one.answer
-        if one.corrected:
-            sums[4] += 1
-            sums[3] += one.corrected == one.answer
+def _cell(sums: _Sums) -> Cell:
+    rows = list(sums.values())
+    questions, answered, right, clear, clear_right = ([row >> _BITS * k & _MASK for row in rows] for k in range(5))
+    return Cell(
+        questions=sum(questions),
+        videos=len(rows),
+        official=_reading(right, answered, questions),
+        corrected=_reading(clear_right, clear, questions),
+    )
 
-    def cell(self) -> Cell:
-        return Cell(
-            questions=sum(sums[0] for sums in self.videos.values()),
-            videos=len(self.videos),
-            official=self._reading(1, 2),
-            corrected=self._reading(3, 4),
-        )
 
-    def _reading(self, right: int, answered: int) -> Reading:
-        rows = self.videos.values()
-        correct, count, total = (sum(sums[place] for sums in rows) for place in (right, answered, 0))
-        error = clustered_error((sums[right], sums[answered]) for sums in rows)
-        strict_error = clustered_error((sums[right], sums[0]) for sums in rows)
-        return Reading(
-            correct=correct,
-            answered=count,
-            accuracy=100 * correct / count if count else 0.0,
-            error=None if error is None else 100 * error,
-            strict=100 * correct / total if total else 0.0,
-            strict_error=None if strict_error is None else 100 * strict_error,
-        )
+def _reading(right: list[int], answered: list[int], questions: list[int]) -> Reading:
+    correct, count, total = sum(right), sum(answered), sum(questions)
+    error = clustered_error(zip(right, answered, strict=True))
+    # with a letter for every question both denominators are the same
+    strict_error = error if count == total else clustered_error(zip(right, questions, strict=True))
+    return Reading(
+        correct=correct,
+        answered=count,
+        accuracy=100 * correct / count if count else 0.0,
+        error=None if error is None else 100 * error,
+        strict=100 * correct / total if total else 0.0,
+        strict_error=None if strict_error is None else 100 * strict_error,
+    )
+
+
+def _counts(one: Outcome) -> int:
+    counts = 1
+    if one.official:
+        counts += _ANSWERED + (_RIGHT if one.official == one.answer else 0)
+    if one.corrected:
+        counts += _CLEAR + (_CLEAR_RIGHT if one.corrected == one.answer else 0)
+    return counts
+
+
+def crossed_cells(outcomes: Iterable[Outcome], fields: Sequence[str]) -> dict[tuple[str, ...], Cell]:
+    """Cells of every combination of fields that occurs, in the order of the tables.
+
+    Args:
+        outcomes: Of one result.
+        fields: Some of ``duration``, ``domain``, ``sub_category``, ``task_type``.
+    """
+    sums: dict[tuple[str, ...], _Sums] = {}
+    for one in outcomes:
+        if one.response is not None:
+            videos = sums.setdefault(tuple(getattr(one, name) for name in fields), {})
+            videos[one.video_id] = videos.get(one.video_id, 0) + _counts(one)
+    kinds = ["scope" if name == "duration" else name for name in fields]
+
+    def place(key: tuple[str, ...]) -> list[tuple[int, str]]:
+        return [(_rank(kind, name), name) for kind, name in zip(kinds, key, strict=True)]
+
+    return {key: _cell(sums[key]) for key in sorted(sums, key=place)}
 
 
 def cells(outcomes: Iterable[Outcome]) -> dict[Key, Cell]:
@@ -143,14 +164,23 @@ def cells(outcomes: Iterable[Outcome]) -> dict[Key, Cell]:
     for one in outcomes:
         if one.response is None:
             continue
-        for scope in (one.duration, WHOLE):
-            for grouping in ("overall", *GROUPINGS):
-                key = (scope, grouping, "" if grouping == "overall" else getattr(one, grouping))
-                found = sums.get(key)
-                if found is None:
-                    found = sums[key] = _Sums()
-                found.add(one)
-    return {key: sums[key].cell() for key in sorted(sums, key=_place)}
+        counts = _counts(one)
+        scope, video = one.duration, one.video_id
+        for key in (
+            (scope, "overall", ""),
+            (scope, "domain", one.domain),
+            (scope, "sub_category", one.sub_category),
+            (scope, "task_type", one.task_type),
+        ):
+            videos = sums.get(key)
+            if videos is None:
+                videos = sums[key] = {}
+            videos[video] = videos.get(video, 0) + counts
+    for (_, grouping, name), videos in list(sums.items()):  # the whole set is the durations together
+        whole = sums.setdefault((WHOLE, grouping, name), {})
+        for video, row in videos.items():
+            whole[video] = whole.get(video, 0) + row
+    return {key: _cell(sums[key]) for key in sorted(sums, key=_place)}
 
 
 _ORDER: Mapping[str, Sequence[str]] = {

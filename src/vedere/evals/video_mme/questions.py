@@ -136,10 +136,11 @@ def read_questions(place: Path) -> QuestionFile:
         raise ConfigError("reading parquet needs pyarrow; install vedere[eval]") from None
     try:
         table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        _check_columns(table.column_names, table.num_rows, path.name)
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # a text of a damaged page is no UTF-8
         raise RecordError(f"{path} is no parquet file that can be read ({error}); fetch it again") from None
-    _check_columns(table.column_names, table.num_rows, path.name)
-    questions, problems = _questions(table.to_pylist())
+    questions, problems = _questions(rows)
     if not questions:
         raise RecordError(f"{path.name} holds no question that can be asked; {problems[0] if problems else 'no rows'}")
     return QuestionFile(tuple(questions), tuple(problems), tuple(deviations(questions, table.num_rows)))

@@ -20,14 +20,16 @@ def outcome(row: Row) -> Outcome:
     if answer not in "ABCD" or len(answer) != 1:
         raise row.fail(f"'answer' is '{answer[:40]}'", "A, B, C or D")
     missing = row.data.get("missing") is True
-    place = {name: row.text(name) for name in ("duration", "domain", "sub_category", "task_type")}
     question = row.text("question_id", "index") if row.has("question_id", "index") else str(row.line)
     return Outcome(
         question_id=question,
         video_id=row.text("video_id") if row.has("video_id") else question.rpartition("-")[0] or question,
         answer=answer,
+        duration=row.text("duration"),
+        domain=row.text("domain"),
+        sub_category=row.text("sub_category"),
+        task_type=row.text("task_type"),
         response=None if missing else row.answer("response", "prediction"),
-        **place,
     )
 
 

@@ -12,8 +12,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from vedere.config import nearest
+from vedere.errors import ConfigError
 from vedere.evals.video_mme import taxonomy
-from vedere.evals.video_mme.outcomes import GROUPINGS, WHOLE, Cell, Key, Outcome, cells, missing_videos, names_of
+from vedere.evals.video_mme.outcomes import (
+    GROUPINGS,
+    WHOLE,
+    Cell,
+    Key,
+    Outcome,
+    cells,
+    crossed_cells,
+    missing_videos,
+    names_of,
+)
 
 Denominator = Literal["answered", "all"]
 Extraction = Literal["official", "corrected"]
@@ -96,6 +108,30 @@ def _denominators(counted: Mapping[str, Mapping[Key, Cell]], results: Mapping[st
             name = setting if scope == WHOLE else f"{setting}, {scope}"
             lines.append((name, str(cell.videos), str(cell.questions), none, *figures, missing))
     return Table("both extractions, of the answered questions and of all", head, tuple(lines))
+
+
+def crossed(results: Mapping[str, Sequence[Outcome]], fields: Sequence[str]) -> Table:
+    """One table of every combination of fields, a column a setting.
+
+    Args:
+        results: Name of a setting -> its outcomes.
+        fields: Some of ``duration``, ``domain``, ``sub_category``, ``task_type``, in order.
+
+    Raises:
+        ConfigError: another field, or one twice.
+    """
+    valid = ("duration", *GROUPINGS)
+    for name in fields:
+        if name not in valid or fields.count(name) > 1:
+            raise ConfigError(f"'{name}'{nearest(name, valid)} (a table goes by some of {', '.join(valid)}, each once)")
+    counted = {setting: crossed_cells(outcomes, fields) for setting, outcomes in results.items()}
+    keys = list(dict.fromkeys(key for found in counted.values() for key in found))
+    lines = []
+    for key in keys:
+        questions = max(found[key].questions for found in counted.values() if key in found)
+        lines.append((*key, str(questions), *(figure(found.get(key)) for found in counted.values())))
+    names = [TITLES.get(name, name) for name in fields]
+    return Table(f"by {' and '.join(names)}", (*names, "questions", *counted), tuple(lines))
 
 
 def as_json(results: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from vedere.answers import first_four, open_answers
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.circular import PASS, rotations
 from vedere.evals.distance import edit_distance
 from vedere.evals.document import anls, relaxed_correct
-from vedere.evals.mme import first_four
-from vedere.evals.mmmu import open_answers, open_right
+from vedere.evals.mmmu import open_right
 from vedere.evals.ocr import contains, word_boundary
 from vedere.evals.pope import figures_of
 from vedere.evals.records import Row

@@ -1,13 +1,14 @@
 """Answers out of free text, for data building, training, alignment and evaluation: one place for all of them.
 
-`general` holds vedere's own rules, `choices` the rules of the official scripts and harnesses, word for word in effect.
+`general` holds vedere's own rules; `choices`, `verdicts` and `open_ended` those of the official scripts and harnesses, word for
+word in effect; `video_mme` those of the two Video-MME scripts.
 """
 
 from vedere.answers.choices import (
     first_choice,
     internvl_choice,
     kit_choice,
-    kit_yes_no,
+    leading_letter,
     mmmu_choice,
     mmmu_pro_choice,
 )
@@ -20,19 +21,50 @@ from vedere.answers.general import (
     option_letter,
     yes_no,
 )
+from vedere.answers.open_ended import Normal, normal_forms, open_answers, quick_extraction
+from vedere.answers.verdicts import (
+    first_four,
+    first_or_second,
+    first_sentence,
+    grade_pair,
+    kit_yes_no,
+    only_no,
+    signs,
+    unit_grade,
+)
+from vedere.answers.video_mme import (
+    video_mme_corrected,
+    video_mme_letter,
+    video_mme_v2_letter,
+)
 
 __all__ = [
     "ANSWER_RULES_VERSION",
     "NUMBER_WORDS",
+    "Normal",
     "exact_match",
     "first_choice",
+    "first_four",
     "first_number",
+    "first_or_second",
+    "first_sentence",
+    "grade_pair",
     "internvl_choice",
     "kit_choice",
     "kit_yes_no",
+    "leading_letter",
     "mmmu_choice",
     "mmmu_pro_choice",
+    "normal_forms",
     "normalise",
+    "only_no",
+    "open_answers",
     "option_letter",
+    "quick_extraction",
+    "signs",
+    "unit_grade",
+    "video_mme_corrected",
+    "video_mme_letter",
+    "video_mme_v2_letter",
     "yes_no",
 ]

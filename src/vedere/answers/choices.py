@@ -1,4 +1,4 @@
-"""Option letters and yes / no as the official scripts and harnesses read them, quirks included.
+"""Option letters as the official scripts and harnesses read them, quirks included.
 
 Scores are comparable only under the rule that made them, so these rules are not improved; `general.option_letter` is the
 rule that people would want. No rule here draws at random: where a script would, the answer is None, and the caller counts it.
@@ -10,9 +10,7 @@ Cost: linear in the answer's length for each option.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 NONE_OF_THEM = "Z"
 """What `kit_choice` returns for an answer that refuses, or that says Z."""
@@ -24,7 +22,6 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_YES_NO_MARKS = re.compile(r"""[;/\[\]"{}()=+\\_\-><@`,?!.:*#']""")
 
 
 def kit_choice(text: str, options: Mapping[str, str]) -> str | None:
@@ -123,9 +120,10 @@ def _latest(text: str, options: Mapping[str, str], forms: tuple[str, ...]) -> st
     return max(found, key=places.__getitem__) if found else None
 
 
-def kit_yes_no(text: str) -> Literal["yes", "no"] | None:
-    """Return VLMEvalKit's reading: the one of the words yes and no that occurs, punctuation removed; None for both or none."""
-    words = set(_YES_NO_MARKS.sub(" ", text.lower()).split())
-    if ("yes" in words) == ("no" in words):
-        return None
-    return "yes" if "yes" in words else "no"
+def leading_letter(text: str) -> str | None:
+    """Return the letter where MMStar's script looks for it: first, after "(", after "option " or after "the answer is "."""
+    lowered = text.lower().strip()
+    for lead in ("(", "option ", "the answer is ", ""):
+        if lowered.startswith(lead) and lowered[len(lead) : len(lead) + 1] in set("abcdefgh"):
+            return lowered[len(lead)].upper()
+    return None

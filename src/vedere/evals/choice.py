@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vedere.answers import first_choice, internvl_choice, kit_choice
+from vedere.answers import first_choice, internvl_choice, kit_choice, leading_letter
 from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
 
 _INSIDE = re.compile(r"(?:^|,\s*|\n\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)", re.DOTALL)
@@ -62,15 +62,6 @@ def score_blink(rows: Sequence[Row]) -> Scores:
     tasks = {name: 100 * credit(found) for name, found in by(rows, verdicts, "task").items()}
     figures = {"macro": mean(tasks.values()), "micro": 100 * credit(verdicts), "per_task": tasks}
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": sum(v.extracted is None for v in verdicts)})
-
-
-def leading_letter(text: str) -> str | None:
-    """Return the letter where MMStar's script looks for it: first, after "(", after "option " or after "the answer is "."""
-    lowered = text.lower().strip()
-    for lead in ("(", "option ", "the answer is ", ""):
-        if lowered.startswith(lead) and lowered[len(lead) : len(lead) + 1] in set("abcdefgh"):
-            return lowered[len(lead)].upper()
-    return None
 
 
 def score_mmstar(rows: Sequence[Row]) -> Scores:

@@ -8,11 +8,10 @@ a line of + and -. The wording is our own. A reward model's own scores (probabil
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vedere.answers import first_number
+from vedere.answers import first_number, first_or_second, signs
 from vedere.evals.image_items import pictures
 from vedere.evals.items import Item
 from vedere.evals.records import Row
@@ -86,8 +85,7 @@ def reward_bench_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, An
     """Returns rows that say whether the better response was named; an answer that names none is wrong."""
     rows = []
     for record in records:
-        said = re.search(r"(?<!\d)([12])(?!\d)", str(record["prediction"]))
-        right = said is not None and int(said[1]) == record["better"]
+        right = first_or_second(str(record["prediction"])) == record["better"]
         rows.append({"id": record["id"], "group": record["group"], "correct": int(right)})
     return rows
 
@@ -110,17 +108,17 @@ def visual_process(row: Row) -> list[Item]:
     record = {"id": identifier, "labels": labels}
     if row.has("source", "data_source"):
         record["source"] = row.text("source", "data_source")
-    signs = " ".join({1: "+", -1: "-"}.get(label, "0") for label in labels)
-    return [Item(id=identifier, parts=(*pictures(row, needed=False), text), record=record, target=signs)]
+    target = " ".join({1: "+", -1: "-"}.get(label, "0") for label in labels)
+    return [Item(id=identifier, parts=(*pictures(row, needed=False), text), record=record, target=target)]
 
 
 def visual_process_rows(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns rows with a label for each step; an answer with another number of signs says that all are wrong."""
     rows = []
     for record in records:
-        signs = re.findall(r"[+\-−–]", str(record["response"]))
-        labels = record["labels"]
-        said = [1 if sign == "+" else -1 for sign in signs] if len(signs) == len(labels) else [-1] * len(labels)
+        found, labels = signs(str(record["response"])), record["labels"]
+        readable = len(found) == len(labels)
+        said = [1 if right else -1 for right in found] if readable else [-1] * len(labels)
         kept = {name: record[name] for name in ("id", "labels", "source") if name in record}
-        rows.append({**kept, "prediction": said, "unread": len(signs) != len(labels)})
+        rows.append({**kept, "prediction": said, "unread": not readable})
     return rows

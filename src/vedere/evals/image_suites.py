@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vedere.answers import kit_choice
+from vedere.answers import first_four, kit_choice
 from vedere.errors import ConfigError, RecordError
 from vedere.evals import critic_items, image_items
 from vedere.evals.benchmarks import score_rows
+from vedere.evals.choice import judge as choice_verdict
 from vedere.evals.choice import options_in
 from vedere.evals.circular import PASS
 from vedere.evals.items import Item, Judge, Prompt, Settings
@@ -98,14 +99,10 @@ class ImageBenchmark:
     def verdict(self, row: Row) -> Verdict | None:
         """Scores one record for the viewer."""
         if self.name == "mme":
-            from vedere.evals.mme import first_four
-
             read = first_four(row.answer())
             return Verdict(line=row.line, credit=float(read == row.text("answer").strip().lower()), extracted=read)
         if self.name in ("mmbench", "mmbench-cn", "ccbench"):
-            from vedere.evals.choice import judge
-
-            return judge(row)
+            return choice_verdict(row)
         if not self.alone:
             return None
         verdicts = self.score([row.data]).verdicts

@@ -9,14 +9,12 @@ Cost: one question to the judge for each row that rules do not settle.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from vedere.answers import kit_choice, option_letter
+from vedere.answers import grade_pair, kit_choice, option_letter, quick_extraction, unit_grade
 from vedere.evals.choice import options_in
 from vedere.evals.items import Prompt
-from vedere.evals.mathvista import quick_extraction
 from vedere.evals.records import Row
 
 LONGEST = 8000
@@ -82,9 +80,8 @@ class GradeJudge:
 
     def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the grade: the number that the reply begins with, after "Grade:" or not."""
-        found = re.match(r"\s*(?:grade\s*[:=]\s*)?\**\s*([01](?:\.\d+)?|\.\d+)(?![\d.,/])", reply, re.IGNORECASE)
-        grade = float(found[1]) if found else -1.0
-        return {"scores": [grade]} if 0 <= grade <= 1 else None
+        grade = unit_grade(reply)
+        return None if grade is None else {"scores": [grade]}
 
     def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """Gives 0, as the official script does after its tries."""
@@ -110,10 +107,8 @@ class PairJudge:
 
     def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the two grades of the first line."""
-        first = (reply.strip().splitlines() or [""])[0]
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)[\s,]+(\d+(?:\.\d+)?)\s*", first)
-        grades = [float(found[1]), float(found[2])] if found else []
-        return {"scores": grades} if grades and all(1 <= one <= 10 for one in grades) else None
+        grades = grade_pair(reply)
+        return None if grades is None else {"scores": list(grades)}
 
     def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """Adds nothing to either sum."""

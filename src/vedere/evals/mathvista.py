@@ -11,26 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vedere.answers import quick_extraction
 from vedere.evals.distance import edit_distance
 from vedere.evals.records import Row, Scores, Verdict, by
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def quick_extraction(response: str, choices: Sequence[str], answer_type: str) -> str | None:
-    """Return the extraction that needs no model: the exact text of a choice, a bare number, or ``The answer is "..."``."""
-    stripped = response.strip()
-    if stripped in choices:
-        return stripped
-    try:
-        if answer_type == "integer":
-            return str(int(stripped))
-        if answer_type == "float":
-            return str(float(stripped))
-    except ValueError:
-        pass
-    told = re.search(r'The answer is "(.*)"\.', response)
-    return told[1] if told else None
 
 
 def normalise_extraction(

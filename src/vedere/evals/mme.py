@@ -7,8 +7,8 @@ category; the order of rows is data.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
+from vedere.answers import first_four
 from vedere.evals.records import Row, Scores, Verdict
 
 PERCEPTION = (
@@ -16,15 +16,6 @@ PERCEPTION = (
     *("celebrity", "scene", "landmark", "artwork", "OCR"),
 )
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
-
-
-def first_four(text: str) -> Literal["yes", "no", "other"]:
-    """Return the verdict of MME's own script: exactly yes or no, else "yes", then "no", within the first four characters."""
-    lowered = text.lower()
-    if lowered in ("yes", "no"):
-        return "yes" if lowered == "yes" else "no"
-    start = lowered[:4]
-    return "yes" if "yes" in start else "no" if "no" in start else "other"
 
 
 def score(rows: Sequence[Row]) -> Scores:

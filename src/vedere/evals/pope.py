@@ -7,24 +7,13 @@ all rows together: both are given when rows name their sampling.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from vedere.answers import kit_yes_no
+from vedere.answers import first_sentence, kit_yes_no, only_no
 from vedere.evals.records import Row, Scores, Verdict, mean
 
 _CELLS = ("TP", "FP", "TN", "FN")
 _SPLIT = ("split", "category", "sampling", "subset")
-
-
-def first_sentence(text: str) -> Literal["yes", "no"]:
-    """Return LLaVA's reading: no if a word before the first period is No, not or no (commas deleted), otherwise yes."""
-    words = text.split(".", 1)[0].replace(",", "").split(" ")
-    return "no" if any(word in ("No", "not", "no") for word in words) else "yes"
-
-
-def only_no(text: str) -> Literal["yes", "no"]:
-    """Return XComposer's reading: no if the whole answer is ``no``, otherwise yes."""
-    return "no" if text == "no" else "yes"
 
 
 def figures_of(counts: Mapping[str, int]) -> dict[str, float]:

@@ -122,8 +122,12 @@ def main(argv: list[str]) -> int:
     config = config_of(options)
     from vedere.evals.run import evaluate
 
-    with progress_of("questions") as progress:
-        result = evaluate(config, progress)
+    try:
+        with progress_of("questions") as progress:
+            result = evaluate(config, progress)
+    except KeyboardInterrupt:
+        note(f"vedere eval: the answers so far are kept in {config.out}; run the same command again to go on")
+        raise
     counts = result["counts"]
     if result["reused"]:
         note(f"vedere eval: {result['reused']} answers were there already")

@@ -85,6 +85,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         ConfigError: unknown names, a missing judge, or a model that cannot be made.
         RecordError: the data is not right, another run has the folder, or the answers cannot be written.
         VedereError: the run was given up; what was answered is kept.
+        KeyboardInterrupt: after Ctrl-C; what was answered is kept.
     """
     _inspect()
     suite(config.benchmark)  # a wrong name is said before anything heavy is imported
@@ -120,6 +121,8 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         WATCH.reset(token)
         for store in watch.stores:
             store.close()
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt
     return _finish(config, logs[0], sum(store.reused for store in watch.stores))
 
 

@@ -109,7 +109,7 @@ def config_of(options: EvalOptions) -> EvalConfig:
         model_args={name: value for name, value in own.items() if value is not None} if local else {},
         connections=options.connections,
         retries=options.retries,
-        timeout=None if local else options.timeout,
+        timeout=options.timeout,
     )
 
 

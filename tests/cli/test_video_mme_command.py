@@ -11,7 +11,7 @@ import pytest
 from vedere.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "evals" / "video_mme"))
-import stand_ins
+import film_stand_ins
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
@@ -22,14 +22,14 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return stand_ins.write_set(tmp_path_factory.mktemp("cli") / "set", clips=5)
+    return film_stand_ins.write_set(tmp_path_factory.mktemp("cli") / "set", clips=5)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     place = tmp_path_factory.mktemp("results")
     for name, seed, right in (("a", 1, 0.5), ("b", 2, 0.9)):
-        lines = [json.dumps(vars(one)) for one in stand_ins.outcomes(12, seed, right)]
+        lines = [json.dumps(vars(one)) for one in film_stand_ins.outcomes(12, seed, right)]
         (place / f"{name}.jsonl").write_text("\n".join(lines))
     return place
 
@@ -64,7 +64,7 @@ def test_table_by_combinations(capsys, results):
 
 def test_collect_writes_the_official_file(capsys, folder, tmp_path):
     answers = tmp_path / "answers.jsonl"
-    lines = [{"question_id": row["question_id"], "response": "B"} for row in stand_ins.rows(5)][1:]
+    lines = [{"question_id": row["question_id"], "response": "B"} for row in film_stand_ins.rows(5)][1:]
     answers.write_text("".join(json.dumps(line) + "\n" for line in lines))
     status, out, _ = run(capsys, "collect", folder, answers, "--out", tmp_path / "r.json", "--json")
     assert status == 0
@@ -135,7 +135,7 @@ def test_mistakes_are_explained(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VEDERE_WHISPER", raising=False)
     if argv[0] == "transcribe":
-        stand_ins.write_clip(tmp_path / "a.mp4", sound=True)
+        film_stand_ins.write_clip(tmp_path / "a.mp4", sound=True)
     status, _, err = run(capsys, *argv)
     assert status == 2
     assert message in err

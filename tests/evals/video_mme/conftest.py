@@ -1,5 +1,5 @@
 import pytest
-from stand_ins import write_set
+from film_stand_ins import write_set
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ import os
 import shutil
 
 import pytest
-from stand_ins import media_id, write_clip, write_questions
-from stand_ins import rows as question_rows
+from film_stand_ins import media_id, write_clip, write_questions
+from film_stand_ins import rows as question_rows
 
 from vedere.evals.video_mme.annotation_page import annotation_page
 from vedere.evals.video_mme.certificate import read_annotations

@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from stand_ins import outcomes
+from film_stand_ins import outcomes
 
 from vedere.errors import ConfigError
 from vedere.evals.video_mme.compare import Run, difference, page

@@ -4,9 +4,9 @@ import json
 import random
 
 import pytest
+from film_stand_ins import media_id, outcomes, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import media_id, outcomes, rows
 
 from vedere.errors import RecordError
 from vedere.evals.video_mme.annotation_page import annotation_page

@@ -1,7 +1,7 @@
 """Video-MME in the runner: items, prompts, and whole runs with a scripted model on stand-ins."""
 
 import pytest
-from stand_ins import media_id, outcomes, rows, write_questions, write_set
+from film_stand_ins import media_id, outcomes, rows, write_questions, write_set
 
 import scripted
 from vedere.errors import ConfigError, MediaError, RecordError

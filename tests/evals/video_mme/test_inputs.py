@@ -1,7 +1,7 @@
 """What a model is given: words to the byte, frames and subtitle lines by the reference rules, transcripts."""
 
 import pytest
-from stand_ins import media_id, write_clip
+from film_stand_ins import media_id, write_clip
 
 from vedere.errors import ConfigError, MediaError
 from vedere.evals.video_mme.inputs import InputConfig, choose

@@ -5,9 +5,9 @@ import math
 import random
 
 import pytest
+from film_stand_ins import outcomes, rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_ins import outcomes, rows
 
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import score_rows

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from stand_ins import media_id, rows, write_clip, write_questions, write_set
+from film_stand_ins import media_id, rows, write_clip, write_questions, write_set
 
 from vedere.errors import ConfigError, MediaError, RecordError
 from vedere.evals.video_mme import taxonomy

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_benchmarks
 
+import small_benchmarks
 from fake_endpoint import Endpoint, said, serve
 from vedere.errors import VedereError
 from vedere.evals.items import Settings

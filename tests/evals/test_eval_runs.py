@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_benchmarks
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import ContentImage
 from PIL import Image
-from scripted import SCRIPT, run, start
 
+import small_benchmarks
+from scripted import SCRIPT, run, start
 from vedere.answers import ANSWER_RULES_VERSION
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.answer_store import AnswerStore

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_benchmarks
 import torch
 from inspect_ai.model import (
     ChatMessageAssistant,
@@ -19,6 +18,7 @@ from inspect_ai.model import (
     get_model,
 )
 
+import small_benchmarks
 import tiny_internvl
 import vedere
 from vedere.errors import ConfigError, MediaError, PromptError

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small_benchmarks
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import read_eval_log
 from inspect_ai.model import ContentImage
 from PIL import Image
-from scripted import SCRIPT, run, start
 
+import small_benchmarks
+from scripted import SCRIPT, run, start
 from vedere.answers import ANSWER_RULES_VERSION
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.answer_store import AnswerStore
@@ -173,7 +173,7 @@ def test_an_unreadable_picture_is_counted_and_the_rest_goes_on(tmp_path):
     assert result["counts"] | {"items": 2, "answered": 1, "not_asked": 1, "failed": 0} == result["counts"]
     assert result["figures"]["acc"] == 0.5
     assert len(SCRIPT.asked) == 1
-    sample = read_eval_log(str(logs(out)[0])).samples[1]
+    (sample,) = [one for one in read_eval_log(str(logs(out)[0])).samples if one.id == "1"]
     assert "RealWorldQA_small.tsv line 3" in sample.metadata["vedere"]["not_asked"]
 
 
@@ -188,14 +188,14 @@ def test_the_log_says_what_was_asked_of_whom(tmp_path):
         "internvl",
         {"scoring": SCORING_RULES_VERSION, "answers": ANSWER_RULES_VERSION},
     )
-    kept = log.samples[0].metadata["vedere"]
+    (kept,) = [one.metadata["vedere"] for one in log.samples if one.id == "validation_Art_1"]
     assert kept["prompt"]["text"].startswith(
         "Image-1: <image>\nImage-2: <image>\nWhat does <image 1> show?\nA. a disc\n"
     )
     assert [medium["upscale"] for medium in kept["prompt"]["media"]] == [2, 1]
     assert all(len(medium["sha256"]) == 64 for medium in kept["prompt"]["media"])
     assert kept["model"] == {"model": "scripted/model"}
-    (_, _, sent), _ = SCRIPT.asked
+    (sent,) = [messages for _, _, messages in SCRIPT.asked if len(pictures(messages)) == 2]
     assert [Image.open(io.BytesIO(contents(one))).size for one in pictures(sent)] == [(96, 96), (48, 48)]
     assert [name for score in log.results.scores for name in score.metrics if name == "stderr"]
 

@@ -7,8 +7,8 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_benchmarks import picture
 
+from small_benchmarks import picture
 from vedere.errors import ConfigError
 from vedere.evals.circular import PASS
 from vedere.evals.image_items import circular, hallusion, rotations

@@ -10,8 +10,8 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_benchmarks import encoded, picture, table
 
+from small_benchmarks import encoded, picture, table
 from vedere.errors import MediaError, RecordError
 from vedere.evals.sources import data_file, listed, mme_rows, rows_of
 from vedere.evals.tables import PICTURES, check_md5, checksums, read_table

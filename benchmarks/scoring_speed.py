@@ -26,11 +26,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from vedere.answers import video_mme_corrected, video_mme_letter
 from vedere.evals.records import Row, read_rows
 from vedere.evals.textvqa import m4c_form, soft_score
 from vedere.evals.textvqa import score as score_textvqa
-from vedere.evals.video_mme import corrected_letter, official_letter, taxonomy
 from vedere.evals.video_mme import score as score_video_mme
+from vedere.evals.video_mme import taxonomy
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -152,7 +153,7 @@ def drawn_textvqa(seed: int = 0, count: int = 5000) -> list[dict[str, Any]]:
 
 def reason(row: dict[str, Any], theirs: str) -> str:
     """Why the official script and lmms-eval read different letters."""
-    ours, clear = official_letter(row["response"]), corrected_letter(row["response"])
+    ours, clear = video_mme_letter(row["response"]), video_mme_corrected(row["response"])
     if not theirs:
         return "official reads a letter, lmms-eval none"
     if not ours:
@@ -197,8 +198,8 @@ def main() -> None:
     lines = [Row(line, row) for line, row in enumerate(words, 1)]
 
     def own() -> dict[str, float]:
-        official_letter.cache_clear()
-        corrected_letter.cache_clear()
+        video_mme_letter.cache_clear()
+        video_mme_corrected.cache_clear()
         start = time.perf_counter()
         score_video_mme(rows)
         middle = time.perf_counter()
@@ -232,7 +233,7 @@ def main() -> None:
 
 def compare_letters(video: list[dict[str, Any]], theirs: dict[str, Any]) -> dict[str, Any]:
     """Video-MME: figures of both sides, and a reason for every row that they read differently."""
-    ours = [official_letter(row["response"]) for row in video]
+    ours = [video_mme_letter(row["response"]) for row in video]
     apart = [k for k, letter in enumerate(theirs["letters"]) if letter != ours[k]]
     same = [k for k in range(len(video)) if theirs["letters"][k] == ours[k]]
     right = sum(ours[k] == video[k]["answer"] for k in same)

@@ -244,7 +244,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(figsize=(6.4, 3.2))
     whole = result["medians"]["decode_all_seconds"]
@@ -281,6 +281,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
     axes.set_xticks(range(len(COUNTS)), names)
     axes.set_ylabel("times faster than decoding all")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(ticker.FixedLocator([1, 2, 5, 10, 20, 50]))
+    axes.yaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()

@@ -17,9 +17,9 @@ from vedere.answers import (
     mmmu_choice,
     mmmu_pro_choice,
     option_letter,
+    video_mme_letter,
     yes_no,
 )
-from vedere.evals.video_mme import official_letter
 
 LAWS = settings(max_examples=120, deadline=None)
 WORDS = [
@@ -149,7 +149,7 @@ def test_mmmu_pro_looks_after_the_last_answer_and_ties_go_to_the_first_option():
     ],
 )
 def test_video_mme_worked_cases(text, letter):
-    assert official_letter(text) == letter
+    assert video_mme_letter(text) == letter
 
 
 @pytest.mark.parametrize(
@@ -189,5 +189,5 @@ def test_long_answers_take_no_time():
         for rule in (kit_choice, internvl_choice, mmmu_choice, mmmu_pro_choice):
             rule(text, FOUR)
         option_letter(text)
-        official_letter(text)
+        video_mme_letter(text)
     assert time.perf_counter() - start < 20

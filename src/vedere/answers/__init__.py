@@ -1,7 +1,7 @@
 """Answers out of free text, for data building, training, alignment and evaluation: one place for all of them.
 
 `general` holds vedere's own rules; `choices`, `verdicts` and `open_ended` those of the official scripts and harnesses, word for
-word in effect.
+word in effect; `video_mme` those of the two Video-MME scripts.
 """
 
 from vedere.answers.choices import (
@@ -32,6 +32,11 @@ from vedere.answers.verdicts import (
     signs,
     unit_grade,
 )
+from vedere.answers.video_mme import (
+    video_mme_corrected,
+    video_mme_letter,
+    video_mme_v2_letter,
+)
 
 __all__ = [
     "ANSWER_RULES_VERSION",
@@ -58,5 +63,8 @@ __all__ = [
     "quick_extraction",
     "signs",
     "unit_grade",
+    "video_mme_corrected",
+    "video_mme_letter",
+    "video_mme_v2_letter",
     "yes_no",
 ]

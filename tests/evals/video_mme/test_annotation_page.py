@@ -27,6 +27,7 @@ def page(tmp_path):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"] if alone else [])
         opened = browser.new_page()
+        opened.set_default_timeout(120_000)
         opened.wrong = []
         opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
         opened.on("console", lambda line: opened.wrong.append(line.text) if line.type == "error" else None)
@@ -36,9 +37,19 @@ def page(tmp_path):
         browser.close()
 
 
+def after(page, event, change):
+    """Changes the video and waits for its event; `wait_for_function` would need eval, which the page forbids."""
+    page.evaluate(
+        "([event, change]) => new Promise(done => {"
+        " const video = document.getElementById('video');"
+        " video.addEventListener(event, () => done(), { once: true });"
+        " if (change !== null) video.currentTime = change; else if (video.readyState > 0) done(); })",
+        [event, change],
+    )
+
+
 def seek(page, seconds):
-    page.evaluate("at => { const v = document.getElementById('video'); v.currentTime = at; }", seconds)
-    page.wait_for_function("at => Math.abs(document.getElementById('video').currentTime - at) < 0.05", arg=seconds)
+    after(page, "seeked", seconds)
 
 
 def test_clips_are_marked_and_saved(page, tmp_path):
@@ -48,7 +59,7 @@ def test_clips_are_marked_and_saved(page, tmp_path):
     assert page.inner_text("#said") == "Open the video first."
     film = write_clip(tmp_path / f"{media_id(1)}.mp4", frames=100)
     page.set_input_files("#files", str(film))
-    page.wait_for_function("document.getElementById('video').duration > 3")
+    after(page, "loadedmetadata", None)
     for start, end in ((0.5, 1.5), (1.2, 2.0), (3.0, 3.5)):
         seek(page, start)
         page.keyboard.press("i")

@@ -1,19 +1,14 @@
 """Video-MME in the runner: items, prompts, and whole runs with a scripted model on stand-ins."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from stand_ins import media_id, outcomes, rows, write_questions, write_set
 
+import scripted
 from vedere.errors import ConfigError, MediaError, RecordError
 from vedere.evals.items import Frames, Picture, Prompt, Settings, Sound
 from vedere.evals.suites import suite
 from vedere.evals.video_mme.dataset import VIDEO_MME, input_config
 from vedere.vision.video import frames_at
-
-sys.path.append(str(Path(__file__).parents[1]))
-import scripted
 
 
 def items(folder, **settings):

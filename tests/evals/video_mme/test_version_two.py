@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 
+from vedere.answers import video_mme_v2_letter
 from vedere.errors import RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.records import Row
-from vedere.evals.video_mme.v2 import STRUCTURES, letter, logic_score, relevance_score
+from vedere.evals.video_mme.v2 import STRUCTURES, logic_score, relevance_score
 
 PATTERNS = list(itertools.product((0, 1), repeat=4))
 
@@ -48,7 +49,7 @@ def test_one_more_right_answer_never_costs(structure):
     ],
 )
 def test_letters(text, read):
-    assert letter(text) == read
+    assert video_mme_v2_letter(text) == read
 
 
 def group(video, kind, right, structure="[1, 2, 3, 4]", level=1, none=()):

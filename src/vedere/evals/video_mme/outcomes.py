@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vedere.answers import video_mme_corrected, video_mme_letter
 from vedere.evals.clusters import clustered_error
 from vedere.evals.video_mme import taxonomy
-from vedere.evals.video_mme.letters import corrected_letter, official_letter
 
 GROUPINGS = ("domain", "sub_category", "task_type")
 WHOLE = "all"
@@ -50,8 +50,8 @@ class Outcome:
     corrected: str = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "official", official_letter(self.response or ""))
-        object.__setattr__(self, "corrected", corrected_letter(self.response or ""))
+        object.__setattr__(self, "official", video_mme_letter(self.response or ""))
+        object.__setattr__(self, "corrected", video_mme_corrected(self.response or ""))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,18 +16,12 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vedere.answers import first_choice
+from vedere.answers import video_mme_v2_letter
 from vedere.evals.clusters import clustered_error
 from vedere.evals.records import Row, Scores, Verdict, mean
 
 LETTERS = "ABCDEFGH"
 GROUP = 4
-PHRASES = (
-    *("Final Answer:", "The best answer is", "The correct answer is", "The answer is", "The answer"),
-    *("The best option is", "The correct option is", "Best answer:", "Best option:", "Answer:", "Option:"),
-    *("The correct answer", "The correct option"),
-)
-"""What is deleted before the first letter is read: version 1's list with its commas, and one more in front."""
 _SQUARES = (0.0, 6.25, 25.0, 56.25, 100.0)
 STRUCTURES: dict[str, tuple[float, ...]] = {
     "[1, 2, 3, 4]": _SQUARES,
@@ -36,14 +30,6 @@ STRUCTURES: dict[str, tuple[float, ...]] = {
 }
 """Structure of a logic group -> worth of 0 to 4 leading right answers."""
 _HEADS = ("group_type", "level", "second_head", "third_head")
-
-
-def letter(response: str) -> str:
-    """Return the letter that is read in an answer, or ""."""
-    text = response.strip()
-    for phrase in PHRASES:
-        text = text.replace(phrase, "")
-    return first_choice(text, LETTERS) or ""
 
 
 def relevance_score(right: Sequence[int]) -> float:
@@ -133,7 +119,7 @@ def score(rows: Sequence[Row]) -> Scores:
     for row in rows:
         if row.text("answer") not in set(LETTERS):
             raise row.fail(f"'answer' is '{row.text('answer')[:40]}'", "A to H")
-    read = {row.line: letter(row.answer("response", "prediction")) for row in rows}
+    read = {row.line: video_mme_v2_letter(row.answer("response", "prediction")) for row in rows}
     groups = _groups(rows, read)
     worths = [group.worth(group.right) for group in groups]
     error = clustered_error((worth, 1) for worth in worths)

@@ -106,8 +106,9 @@ def test_a_folder_of_benchmarks_stands_in_for_data(capsys, monkeypatch, tmp_path
     assert status == 0
 
 
-def test_a_killed_run_goes_on_and_asks_nothing_twice(capsys, data, tmp_path):
-    """kill -9 between two answers; the second start asks the rest, and the figures are those of a whole run."""
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_and_asks_nothing_twice(ended_by, capsys, data, tmp_path):
+    """kill -9 or Ctrl-C between two answers; the second start asks the rest."""
     out = tmp_path / "out"
     answers = out / "answers.jsonl"
 
@@ -118,13 +119,17 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(capsys, data, tmp_path):
 
     with serve(script) as endpoint:
         argv = ["eval", "pope", "--data", str(data), *options(endpoint.url, out), "--connections", "1"]
-        process = subprocess.Popen([sys.executable, "-m", "vedere", *argv], stdout=subprocess.DEVNULL, env=os.environ)
+        command = [sys.executable, "-m", "vedere", *argv, "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ, text=True)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and len(endpoint.asked) < 3:
             assert process.poll() is None
             time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.send_signal(ended_by)
+        shown, told = process.communicate(timeout=120)
+        if ended_by == signal.SIGINT:
+            assert (process.returncode, json.loads(shown)["error"]["kind"]) == (130, "KeyboardInterrupt")
+            assert "the answers so far are kept" in told
         kept = [json.loads(line)["key"] for line in answers.read_text().splitlines()]
         assert len(kept) == 2
         before = len(endpoint.asked)

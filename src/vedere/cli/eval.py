@@ -121,7 +121,7 @@ def config_of(options: EvalOptions) -> EvalConfig:
         model_args={name: value for name, value in own.items() if value is not None} if local else {},
         connections=options.connections,
         retries=options.retries,
-        timeout=None if local else options.timeout,
+        timeout=options.timeout,
     )
 
 
@@ -134,8 +134,12 @@ def main(argv: list[str]) -> int:
     config = config_of(options)
     from vedere.evals.run import evaluate
 
-    with progress_of("questions") as progress:
-        result = evaluate(config, progress)
+    try:
+        with progress_of("questions") as progress:
+            result = evaluate(config, progress)
+    except KeyboardInterrupt:
+        note(f"vedere eval: the answers so far are kept in {config.out}; run the same command again to go on")
+        raise
     counts = result["counts"]
     if result["reused"]:
         note(f"vedere eval: {result['reused']} answers were there already")

@@ -30,6 +30,7 @@ from vedere.evals.benchmarks import SCORING_RULES_VERSION
 from vedere.evals.inspect_identity import drawn, identity, nameless
 from vedere.evals.inspect_media import carry, logged_messages, sending
 from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, Sound, select
+from vedere.evals.prompt_sets import names, prompt_set
 from vedere.evals.records import Row
 from vedere.evals.summary import Asked, flat, shown, summarise
 
@@ -153,6 +154,7 @@ def about(benchmark: Benchmark, data: Path, settings: Settings, judge: str) -> d
             "version": __version__,
             "data": data.name,
             "prompts": prompts,
+            "prompts_version": prompt_set(prompts, benchmark.name).version if prompts in names() else None,
             "settings": asdict(settings),
             "judge": judge,
             "rules": {"scoring": SCORING_RULES_VERSION, "answers": ANSWER_RULES_VERSION},

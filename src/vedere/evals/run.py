@@ -45,7 +45,7 @@ class EvalConfig:
         model_args: Arguments of the provider (``batch``, ``device``, ``max_tiles`` of local models).
         connections: Most questions on their way; None takes the provider's.
         retries: Times that a question is asked again after a time-out, a rate limit or a server's error.
-        timeout: Seconds until a try has failed.
+        timeout: Seconds until a try at an endpoint has failed.
     """
 
     benchmark: str
@@ -85,6 +85,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         ConfigError: unknown names, a missing judge, or a model that cannot be made.
         RecordError: the data is not right, another run has the folder, or the answers cannot be written.
         VedereError: the run was given up; what was answered is kept.
+        KeyboardInterrupt: after Ctrl-C; what was answered is kept.
     """
     _inspect()
     suite(config.benchmark)  # a wrong name is said before anything heavy is imported
@@ -93,6 +94,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
     from vedere.evals.inspect_registry import TASKS
     from vedere.evals.inspect_tasks import WATCH, Watch
 
+    model = model_name(config.model)
     watch = Watch(progress=progress)
     token = WATCH.set(watch)
     try:
@@ -101,7 +103,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         )
         logs = inspect_eval(
             task,
-            model=model_name(config.model),
+            model=model,
             model_base_url=config.base_url or None,
             model_args=dict(config.model_args),
             log_dir=str(config.out / "logs"),
@@ -110,7 +112,7 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
             ctl_server=False,
             max_connections=config.connections,
             max_retries=config.retries,
-            attempt_timeout=config.timeout,
+            attempt_timeout=None if model.startswith("vedere/") else config.timeout,  # ours may wait for their turn
         )
     except VedereError:
         raise
@@ -120,6 +122,8 @@ def evaluate(config: EvalConfig, progress: Callable[[int, int], None] | None = N
         WATCH.reset(token)
         for store in watch.stores:
             store.close()
+    if not logs or logs[0].status == "cancelled":
+        raise KeyboardInterrupt
     return _finish(config, logs[0], sum(store.reused for store in watch.stores))
 
 

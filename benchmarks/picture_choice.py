@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("--captions", type=Path)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--model", default="", help="also let this model choose")
+    parser.add_argument("--choices", type=int, default=0, help="queries that the model chooses for; 0: all")
     parser.add_argument("--encoder", nargs="*", default=["multilingual", "minilm"])
     options = parser.parse_args()
     rows = [row for row in rows_of(options.pictures / "captions.jsonl") if len(row["captions"]) > 1]
@@ -225,7 +226,7 @@ def main() -> None:
         from vedere.compose.cast import open_cast
 
         cast = open_cast(options.model)
-        second = {row["id"]: row["captions"][1] for row in rows}
+        second = {row["id"]: row["captions"][1] for row in rows[: options.choices or None]}
         with tempfile.TemporaryDirectory() as place:
             gallery = indexed(open_encoder(options.encoder[0]), rows, options.pictures, Path(place))
             result["choice"] = choices(gallery, rows, cast.model, cast.style, second)

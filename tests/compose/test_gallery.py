@@ -211,6 +211,24 @@ def test_odd_names_are_names(folder):
     assert gallery.update().removed == 1
 
 
+def test_two_updates_at_once_give_no_picture_twice(folder):
+    Image.new("RGB", (50, 50), "red").save(folder / "flat red.png")  # without a hash
+    other = opened(folder)
+
+    class Slow(WordsEncoder):
+        def texts(self, texts):
+            if not len(other):
+                other.update()
+            return super().texts(texts)
+
+    one = opened(folder, Slow())
+    one.update()
+    assert len(one) == 2 * 5
+    found = names(one, "flat red", 4)
+    assert found[0] == "flat red.png"
+    assert len(set(found)) == len(found)
+
+
 def test_a_second_reader_sees_what_the_first_indexed(folder):
     reader, writer = opened(folder), opened(folder)
     writer.update()

@@ -1,5 +1,6 @@
 """Models behind the protocol: a local one in its own words or the published ones, an endpoint, and both."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -189,7 +190,7 @@ def test_one_writes_and_the_other_chooses(photos):
     assert asked == [("writer", "write"), ("writer", "spot"), ("writer", "caption"), ("chooser", "select")]
 
 
-def test_casts(session, tmp_path):
+def test_casts(session, tmp_path, monkeypatch):
     folder = tiny_models.tiny_directory(tmp_path / "tiny")
     local = open_cast(folder, device="cpu")
     assert isinstance(local.model, LocalModel)
@@ -201,6 +202,11 @@ def test_casts(session, tmp_path):
     assert both.style.room == local.style.room
     assert "writer at http://localhost:1/v1" in both.identity
     assert "seed 5" in both.identity
+    with monkeypatch.context() as patch:
+        shipped = copy.copy(session)
+        shipped.name = "mini"
+        patch.setattr("vedere.infer.session.load", lambda *_, **__: shipped)
+        assert not open_cast("mini").sees  # measured: it chooses worse than chance
     alone = open_cast(None, endpoint=remote)
     assert isinstance(alone.model, EndpointModel)
     (tmp_path / "script.json").write_text(json.dumps({"write": "x"}))

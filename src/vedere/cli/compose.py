@@ -53,8 +53,8 @@ class ComposeOptions(CastOptions, GalleryOptions):
     """Number of pictures; by default the model decides."""
     language: Literal["en", "zh"] | None = None
     """Language of questions and page; by default that of the title."""
-    select: Literal["model", "retrieval"] = "model"
-    """Who chooses among the candidates; retrieval takes the first one."""
+    select: Literal["model", "retrieval"] | None = None
+    """Who chooses among the candidates; retrieval takes the first one, as is done by default where the model cannot choose."""
     fresh: bool = False
     """Forget the journal of an earlier run."""
     json: bool = False
@@ -194,10 +194,12 @@ def followed(options: ComposeOptions, cast: Cast, gallery: Gallery, draft: Draft
     from vedere.config import to_dict
 
     have = options.gallery is not None or bool(draft.brief.pictures)
-    if have and options.select == "model" and not cast.sees:
-        raise ConfigError("the model sees no pictures; take one that does, or --select retrieval")
     steps = list(pipeline(cast.model, gallery, cast.style, number=options.pictures if have else 0))
-    if options.select == "retrieval":
+    if options.select == "retrieval" or (options.select is None and not cast.sees):
+        if have and options.select is None:
+            note(
+                "this model cannot choose among pictures: the first one found is taken (--select model asks it all the same)"
+            )
         steps[-1] = ("select", Select(None, cast.style))
     place = options.out.with_name(f"{options.out.stem}.draft.json")
     step = ""

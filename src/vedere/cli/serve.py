@@ -66,7 +66,7 @@ def compose(options: ServeComposeOptions) -> int:
         gallery = None if options.gallery is None else opened(options.gallery, options)[0]
         cast = cast_of(options, options.language)
         if not cast.sees:
-            note("the model sees no pictures: the first picture that is found is taken")
+            note("this model cannot choose among pictures: the first one that is found is taken")
         remote = bool(options.endpoint) and options.model is None
         studio = Studio(
             model=cast.model if remote else OneAtATime(cast.model),

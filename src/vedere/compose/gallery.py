@@ -223,6 +223,8 @@ class FolderGallery:
                     break
                 if any(different_bits(row.hash, other) <= self.config.same_bits for other in hashes):
                     continue
+                if any(hit.picture.id == row.id for hit in hits):  # two updates at once may have added it twice
+                    continue
                 if self._is_stale(row):
                     continue
                 hits.append(self._hit(row))

@@ -88,7 +88,7 @@ class Prompts:
     def draft(self, rng: random.Random) -> Draft:
         """A good conversation with media."""
         template = TEMPLATES[rng.choice(list(TEMPLATES))]
-        train = template.training and rng.random() < 0.5
+        train = rng.random() < 0.5
         plans = []
         for _ in range(rng.choice((0, 1, 1, 2, 3))):
             width, height = rng.randint(1, 400), rng.randint(1, 400)
@@ -287,11 +287,6 @@ def _template_name(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str
     return "an unknown template", "refused", (repr(name), f"'{name}'")
 
 
-def _no_training(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str, Expect, tuple[str, ...]]:
-    draft.name, draft.train = "ixc1", True
-    return "a template without a training form", "refused", ("ixc1",)
-
-
 CHANGES: tuple[Change, ...] = (
     _none,
     _none,
@@ -310,7 +305,6 @@ CHANGES: tuple[Change, ...] = (
     _not_text,
     _surrogate,
     _template_name,
-    _no_training,
 )
 
 

@@ -159,6 +159,8 @@ class Session:
         seed: int | None = ...,
         frames: int = ...,
         frame_rule: FrameRule = ...,
+        opening: str = ...,
+        max_tiles: int | None = ...,
     ) -> Reply: ...
 
     @overload
@@ -180,6 +182,8 @@ class Session:
         seed: int | None = ...,
         frames: int = ...,
         frame_rule: FrameRule = ...,
+        opening: str = ...,
+        max_tiles: int | None = ...,
     ) -> Stream: ...
 
     def chat(
@@ -200,6 +204,8 @@ class Session:
         seed: int | None = None,
         frames: int = 8,
         frame_rule: FrameRule = "internvl",
+        opening: str = "",
+        max_tiles: int | None = None,
     ) -> Reply | Stream:
         """Answers one question; arguments are the fields of `Question`.
 
@@ -219,6 +225,8 @@ class Session:
             seed: Makes a sampled answer repeatable.
             frames: Frames taken of each video.
             frame_rule: Which frames.
+            opening: Beginning of the answer, which the model goes on with; the reply's text does not repeat it.
+            max_tiles: Most tiles of the pictures; None takes the model's.
 
         Raises:
             MediaError: a picture or video cannot be read.
@@ -241,6 +249,8 @@ class Session:
             seed=seed,
             frames=frames,
             frame_rule=frame_rule,
+            opening=opening,
+            max_tiles=max_tiles,
         )
         answer = self._prepare(asked)
         self.engine.check(answer.prompt.request)

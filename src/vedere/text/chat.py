@@ -111,7 +111,6 @@ class Template:
         unclosed_empty_answer: The original writes no end after an empty answer (`reference` mode only).
         bare_history: Finished turns keep neither system block nor end markers; each gets a bos of its own, and so does
             its answer (XComposer's stored history).
-        training: Whether a training form is defined.
     """
 
     name: str
@@ -138,7 +137,6 @@ class Template:
     grain: Literal["turn", "prompt", "part"] = "turn"
     unclosed_empty_answer: bool = False
     bare_history: bool = False
-    training: bool = True
 
     @cached_property
     def reserved(self) -> re.Pattern[str]:

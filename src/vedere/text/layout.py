@@ -267,8 +267,6 @@ def render_pieces(
         PromptError: turns, placeholders, media and template do not fit together.
         RecordError: training without any answer text.
     """
-    if train and not template.training:
-        raise PromptError(f"template '{template.name}' has no training form; choose another template to train with")
     if not conversation:
         raise PromptError("the conversation is empty; expected at least one user turn")
     if not reference:

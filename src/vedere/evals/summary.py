@@ -3,8 +3,7 @@
 The same function serves a run's end and ``vedere score log``, so a finished log gives the same figures again, or those of
 newer rules, with nothing but itself.
 
-Standard error: questions about one picture or video are not independent, so credits are summed by group first (Liang and Zeger
-1986; arXiv 2411.00640, sec. 2.2): sqrt(sum over groups of (sum of deviations)^2) / n.
+Standard error: questions about one picture or video are not independent, so it is clustered by them (`vedere.evals.clusters`).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 
 from vedere.answers import ANSWER_RULES_VERSION
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
+from vedere.evals.intervals import standard_error
 from vedere.evals.items import Benchmark
 from vedere.evals.records import Scores, Verdict
 
@@ -41,17 +41,6 @@ class Asked:
     judge: str = ""
 
 
-def clustered_error(credits: Sequence[float], groups: Sequence[str]) -> float:
-    """Returns the standard error of the mean of credits, clustered by group; 0 for fewer than two groups."""
-    if len(set(groups)) < 2:
-        return 0.0
-    middle = sum(credits) / len(credits)
-    sums: dict[str, float] = {}
-    for credit, group in zip(credits, groups, strict=True):
-        sums[group] = sums.get(group, 0.0) + credit - middle
-    return math.sqrt(sum(one * one for one in sums.values())) / len(credits)
-
-
 def summarise(benchmark: Benchmark, asked: Sequence[Asked], failed: int = 0) -> dict[str, Any]:
     """Returns what is reported of a run.
 
@@ -74,7 +63,7 @@ def summarise(benchmark: Benchmark, asked: Sequence[Asked], failed: int = 0) -> 
     if len(lines) == len(asked):
         credit = {
             "mean": sum(lines) / max(1, len(lines)),
-            "standard_error": clustered_error(lines, groups),
+            "standard_error": standard_error(lines, groups),
             "groups": len(set(groups)),
         }
     return {

@@ -13,28 +13,29 @@ from vedere.answers import first_or_second, grade_pair, signs, unit_grade
 from vedere.errors import RecordError
 from vedere.evals.answer_store import FILE, AnswerStore, answer_key
 from vedere.evals.image_suites import image_benchmark
-from vedere.evals.summary import Asked, clustered_error, flat, summarise
+from vedere.evals.intervals import standard_error
+from vedere.evals.summary import Asked, flat, summarise
 
 CREDITS = st.lists(st.floats(0, 1), min_size=2, max_size=40)
 
 
 @given(CREDITS)
-def test_without_groups_the_error_is_the_usual_one_up_to_the_degree_of_freedom(credits):
+def test_without_groups_the_error_is_the_usual_one(credits):
     n = len(credits)
-    usual = statistics.pstdev(credits) / math.sqrt(n)
-    assert clustered_error(credits, [str(k) for k in range(n)]) == pytest.approx(usual, abs=1e-12)
+    usual = statistics.stdev(credits) / math.sqrt(n)
+    assert standard_error(credits, [str(k) for k in range(n)]) == pytest.approx(usual, abs=1e-12)
 
 
 @given(CREDITS, st.integers(2, 5))
 def test_copies_of_rows_add_no_certainty(credits, copies):
     """A question asked k times in one group is worth one question; unclustered, the error would shrink by the root of k."""
     groups = [str(place) for place in range(len(credits))]
-    alone = clustered_error(credits, groups)
-    assert clustered_error(credits * copies, groups * copies) == pytest.approx(alone, abs=1e-12)
+    alone = standard_error(credits, groups)
+    assert standard_error(credits * copies, groups * copies) == pytest.approx(alone, abs=1e-12)
 
 
 def test_one_group_has_no_error_to_speak_of():
-    assert clustered_error([0.0, 1.0, 1.0], ["a", "a", "a"]) == 0.0
+    assert standard_error([0.0, 1.0, 1.0], ["a", "a", "a"]) == 0.0
 
 
 def test_denominators_add_up_and_failed_items_are_in_no_figure():

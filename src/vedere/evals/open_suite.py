@@ -99,9 +99,8 @@ class OpenImages:
         pictures = [Picture(source=_file(folder, name, row)) for name in names]
         choice = row.text("kind") == "choice"
         record = {key: row.data[key] for key in ("id", "kind", "category", "options", "answer") if key in row.data}
-        judge(
-            Row(row.line, {**record, "prediction": ""})
-        )  # a row that cannot be scored is said before the model is asked
+        # A row that cannot be scored is said before the model is asked.
+        judge(Row(row.line, {**record, "prediction": ""}))
         return Item(
             id=_words(row, "id"),
             parts=(*pictures, _words(row, "question")),

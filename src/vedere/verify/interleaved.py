@@ -9,6 +9,7 @@ Axes: T positions, N tiles, D width, V vocabulary.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 
 import torch
@@ -23,7 +24,7 @@ from vedere.verify.check import Recording
 _CHUNK = 16  # prompt tokens that the engine is fed at once: pictures do not end where chunks end
 
 
-class Interleaved:
+class Interleaved(ABC):
     """A model and its recorded sequence, each part computed once.
 
     Args:
@@ -44,15 +45,15 @@ class Interleaved:
         """Ids ``[T]``, 0 in image positions."""
         return self.recording.take("input_ids_with_minus100_for_image")[0].long().clamp_min(0)
 
-    @cached_property
+    @property
+    @abstractmethod
     def types(self) -> Tensor:
         """Span types ``[T]``."""
-        raise NotImplementedError
 
-    @cached_property
+    @property
+    @abstractmethod
     def pixels(self) -> Tensor:
         """Normalised tiles of all pictures ``[N, 3, S, S]``."""
-        raise NotImplementedError
 
     @cached_property
     def embedded(self) -> Tensor:
@@ -89,8 +90,7 @@ class Interleaved:
         request = Request(
             ids=self.ids, span_types=self.types, pixels=self.pixels, sampling=SamplingParams(max_new_tokens=new)
         )
-        most = max(
-            len(self.ids) + new, self.assembly.decoder.config.context
-        )  # the originals go on beyond their trained length
+        # The originals go on beyond their trained length.
+        most = max(len(self.ids) + new, self.assembly.decoder.config.context)
         events = Engine(self.assembly, chunk=_CHUNK, max_positions=most, reference=True).generate([request])
         return torch.tensor([[event.id for event in events if isinstance(event, Token)]])

@@ -11,7 +11,8 @@
 ``samples``     skills over samples seen, from the metrics of runs one after another, with a fitted extrapolation
 
 Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
-of ``--minutes`` is simply given again; a finished variant is not trained again. Results so far are stored each time in
+of ``--minutes`` is simply given again; a finished variant is not trained again, nor one that another experiment under the same
+``--out`` has finished with the same config. Results so far are stored each time in
 ``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/models/mini-EXPERIMENT.png``; only finished ones are compared,
 as only they have equal steps. A checkpoint takes 1.3 GB (full tuning: 3 GB) and stays until its folder is deleted.
 
@@ -49,6 +50,7 @@ from vedere.train.export import load_run
 from vedere.train.loop import Interrupted, Trainer
 from vedere.train.monitor import read_metrics
 from vedere.train.run import RunConfig, build_model
+from vedere.train.stages import StageConfig
 from vedere.train.state import checkpoint_steps
 
 ROOT = Path(__file__).parents[1]
@@ -84,8 +86,16 @@ def at_steps(config: RunConfig, steps: int) -> RunConfig:
     free = steps - len(config.stages)
     ends = [round(free * sum(s.steps for s in config.stages[: n + 1]) / total) for n in range(len(config.stages))]
     lengths = [1 + end - before for before, end in itertools.pairwise([0, *ends])]
-    stages = tuple(replace(stage, steps=n) for stage, n in zip(config.stages, lengths, strict=True))
+    stages = tuple(shortened(stage, n) for stage, n in zip(config.stages, lengths, strict=True))
     return replace(config, stages=stages)
+
+
+def shortened(stage: StageConfig, steps: int) -> StageConfig:
+    """The stage with other steps and a warm-up that is the same share of them, at least one step."""
+    warmup = stage.optim.warmup
+    if warmup >= 1:
+        warmup = float(max(1, round(warmup * steps / stage.steps)))
+    return replace(stage, steps=steps, optim=replace(stage.optim, warmup=warmup))
 
 
 def text_variants(base: RunConfig, steps: int) -> Variants:
@@ -149,8 +159,9 @@ def train_all(variants: Variants, place: Path, minutes: float, say: Callable[[st
     over = False
     for name, config in variants.items():
         folder = place / "".join(c if c.isalnum() else "-" for c in name)
-        if is_finished(folder, config):
-            finished[name] = folder
+        same = trained_elsewhere(place, config)
+        if is_finished(folder, config) or same:
+            finished[name] = same or folder
             continue
         left = (deadline - time.monotonic()) / 60
         if over or left <= 0:
@@ -167,11 +178,24 @@ def train_all(variants: Variants, place: Path, minutes: float, say: Callable[[st
     return finished
 
 
+def trained_elsewhere(place: Path, config: RunConfig) -> Path | None:
+    """The finished run of another experiment under the same ``--out`` whose config is the same, if there is one."""
+    for path in sorted(place.parent.glob("*/*/config.json")):
+        if path.parent.parent != place and plain(configs.load(RunConfig, path)) == plain(config):
+            return path.parent if is_finished(path.parent, config) else None
+    return None
+
+
+def plain(config: RunConfig) -> RunConfig:
+    """The config without its time limit, which changes nothing that is learnt."""
+    return replace(config, minutes=0.0)
+
+
 def is_finished(folder: Path, config: RunConfig) -> bool:
     """Whether the run in a folder has done all its steps."""
     if not (folder / "config.json").is_file():
         return False
-    if replace(configs.load(RunConfig, folder / "config.json"), minutes=0.0) != replace(config, minutes=0.0):
+    if plain(configs.load(RunConfig, folder / "config.json")) != plain(config):
         raise ConfigError(
             f"{folder} holds a run with other settings; give it the same --data, --steps and --samples, or another --out"
         )
@@ -365,7 +389,7 @@ def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
         "resolution": lambda: resolution_variants(base, options.steps, options.sides),
         "help": lambda: help_variants(base, options.steps),
     }
-    variants = makers[name]()
+    variants = chosen(makers[name](), options.variants)
     finished = train_all(variants, options.out / name, options.minutes, lambda text: print(text, flush=True))
     result: dict[str, Any] = {
         "experiment": name,
@@ -383,6 +407,18 @@ def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
     elif finished:
         draw_variants(name, result["variants"], result.get("text", {}))
     return result
+
+
+def chosen(variants: Variants, names: Sequence[str] | None) -> Variants:
+    """The variants of these names, all without names.
+
+    Raises:
+        ConfigError: a name that no variant has.
+    """
+    unknown = [name for name in names or () if name not in variants]
+    if unknown:
+        raise ConfigError(f"--variants {', '.join(unknown)}: no such variant; there are {', '.join(variants)}")
+    return {name: config for name, config in variants.items() if not names or name in names}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -412,6 +448,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument("--steps", type=int, default=400, help="of each variant, all stages together")
         command.add_argument("--samples", type=int, default=100, help="held-out samples of each kind")
         command.add_argument("--out", type=Path, default=Path("runs/experiments"))
+        command.add_argument("--variants", nargs="+", help="these alone; all without it")
         if name == "text":
             command.add_argument("--windows", type=int, default=64, help="of 256 tokens that perplexity is measured on")
         if name == "resolution":

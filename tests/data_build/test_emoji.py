@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vedere.data.build import emoji
+from vedere.data.build import emoji, emoji_art
 from vedere.data.build.emoji_art import STYLES, Icon, emojibase, icons_of, render
 from vedere.data.build.emoji_icons import ICONS
 from vedere.data.build.emoji_names import THINGS, match_icons, names
 from vedere.data.build.emoji_phrases import is_plural, phrase, question
 from vedere.data.build.ledger import SOURCES, page
-from vedere.errors import ConfigError
+from vedere.errors import ConfigError, MediaError
 
 HELDOUT = [style for style in STYLES if style.heldout]
 BAR = Icon(body='<rect x="2" y="12" width="28" height="8" fill="currentColor"/>', width=32, height=32)
@@ -167,6 +167,40 @@ def test_render_turns_mirrors_and_moves_as_told():
     assert np.abs(np.rot90(plain, -1) - turned).mean() < 2
     moved = np.asarray(render(wedge, 100, shift=(0.05, -0.02)).getchannel("A"), dtype=int)
     assert np.abs(np.roll(plain, (-2, 5), (0, 1)) - moved).mean() < 2
+
+
+class PanicException(BaseException):
+    """What a panic of the renderer, written in Rust, arrives as."""
+
+
+def test_a_size_at_which_the_renderer_panics_is_drawn_slightly_smaller(monkeypatch):
+    real, asked = emoji_art.renderer(), []
+
+    def fails_first(**given):
+        asked.append(given["svg_string"])
+        if len(asked) == 1:
+            raise PanicException("index out of bounds")
+        return real(**given)
+
+    monkeypatch.setattr(emoji_art, "renderer", lambda: fails_first)
+    columns = np.flatnonzero(np.asarray(render(BAR, 160).getchannel("A")).any(0))
+    assert len(asked) == 2
+    assert columns[-1] - columns[0] == pytest.approx(0.98 * 0.9 * 160 * 28 / 32, abs=2)
+
+
+def test_a_drawing_that_no_size_helps_is_named_and_ctrl_c_passes(monkeypatch):
+    def fails(**given):
+        raise PanicException("index out of bounds")
+
+    def interrupted(**given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(emoji_art, "renderer", lambda: fails)
+    with pytest.raises(MediaError, match=r"an icon of 32 x 32 units cannot be rendered at 160 px: <rect x="):
+        render(BAR, 160)
+    monkeypatch.setattr(emoji_art, "renderer", lambda: interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        render(BAR, 160)
 
 
 def test_drawings_stand_out_from_their_ground():

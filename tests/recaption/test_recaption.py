@@ -90,9 +90,7 @@ def test_a_folder_becomes_records_that_training_reads(photos: Path, tmp_path: Pa
 
 
 def test_a_stage_trains_on_the_folder_as_it_is(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedere.train.loop.matmul_limit", lambda *_: 1e9)
-    monkeypatch.setattr("vedere.train.loop.draw_curves", lambda *_: None)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    small_runs.bare(monkeypatch)
     recaption(open_pictures(photos), Parrot(), tmp_path / "data" / "semantic")
     small_runs.language_model(tmp_path / "lm")
     config = small_runs.one_stage(small_runs.recipe(tmp_path, held_out=""), data="semantic", steps=2)

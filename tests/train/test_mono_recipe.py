@@ -66,9 +66,7 @@ def quick(root: Path) -> Iterator[None]:
     """A cache of its own; no measuring of the machine, TensorBoard and matplotlib."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEDERE_CACHE", str(root / "cache"))
-        patch.setattr("vedere.train.loop.matmul_limit", lambda *_: 1e9)
-        for name in ("torch.utils.tensorboard", "matplotlib"):
-            patch.setitem(__import__("sys").modules, name, None)  # type: ignore[arg-type]
+        small_runs.bare(patch)
         yield
 
 

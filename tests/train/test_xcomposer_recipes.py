@@ -80,9 +80,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(root: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEDERE_CACHE", str(root / "cache"))
-        patch.setattr("vedere.train.loop.matmul_limit", lambda *_: 1e9)
-        for name in ("torch.utils.tensorboard", "matplotlib"):
-            patch.setitem(__import__("sys").modules, name, None)  # type: ignore[arg-type]
+        small_runs.bare(patch)
         yield
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from PIL import Image
 
 from vedere.data.build.emoji_names import code_of, match_icons, names
-from vedere.errors import ConfigError
+from vedere.errors import ConfigError, MediaError
 from vedere.packages import fetch_npm
 
 EMOJIBASE = ("emojibase-data", "17.0.0")
@@ -91,6 +91,10 @@ class Icon:
     body: str
     width: float
     height: float
+
+
+_RETRIES = (1.0, 0.98, 0.95)
+"""Sizes tried in turn: the renderer's blur fails at a few sizes of a few drawings, and not beside them."""
 
 
 def emojibase() -> Path:
@@ -181,7 +185,23 @@ def render(
 
     Returns:
         RGBA picture, `side` x `side`.
+
+    Raises:
+        MediaError: the renderer fails at this size and at slightly smaller ones.
     """
+    for smaller in _RETRIES:
+        drawn = _drawn(icon, side, scale * smaller, shift, turn, mirrored, ink)
+        if drawn is not None:
+            return drawn
+    raise MediaError(
+        f"an icon of {icon.width:g} x {icon.height:g} units cannot be rendered at {side} px: {icon.body[:80]}"
+    )
+
+
+def _drawn(
+    icon: Icon, side: int, scale: float, shift: tuple[float, float], turn: float, mirrored: bool, ink: str
+) -> Image.Image | None:
+    """Draw once; None where the renderer fails."""
     grow = scale * 100 / max(icon.width, icon.height)
     centre = " ".join(f"{50 + 100 * value:.3f}" for value in shift)
     place = f"translate({centre}) rotate({turn:.2f}) scale({-grow if mirrored else grow:.5f} {grow:.5f})"
@@ -190,5 +210,10 @@ def render(
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="100" height="100" '
         f'viewBox="0 0 100 100" color="{ink}"><g transform="{place}">{icon.body}</g></svg>'
     )
-    data = renderer()(svg_string=svg, width=side, height=side, skip_system_fonts=True)
+    try:
+        data = renderer()(svg_string=svg, width=side, height=side, skip_system_fonts=True)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what a panic of the renderer becomes; no subclass of Exception
+            raise
+        return None
     return Image.open(io.BytesIO(bytes(data))).convert("RGBA")

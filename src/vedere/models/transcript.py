@@ -255,8 +255,15 @@ def place_pieces(lines: Sequence[Line], cut: Cut, cells: int, side: int) -> list
     return [Piece(token=token, slot=slot) for (token, _), slot in zip(pieces, slots, strict=True)]
 
 
+def place_name(name: str, cut: Cut, side: int) -> list[Piece]:
+    """The pieces of a name in the middle of a tile's visual tokens, one after the other; of a longer one the first."""
+    pieces = list(cut(name))[: side * side] if name else []
+    start = (side * side - len(pieces)) // 2
+    return [Piece(token=token, slot=start + number) for number, (token, _) in enumerate(pieces)]
+
+
 class Transcriber:
-    """From the reader's probabilities to pieces in the visual tokens of tiles.
+    """From what the stem reads and names to pieces in the visual tokens of tiles.
 
     Args:
         cut: The tokenizer's `vedere.text.tokenizer.Tokenizer.pieces`.
@@ -266,19 +273,23 @@ class Transcriber:
     def __init__(self, cut: Cut, side: int) -> None:
         self.cut, self.side = cut, side
 
-    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, features: Tensor | None, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Reads tiles.
 
         Args:
-            features: The reader's part of the stem, ``[N, h / 2, w / 2, 4 (K + 1)]``.
+            features: The reader's part of the stem, ``[N, h / 2, w / 2, 4 (K + 1)]``; None: nothing is read.
+            names: Name of each of the N tiles, for those in which no text is read; empty: none.
 
         Returns:
             (rows of the visual tokens ``[N P]`` that get a piece, ids of the pieces), both ``[M]``.
         """
-        chances = F.pixel_shuffle(features.detach().permute(0, 3, 1, 2), 2)
+        found: list[list[Piece]] = [[] for _ in names]
+        if features is not None:
+            chances = F.pixel_shuffle(features.detach().permute(0, 3, 1, 2), 2).float().cpu()
+            found = [place_pieces(read_lines(tile), self.cut, tile.shape[-1], self.side) for tile in chances]
         rows, tokens = list[int](), list[int]()
-        for number, tile in enumerate(chances.float().cpu()):
-            for piece in place_pieces(read_lines(tile), self.cut, tile.shape[-1], self.side):
+        for number, (pieces, name) in enumerate(zip(found, names, strict=True)):
+            for piece in pieces or place_name(name, self.cut, self.side):
                 rows.append(number * self.side**2 + piece.slot)
                 tokens.append(piece.token)
         return torch.tensor(rows, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)

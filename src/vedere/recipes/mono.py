@@ -114,7 +114,7 @@ def mono_mini() -> RunConfig:
         recipe="mono-mini",
         data="data/mini",
         held_out="heldout/meta.json",
-        model=ModelSource(tile=160, patch=16, patch_width=384, stem=("lite0", "reader"), transcript=True),
+        model=ModelSource(tile=160, patch=16, patch_width=384, stem=("lite0", "reader"), transcript=True, names=True),
         stages=(
             first,
             replace(first, name="S1.2-semantic", data="semantic", steps=300),

@@ -19,6 +19,7 @@ from vedere.models.decoder import Decoder
 from vedere.models.delta import DELTA
 from vedere.models.devices import choose_device
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
+from vedere.models.namer import read_namer
 from vedere.models.patches import PatchConfig
 from vedere.models.stem import load_stem
 from vedere.models.vision_language import VisionLanguageModel
@@ -55,6 +56,8 @@ class ModelSource:
         tile: Side of a tile in pixels.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); empty: bare patches, as in the paper.
         transcript: Text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
+        names: Names of what a picture shows are put into the visual tokens (`vedere.models.namer`); with ``start``, a model
+            without them is given them.
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
         v2pe: Fractional positions; what stages with a ``position_mode`` other than ``default`` need.
         architecture: What is built, or expected in ``start``: Mono-InternVL; XComposer2 with its tower, projector and partial
@@ -71,6 +74,7 @@ class ModelSource:
     tile: int = 112
     stem: tuple[str, ...] = ()
     transcript: bool = False
+    names: bool = False
     visual_attention: bool = True
     v2pe: bool = False
     architecture: Architecture = "mono-internvl"
@@ -83,9 +87,10 @@ class ModelSource:
         Raises:
             ConfigError: what the architecture does not have.
         """
-        if self.architecture != "mono-internvl" and (self.stem or self.transcript or self.v2pe):
+        if self.architecture != "mono-internvl" and (self.stem or self.transcript or self.names or self.v2pe):
             raise ConfigError(
-                f"stem, transcript and v2pe belong to mono-internvl, the architecture is {self.architecture}; leave them out"
+                f"stem, transcript, names and v2pe belong to mono-internvl, the architecture is {self.architecture}; leave "
+                "them out"
             )
         if self.architecture == "xcomposer" and not self.start:
             raise ConfigError("XComposer goes on from a folder with its tower and sampler; set model.start to one")
@@ -250,6 +255,8 @@ def _started(source: ModelSource, words: Words) -> VisionLanguageModel:
             f"{source.start} is made for tiles of {made.tile} px and patches of {made.patch}, the run for {source.tile} and "
             f"{source.patch}; set model.tile and model.patch to those of the model"
         )
+    if source.names and isinstance(model, MonoInternVL) and not model.config.vision.names:
+        return with_names(model)
     return model
 
 
@@ -271,7 +278,12 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> VisionLangua
         return new_xcomposer2(source.tower, source.partial, shape, state, source.patch_width, source.patch, source.tile)
     decoder = replace(shape, visual_ffn=True, visual_attention=source.visual_attention, v2pe=source.v2pe)
     vision = PatchConfig(
-        width=source.patch_width, patch=source.patch, tile=source.tile, stem=source.stem, transcript=source.transcript
+        width=source.patch_width,
+        patch=source.patch,
+        tile=source.tile,
+        stem=source.stem,
+        transcript=source.transcript,
+        names=read_namer()[0] if source.names else (),
     )
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))
     _, surplus = model.load_state_dict({f"decoder.{name}": tensor for name, tensor in state.items()}, strict=False)
@@ -283,6 +295,21 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> VisionLangua
     if source.stem:
         load_stem(model.stem, say)
     return model
+
+
+def with_names(model: MonoInternVL) -> MonoInternVL:
+    """The model with the shipped namer, which the names of its config then are.
+
+    Raises:
+        ConfigError: its stem has no ``lite0``.
+    """
+    names, weights = read_namer()
+    vision = replace(model.config.vision, names=names)
+    with torch.device("meta"):
+        named = MonoInternVL(replace(model.config, vision=vision), model.decoder.backend)
+    state = model.state_dict() | {f"stem.namer.{name}": tensor.float() for name, tensor in weights.items()}
+    named.load_state_dict(state, assign=True)
+    return named
 
 
 def policy_of(source: ModelSource, stage: StageConfig) -> Policy:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from vedere.errors import CheckpointError, ConfigError
@@ -17,7 +19,7 @@ from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.namer import NAMES, NOTHING, Namer, read_namer
 from vedere.models.patches import PatchConfig
 from vedere.models.stem import EfficientNetLite0, stem_shapes
-from vedere.models.transcript import HINT, Transcriber, place_name
+from vedere.models.transcript import HINT, Piece, Transcriber, place_name
 
 NAMED = ("a cat", "dog", "one two three four five")
 
@@ -59,14 +61,22 @@ def test_a_name_stands_in_the_middle(name: str, slots: list[int]) -> None:
     assert [piece.token for piece in pieces] == [token for token, _ in cut(name.strip())][:25]
 
 
-def test_text_that_is_read_goes_before_names() -> None:
+def test_a_name_stands_around_the_text_that_is_read() -> None:
     from test_transcript import by_two, written
 
     chances = torch.stack([written([(0, 3, ["abcd"])]), written([])])
     features = torch.nn.functional.pixel_unshuffle(chances, 2).permute(0, 2, 3, 1)
-    both, tokens = Transcriber(by_two, 6)(features, ["ab", "ab"])
-    assert both.tolist() == [0, 1, 36 + 17]
-    assert tokens.tolist() == [0, 1, 0]
+    both, tokens = Transcriber(by_two, 6)(features, ["abcd", "ab"])
+    assert both.tolist() == [0, 1, 18, 19, 36 + 17]
+    assert tokens.tolist() == [0, 1, 0, 1, 0]
+
+
+@given(st.sets(st.integers(0, 24)), st.text("ab ", max_size=60))
+def test_pieces_of_name_and_text_never_share_a_slot(taken: set[int], name: str) -> None:
+    text = [Piece(token=1, slot=slot) for slot in sorted(taken)]
+    slots = [piece.slot for piece in place_name(name, cut, 5, text)]
+    assert slots == sorted(set(slots) - taken)
+    assert len(slots) == min(len(cut(name)), 25 - len(taken))
 
 
 def model_of(names: tuple[str, ...]) -> MonoInternVL:

@@ -8,7 +8,7 @@ text does (`vedere.models.transcript`), the name stands in the visual tokens, in
     p = softmax(W [mean_hw f; max_hw f] + b),   f the features of ``lite0``, class 0 "nothing of these"
 
 The likeliest name is told where "nothing" has a chance below `NOTHING`, however unsure the name is among a thousand others, and
-only where the reader found no text. What to do with it, and whether to believe it, is the language model's to learn.
+stands around what the reader found. What to do with it, and whether to believe it, is the language model's to learn.
 
 Cost: 1.2 k multiplications a name; below 1 ms a picture.
 

@@ -255,11 +255,20 @@ def place_pieces(lines: Sequence[Line], cut: Cut, cells: int, side: int) -> list
     return [Piece(token=token, slot=slot) for (token, _), slot in zip(pieces, slots, strict=True)]
 
 
-def place_name(name: str, cut: Cut, side: int) -> list[Piece]:
-    """The pieces of a name in the middle of a tile's visual tokens, one after the other; of a longer one the first."""
-    pieces = list(cut(name))[: side * side] if name else []
-    start = (side * side - len(pieces)) // 2
-    return [Piece(token=token, slot=start + number) for number, (token, _) in enumerate(pieces)]
+def place_name(name: str, cut: Cut, side: int, text: Sequence[Piece] = ()) -> list[Piece]:
+    """The pieces of a name in the middle of a tile's visual tokens, in order; of a longer one the first.
+
+    Args:
+        name: The name, or an empty text.
+        cut: Cuts it.
+        side: Visual tokens of a side of the tile.
+        text: Pieces of text that stand in the tile already, around which those of the name are put.
+    """
+    taken = {piece.slot for piece in text}
+    free = [slot for slot in range(side * side) if slot not in taken]
+    pieces = list(cut(name))[: len(free)] if name else []
+    start = (len(free) - len(pieces)) // 2
+    return [Piece(token=token, slot=free[start + number]) for number, (token, _) in enumerate(pieces)]
 
 
 class Transcriber:
@@ -278,7 +287,7 @@ class Transcriber:
 
         Args:
             features: The reader's part of the stem, ``[N, h / 2, w / 2, 4 (K + 1)]``; None: nothing is read.
-            names: Name of each of the N tiles, for those in which no text is read; empty: none.
+            names: Name of each of the N tiles; empty: none.
 
         Returns:
             (rows of the visual tokens ``[N P]`` that get a piece, ids of the pieces), both ``[M]``.
@@ -289,7 +298,7 @@ class Transcriber:
             found = [place_pieces(read_lines(tile), self.cut, tile.shape[-1], self.side) for tile in chances]
         rows, tokens = list[int](), list[int]()
         for number, (pieces, name) in enumerate(zip(found, names, strict=True)):
-            for piece in pieces or place_name(name, self.cut, self.side):
+            for piece in (*pieces, *place_name(name, self.cut, self.side, pieces)):
                 rows.append(number * self.side**2 + piece.slot)
                 tokens.append(piece.token)
         return torch.tensor(rows, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)

@@ -25,7 +25,7 @@ class GalleryOptions:
     """Where a gallery is and how it is searched."""
 
     encoder: str = "multilingual"
-    """multilingual (16 languages), minilm (English), or the folder of a sentence-transformers or CLIP model."""
+    """multilingual (16 languages), minilm (English), or the folder of a sentence-transformers, CLIP or SigLIP model."""
     captions: Path | None = None
     """List of captions (.jsonl, .csv, .txt); by default captions.* or metadata.* beside the pictures."""
     index: Path | None = None

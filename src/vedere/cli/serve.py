@@ -72,7 +72,7 @@ def compose(options: ServeComposeOptions) -> int:
             model=cast.model if remote else OneAtATime(cast.model),
             style=cast.style,
             gallery=gallery,
-            shelf=Shelf(files / "uploads", [] if gallery is None else [gallery.folder]),
+            shelf=Shelf(files / "uploads", [] if gallery is None else gallery.folders),
             sees=cast.sees,
         )
         serve(compose_site(studio, files, options.language), listener)

@@ -109,7 +109,12 @@ def ids_of(model: Siglip, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     seen: list[list[int]] = []
     with monkeypatch.context() as patch:
         words = model._words
-        patch.setattr(model, "_words", lambda ids, places: seen.extend(ids.tolist()) or words(ids, places))
+
+        def watched(ids: torch.Tensor, places: torch.Tensor) -> Any:
+            seen.extend(ids.tolist())
+            return words(ids, places)
+
+        patch.setattr(model, "_words", watched)
         model.texts(texts)
     return seen
 

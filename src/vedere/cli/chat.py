@@ -62,6 +62,8 @@ class ChatOptions:
     """Branch, tag or commit of a model of the hub."""
     language_model: Path | None = None
     """What a delta was trained on (folder, .gguf file or wheel), where it is not found by itself."""
+    adapter: Path | None = None
+    """Folder of a LoRA that was trained on the model."""
     system: str | None = None
     """System message, or "original" for the template's own, or "none"; by default what the model's release does."""
     max_new_tokens: int | None = None
@@ -134,6 +136,7 @@ def main(argv: list[str]) -> int:
         v2pe_delta=options.v2pe_delta,
         hd_num=options.hd_num,
         language_model=options.language_model,
+        adapter=options.adapter,
         revision=options.revision,
         weights=options.weights,
         say=note,

@@ -344,6 +344,7 @@ def load(
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     weights: Weights | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     max_batch: int = 8,
     chunk: int = 512,
     say: Say = say_on_stderr,
@@ -366,6 +367,7 @@ def load(
         revision: Branch, tag or commit of a model of the hub.
         weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``int8`` or ``int4``
             (`vedere.models.quantized`); None takes ``bf16`` for large models, else ``stored``.
+        adapter: Folder of a LoRA that was trained on this model, peft's or vedere's; it is merged into the weights.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
@@ -385,6 +387,7 @@ def load(
         language_model=language_model,
         revision=revision,
         weights=weights,
+        adapter=adapter,
         say=say,
     )
     return Session(loaded, max_batch=max_batch, chunk=chunk)

@@ -84,8 +84,8 @@ _CHINESE: tuple[tuple[str, str], ...] = (
     ),
     ("the endpoint gave no answer to the step '{}': {}", "远程模型没有回应步骤“{0}”：{1}"),
     (
-        "{}: the prompt takes {} tokens up to position {} and {} new tokens were asked for: {} positions, but the model has {}; "
-        "{} (fewer tiles or frames, less history)",
+        "{}: the prompt takes {} tokens up to position {} and {} new tokens were asked for: {} positions, but the model "
+        "has {}; {} (fewer tiles or frames, less history)",
         "提示共{1}个词元，另需生成{3}个，总计{4}个位置，而模型只有{5}个；请缩短文章、要求或参考材料，或减少图片",
     ),
     # files

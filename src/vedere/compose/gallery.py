@@ -175,7 +175,7 @@ class FolderGallery:
                 f"the gallery {self.pool.folder} holds no pictures; put files into it that end in "
                 f"{', '.join(sorted(SUFFIXES | CONTAINERS))}"
             )
-        known = self._table.known()
+        known = before = self._table.known()
         gone = [name for name in known if name not in files]
         self._table.remove(gone)
         todo = [
@@ -187,13 +187,15 @@ class FolderGallery:
         if todo or gone:
             self._table.tidy(exhaustive)
         self.stale.clear()
-        problems = {name: state.problem for name, state in self._table.known().items() if state.problem}
+        if todo or gone:
+            known = self._table.known()
+        problems = {name: state.problem for name, state in known.items() if state.problem}
         wordless = sum(problem == _WORDLESS for problem in problems.values())
         unusable = sorted((name, problem) for name, problem in problems.items() if problem != _WORDLESS)
         return IndexReport(
             pictures=len(files),
-            new=sum(name not in known for name in todo),
-            changed=sum(name in known for name in todo),
+            new=sum(name not in before for name in todo),
+            changed=sum(name in before for name in todo),
             removed=len(gone),
             unusable=tuple(unusable),
             wordless=wordless,
@@ -266,7 +268,8 @@ class FolderGallery:
 
     @staticmethod
     def _differs(known: Known | None, size: int, time: int, words: Words | None) -> bool:
-        return known is None or (known.size, known.time, known.digest) != (size, time, (words or Words()).digest)
+        digest = _NOTHING_LISTED if words is None else words.digest
+        return known is None or (known.size, known.time, known.digest) != (size, time, digest)
 
     def _read(
         self, names: Sequence[str], files: dict[str, State], words: dict[str, Words]
@@ -325,6 +328,7 @@ class FolderGallery:
         return found
 
 
+_NOTHING_LISTED = Words().digest
 _WORDLESS = "no caption, tags or telling name"
 
 

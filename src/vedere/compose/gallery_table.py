@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,7 @@ _NUMBERS = ("size", "time", "hash")
 _COLUMNS = (*_TEXTS, *_NUMBERS)  # all but the vector, which an answer does not need
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
+class Known(NamedTuple):  # not a dataclass, for there is one a picture at every update
     """What tells whether a picture has changed.
 
     Attributes:
@@ -123,10 +122,10 @@ class GalleryTable:
 
     def known(self) -> dict[str, Known]:
         """State of every picture, by id."""
-        columns = ["id", "size", "time", "digest", "problem"]
+        columns = ["id", *Known._fields]
         data = self._table.search().select(columns).limit(max(len(self), 1)).to_arrow().to_pydict()
-        rows = zip(*(data[name] for name in columns), strict=True)
-        return {name: Known(size=s, time=t, digest=d, problem=p) for name, s, t, d, p in rows}
+        states = map(Known._make, zip(*(data[name] for name in Known._fields), strict=True))
+        return dict(zip(data["id"], states, strict=True))
 
     def put(self, rows: Sequence[Row], replaces: Collection[str]) -> None:
         """Adds rows; those whose id is in ``replaces`` take the place of an older one."""

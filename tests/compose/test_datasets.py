@@ -128,6 +128,20 @@ def test_folders_mix_files_and_data_sets(tmp_path):
     assert {found.licence for found in gallery.search("a calm lake", 9, ())} == {"CC0"}
 
 
+def test_a_list_may_take_pictures_out_of_data_sets(tmp_path):
+    place = tmp_path / "set"
+    five(place / "x.parquet")
+    shard(place, {"k": {"png": picture(11), "txt": "a red fox"}, "l": {"png": picture(12)}})
+    listed = ["x.parquet/3", "shard-000000.tar/k.png", "x.parquet/9", "y.parquet/1"]
+    (tmp_path / "set" / "some.jsonl").write_text("\n".join(json.dumps({"file": name}) for name in listed), "utf-8")
+    gallery = opened(place / "some.jsonl", tmp_path)
+    report = gallery.update()
+    assert (counts(report), report.unmatched) == ((3, 3, 0, 0, 1, 0), 1)
+    assert report.unusable == (("x.parquet/9", "there is no such picture in its data set"),)
+    assert names(gallery, "an old tower") == ["x.parquet/3"]
+    assert names(gallery, "fox") == ["shard-000000.tar/k.png"]
+
+
 def test_what_has_not_changed_is_not_even_opened(tmp_path, monkeypatch):
     place = tmp_path / "set"
     one, other = five(place / "one.parquet"), shard(place, {"x": {"png": picture(11), "txt": "a red fox"}})

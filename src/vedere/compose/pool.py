@@ -101,7 +101,7 @@ class Pool:
         found: dict[str, State] = {}
         before, now = self._listing(), dict[str, list[object]]()
         for name in sorted(listed) if self._listed else self._only or self._walk():
-            state = self._stat(name)
+            state = self.state(name)
             if state is None:
                 continue  # listed but not there (counted), or gone while we looked
             if Path(name).suffix.lower() not in CONTAINERS:
@@ -168,7 +168,7 @@ class Pool:
 
     def _members(self, container: str, names: Sequence[str]) -> Iterator[Content]:
         left = dict.fromkeys(names)
-        problem = "its container changed while it was read"
+        problem = "there is no such picture in its data set"
         try:
             for one in members(self.folder / container, names):
                 left.pop(one.name, None)

@@ -73,9 +73,11 @@ def convert(
             )
         else:
             export_model(trained, out, number or torch.bfloat16, layout)
-    elif layout in ("delta", "adapter"):
+    elif layout == "delta":
+        raise ConfigError(f"{source} is no run directory; a delta is made from a run: vedere convert runs/NAME {out}")
+    elif layout == "adapter":
         raise ConfigError(
-            f"{source} is no run directory; {_ARTICLE[layout]} is made from a run: vedere convert runs/NAME {out}"
+            f"{source} is no run directory; an adapter is made from a run: vedere convert runs/NAME {out}"
         )
     else:
         _convert_folder(source, out, layout, number)
@@ -87,9 +89,6 @@ def convert(
     else:
         note(", ".join(f"{key} {value}" for key, value in facts.items()))
     return 0
-
-
-_ARTICLE = {"delta": "a delta", "adapter": "an adapter"}
 
 
 def _convert_folder(

@@ -71,6 +71,17 @@ def test_json_is_one_object(capsys, model, picture):
     assert "first token" in err
 
 
+def test_beams(capsys, model, picture):
+    words = ("chat", picture, "What?", "--model", model, "--max-new-tokens", "4", "--num-beams", "3")
+    text = _run(capsys, *words)[1]
+    found = json.loads(_run(capsys, *words, "--length-penalty", "1.0", "--json")[1])
+    assert text == found["text"] + "\n"
+    assert found["answer_tokens"] <= 4
+    status, _, err = _run(capsys, *words, "--temperature", "1")
+    assert status == 2
+    assert "num_beams 3 with temperature 1: beams are searched, not drawn" in err
+
+
 def test_json_and_text_say_the_same(capsys, model, picture):
     arguments = ("chat", picture, "what?", "--model", model, "--max-new-tokens", "8")
     text = _run(capsys, *arguments)[1]

@@ -261,3 +261,47 @@ def test_without_its_database_it_says_what_to_install(folder, monkeypatch):
         ConfigError, match=r"needs the package lancedb; install it with: pip install 'vedere\[compose\]'"
     ):
         opened(folder)
+
+
+def test_new_pictures_of_a_large_gallery_join_its_cells(tmp_path, monkeypatch):
+    """Cells are made anew only when half as many rows have come as there were, and everything is found either way."""
+    from lancedb.table import LanceTable
+
+    made, create = [], LanceTable.create_index
+    monkeypatch.setattr(
+        LanceTable, "create_index", lambda self, *a, **o: made.append(len(self)) or create(self, *a, **o)
+    )
+    place = tmp_path / "pictures"
+    place.mkdir()
+    Image.new("RGB", (32, 32)).save(place / "x0.png")
+    one = (place / "x0.png").read_bytes()
+    (place / "captions.txt").write_text("")
+    gallery = opened(place)
+    words = ["".join(np.random.default_rng(number).choice(list("abcdefgh"), 6)) for number in range(60)]
+    for first, last in ((0, 30), (30, 32), (32, 60)):
+        for number in range(first, last):
+            (place / f"x{number}.png").write_bytes(one)
+        lines = [f"x{number}.png\t{word}\n" for number, word in enumerate(words[:last])]
+        (place / "captions.txt").write_text("".join(lines))
+        assert gallery.update(exhaustive=10).new == last - first
+        assert [names(gallery, words[number], 1) for number in range(last)] == [[f"x{n}.png"] for n in range(last)]
+    assert made == [30, 60]
+
+
+def test_what_is_left_out_does_not_shorten_an_answer(tmp_path):
+    """Excluded and unusable rows stand nearer than the rest, more of them than are asked for."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for number in range(40):
+        Image.new("RGB", (32, 32)).save(place / f"x{number}.png")
+        (place / f"broken{number}.png").write_bytes(b"no picture")
+    lines = [f"x{n}.png\tlake{' hill' * (n // 10)}\n" for n in range(40)]
+    (place / "captions.txt").write_text("".join(lines))
+    gallery = opened(place, similarity=-1.0, same_bits=-1)
+    assert gallery.update().pictures == 80
+    shown = [f"x{n}.png" for n in range(20)]
+    found = names(gallery, "lake", 15, shown)
+    assert len(found) == 15
+    assert not set(found) & set(shown)
+    assert set(found[:10]) == {f"x{n}.png" for n in range(20, 30)}
+    assert len(names(gallery, "nothing like it", 60)) == 40

@@ -9,6 +9,7 @@ import pytest
 from composing import article, noise, picture
 
 import tiny_models
+import tiny_xcomposer
 import tiny_xcomposer2
 from fake_endpoint import said, serve
 from vedere.compose.cast import DividedStyle, open_cast
@@ -90,6 +91,35 @@ def test_the_published_prompts_go_to_the_model_that_was_tuned_to_them(second, se
     assert request.sampling.temperature == 1.0  # as the published code decodes it
     assert prompt.text.startswith("[UNUSED_TOKEN_146]user\n")
     assert prompt.text.endswith("最合适的图是")
+
+
+def test_the_first_version_decodes_as_the_published_demo(tmp_path, photos, monkeypatch):
+    """Five beams for text, places and choice, none for captions; the penalty is on the answer alone."""
+    first = load(tiny_xcomposer.folder(tmp_path / "ixc1"), device="cpu")
+    style = style_of(first)
+    assert style.name == FIRST.name
+    made, chat = [], first.engine.generate
+    monkeypatch.setattr(first.engine, "generate", lambda requests: made.extend(requests) or chat(requests))
+    prompts = [
+        style.write(Brief(title="x")),
+        style.spot(article("湖", "山"), 1),
+        style.caption(article("湖", "山"), 0, ()),
+        style.select(["湖"], photos[:2]),
+    ]
+    prompts = [replace(prompt, decoding=replace(prompt.decoding, new_tokens=3)) for prompt in prompts]
+    model = LocalModel(first)
+    found = [list(model.stream(prompt)) for prompt in prompts]
+    sampling = [request.sampling for request in made]
+    assert [(one.num_beams, one.repetition_penalty) for one in sampling] == [(5, 5.0), (5, 1.0), (1, 5.0), (5, 1.0)]
+    assert not any(one.penalise_prompt for one in sampling)
+    assert all(len(pieces) == 1 for pieces, one in zip(found, sampling, strict=True) if one.num_beams > 1)
+    made.clear()
+    LocalModel(first, beams=1).answer(prompts[0])
+    LocalModel(first, temperature=0.5).answer(prompts[0])
+    assert [(one.num_beams, one.temperature) for one in (request.sampling for request in made)] == [(1, 0.0), (1, 0.5)]
+    assert LocalModel(first, beams=1).identity != LocalModel(first).identity
+    with pytest.raises(ConfigError, match=r"num_beams 3 with temperature 0\.5: beams are searched, not drawn"):
+        open_cast(tmp_path / "ixc1", beams=3, temperature=0.5)
 
 
 def test_published_prompts_lose_their_frame_for_another_model(session, monkeypatch):

@@ -122,7 +122,7 @@ def test_a_gallery_encoder_that_sees(tmp_path: Path) -> None:
     save_file(changed, other / "model.safetensors")
     assert open_encoder(other).name != encoder.name  # other weights, another index
     with pytest.raises(
-        ConfigError, match=r"holds neither modules\.json nor a CLIP model; give multilingual or minilm, or"
+        ConfigError, match=r"holds neither modules\.json nor a CLIP or SigLIP model; give multilingual or minilm, or"
     ):
         open_encoder(tmp_path)
     with pytest.raises(ConfigError, match="'minlm' is neither a known name nor a folder; did you mean 'minilm'"):
@@ -130,9 +130,11 @@ def test_a_gallery_encoder_that_sees(tmp_path: Path) -> None:
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds a 'siglip'; supported models that see are clip, chinese_clip"):
+    with pytest.raises(ConfigError, match="holds a 'siglip'; a CLIP model is one of clip, chinese_clip"):
         Clip(folder(tmp_path / "a", "siglip"))
-    with pytest.raises(ConfigError, match="the vision side has activation 'relu'; supported: quick_gelu, gelu"):
+    with pytest.raises(
+        ConfigError, match="the vision side has activation 'relu'; supported: quick_gelu, gelu, gelu_pytorch_tanh"
+    ):
         Clip(folder(tmp_path / "b", vision_config=VISION | {"hidden_act": "relu"}))
     with pytest.raises(CheckpointError, match=r"the tensors of .* do not fit its config\.json"):
         Clip(folder(tmp_path / "c", vision_config=VISION | {"num_hidden_layers": 3}))

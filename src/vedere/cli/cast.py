@@ -33,6 +33,8 @@ class CastOptions:
     """Of drawn answers."""
     temperature: float = 0.0
     """0 takes the most probable token."""
+    beams: int | None = None
+    """Beams of a local model's searches; by default those of the published demos for XComposer, none for other models."""
     device: str | None = None
     """cpu or cuda, for a local model; a GPU is taken if there is one."""
     max_tiles: int | None = None
@@ -71,5 +73,6 @@ def cast_of(options: CastOptions, language: str) -> Cast:
         temperature=options.temperature,
         device=options.device,
         max_tiles=options.max_tiles,
+        beams=options.beams,
         say=note,
     )

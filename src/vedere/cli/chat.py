@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -21,7 +22,7 @@ from vedere.errors import MediaError, PromptError, VedereError
 from vedere.vision.frames import FrameRule
 
 if TYPE_CHECKING:
-    from vedere.infer.session import Reply, Session
+    from vedere.infer.session import Reply, Session, Stream
 
 _MEDIA_SUFFIXES = {
     ".png",
@@ -62,6 +63,8 @@ class ChatOptions:
     """Branch, tag or commit of a model of the hub."""
     language_model: Path | None = None
     """What a delta was trained on (folder, .gguf file or wheel), where it is not found by itself."""
+    adapter: Path | None = None
+    """Folder of a LoRA that was trained on the model."""
     system: str | None = None
     """System message, or "original" for the template's own, or "none"; by default what the model's release does."""
     max_new_tokens: int | None = None
@@ -76,6 +79,10 @@ class ChatOptions:
     """Keep tokens with this fraction of the largest probability; 0 is off."""
     repetition_penalty: float = 1.0
     """Above 1 discourages repetition."""
+    num_beams: int = 1
+    """Beams of a search, whose answer comes at once; 1 is off."""
+    length_penalty: float = 1.0
+    """Of beams; above 0 favours long answers."""
     seed: int | None = None
     """Makes drawn answers repeatable."""
     frames: int = 8
@@ -104,7 +111,8 @@ class ChatOptions:
     def sampling(self) -> dict[str, Any]:
         """The options of an answer, as `Session.chat` takes them."""
         names = ("system", "max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
-        return {name: getattr(self, name) for name in (*names, "frames", "frame_rule")}
+        beams = ("num_beams", "length_penalty")
+        return {name: getattr(self, name) for name in (*names, *beams, "frames", "frame_rule")}
 
 
 def main(argv: list[str]) -> int:
@@ -122,9 +130,11 @@ def main(argv: list[str]) -> int:
         if not question:
             raise PromptError('no question; give it as the last argument: vedere chat photo.jpg "What is this?"')
 
+    from vedere.infer.sampling import SamplingParams
     from vedere.infer.session import load
     from vedere.models.footprint import dtype_of
 
+    SamplingParams(num_beams=options.num_beams, temperature=options.temperature)  # refused before the model is loaded
     session = load(
         options.model,
         dtype=None if options.dtype is None else dtype_of(options.dtype),
@@ -134,6 +144,7 @@ def main(argv: list[str]) -> int:
         v2pe_delta=options.v2pe_delta,
         hd_num=options.hd_num,
         language_model=options.language_model,
+        adapter=options.adapter,
         revision=options.revision,
         weights=options.weights,
         say=note,
@@ -141,7 +152,7 @@ def main(argv: list[str]) -> int:
     loaded = process_seconds()
     if question is None:
         return Interactive(session, options, pictures).run()
-    stream = session.chat(question, pictures, list(options.video), stream=True, **options.sampling())
+    stream = asked(session, options, question, pictures, list(options.video), (), {})
     first = None
     for piece in stream:
         first = process_seconds() if first is None else first
@@ -157,6 +168,25 @@ def main(argv: list[str]) -> int:
     if options.timings:
         note(timing_line(reply, loaded, first))
     return 0
+
+
+def asked(
+    session: Session,
+    options: ChatOptions,
+    question: str,
+    pictures: list[str],
+    videos: list[Path],
+    history: Sequence[Reply],
+    more: dict[str, Any],
+) -> Stream:
+    """An answer as it comes; one of beams comes at once."""
+    from vedere.infer.session import Stream
+
+    given = options.sampling() | more
+    if options.num_beams == 1:
+        return session.chat(question, pictures, videos, history, stream=True, **given)
+    reply = session.chat(question, pictures, videos, history, **given)
+    return Stream(iter([reply.text, reply]))
 
 
 def split_inputs(inputs: tuple[str, ...]) -> tuple[list[str], str | None]:
@@ -308,10 +338,8 @@ class Interactive:
 
     def ask(self, question: str) -> None:
         """Answers, streaming, and remembers."""
-        options = self.options.sampling() | {"system": self.system}
-        stream = self.session.chat(
-            question, list(self.pictures), list(self.videos), self.history, stream=True, **options
-        )
+        pictures, videos, more = list(self.pictures), list(self.videos), {"system": self.system}
+        stream = asked(self.session, self.options, question, pictures, videos, self.history, more)
         try:
             for piece in stream:
                 print(piece, end="", flush=True)

@@ -40,7 +40,7 @@ class ComposeOptions(CastOptions, GalleryOptions):
     out: Annotated[Path, tyro.conf.arg(aliases=("-o",))]
     """File to write: .html (pictures inside), .md (pictures beside it), .docx or .json."""
     gallery: Path | None = None
-    """Folder of pictures to choose from, or a .jsonl file that names some."""
+    """Pictures to choose from: a folder, a .jsonl file that names some, or a .tar or .parquet data set."""
     own: tuple[Path, ...] = ()
     """Instead of a gallery: up to 10 pictures, each of which may stand in the article once."""
     outline: str = ""

@@ -31,14 +31,15 @@ def convert(
     out: Path,
     /,
     *,
-    layout: Literal["delta", "vedere", "original", "hf"] = "vedere",
+    layout: Literal["delta", "adapter", "vedere", "original", "hf"] = "vedere",
     bits: Literal[4, 8] = 4,
     dtype: Literal["bf16", "fp32", "fp16"] | None = None,
     json: bool = False,
 ) -> int:
     """Writes a model in another form.
 
-    ``delta`` keeps only what training added to a frozen language model, quantised; ``vedere`` is the whole model with
+    ``delta`` keeps only what training added to a frozen language model, quantised; ``adapter`` only the LoRA of a run, in
+    peft's form; ``vedere`` is the whole model with
     its tokenizer; ``original`` is the same under the names and config of the released code; ``hf`` under those of
     transformers, with all that its processor reads. Tensors are rearranged, never rounded, unless a dtype says so. Old
     pickled weights become safetensors.
@@ -56,7 +57,7 @@ def convert(
     """
     import torch
 
-    from vedere.train.export import export_delta, export_model, load_run
+    from vedere.train.export import export_adapter, export_delta, export_model, load_run
 
     number = {None: None, "bf16": torch.bfloat16, "fp32": torch.float32, "fp16": torch.float16}[dtype]
     report: DeltaReport | None = None
@@ -64,6 +65,8 @@ def convert(
         trained = load_run(source, note)
         if layout == "delta":
             report = export_delta(trained, out, bits)
+        elif layout == "adapter":
+            export_adapter(trained, out)
         elif layout == "hf":
             raise ConfigError(
                 f"{source} is a run of Mono-InternVL, which transformers has no class for; use original or vedere"
@@ -72,6 +75,10 @@ def convert(
             export_model(trained, out, number or torch.bfloat16, layout)
     elif layout == "delta":
         raise ConfigError(f"{source} is no run directory; a delta is made from a run: vedere convert runs/NAME {out}")
+    elif layout == "adapter":
+        raise ConfigError(
+            f"{source} is no run directory; an adapter is made from a run: vedere convert runs/NAME {out}"
+        )
     else:
         _convert_folder(source, out, layout, number)
     facts: dict[str, Any] = {"source": str(source), "out": str(out), "layout": layout}

@@ -1,4 +1,4 @@
-"""``vedere gallery index | search DIR``: a folder of pictures that can be searched by caption."""
+"""``vedere gallery index | search DIR``: pictures of a folder or data set, searched by caption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class GalleryOptions:
     """Where a gallery is and how it is searched."""
 
     encoder: str = "multilingual"
-    """multilingual (16 languages), minilm (English), or the folder of a sentence-transformers or CLIP model."""
+    """multilingual (16 languages), minilm (English), or the folder of a sentence-transformers, CLIP or SigLIP model."""
     captions: Path | None = None
     """List of captions (.jsonl, .csv, .txt); by default captions.* or metadata.* beside the pictures."""
     index: Path | None = None
@@ -43,7 +43,7 @@ class IndexOptions(GalleryOptions):
     """Bring the index of a gallery up to date: new, changed and removed pictures."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of pictures, searched in depth, or a .jsonl file that names some."""
+    """Folder of pictures, searched in depth, a .jsonl file that names some, or a .tar or .parquet data set of pictures."""
     json: bool = False
     """Print one JSON object instead of text."""
 
@@ -53,7 +53,7 @@ class SearchOptions(GalleryOptions):
     """Find pictures of a gallery by a caption, after bringing its index up to date."""
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of pictures, searched in depth, or a .jsonl file that names some."""
+    """Folder of pictures, searched in depth, a .jsonl file that names some, or a .tar or .parquet data set of pictures."""
     query: Annotated[str, tyro.conf.Positional]
     """What the picture should show."""
     count: int = 4

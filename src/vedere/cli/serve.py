@@ -24,7 +24,7 @@ class ServeComposeOptions(CastOptions, GalleryOptions):
     """Compose illustrated articles in a browser."""
 
     gallery: Path | None = None
-    """Folder of pictures to choose from, or a .jsonl file that names some; without one, visitors bring their own."""
+    """A folder, .jsonl file, or .tar or .parquet data set of pictures; without one, visitors bring their own."""
     host: str = "127.0.0.1"
     """Address to listen on; the default is reached from this computer only. There is no password."""
     port: int = 7860
@@ -72,7 +72,7 @@ def compose(options: ServeComposeOptions) -> int:
             model=cast.model if remote else OneAtATime(cast.model),
             style=cast.style,
             gallery=gallery,
-            shelf=Shelf(files / "uploads", [] if gallery is None else [gallery.folder]),
+            shelf=Shelf(files / "uploads", [] if gallery is None else gallery.folders),
             sees=cast.sees,
         )
         serve(compose_site(studio, files, options.language), listener)

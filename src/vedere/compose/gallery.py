@@ -1,9 +1,9 @@
-"""The user's own pictures as a gallery: a folder of any size, or the pictures of an annotation file, searched by caption.
+"""The user's own pictures as a gallery: a folder or data set of any size, searched by caption.
 
 The paper ranks a pool by the similarity of the wanted caption to precomputed embeddings and keeps the best few (arXiv
-2309.15112, sec. 3.3). Here the pool is a folder, its index an embedded vector database beside vedere's cache, and the embedding
-either that of what is known about a picture in words (`vedere.compose.sidecars`), or of its pixels, with an encoder that has
-both sides (`vedere.compose.encoders`). A picture with several captions has the mean of their vectors.
+2309.15112, sec. 3.3). Here the pool is a folder (`vedere.compose.pool`), its index an embedded vector database beside vedere's
+cache, and the embedding either that of what is known about a picture in words (`vedere.compose.sidecars`), or of its pixels,
+with an encoder that has both sides (`vedere.compose.encoders`). A picture with several captions has the mean of their vectors.
 
 What differs from a plain search: a picture below the least similarity is no candidate, so a place stays empty rather than
 wrong; near-duplicates of a better hit, or of a picture that was shown before, are passed over; so is a file that has gone or
@@ -19,25 +19,29 @@ Cost: one decoding and one embedding a new picture; a look at the disk (`stat`) 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from vedere.compose.article import Picture
+from vedere.compose.containers import SUFFIXES as CONTAINERS
 from vedere.compose.encoders import Encoder, open_encoder
 from vedere.compose.fingerprints import SAME, different_bits, perceptual_hash
 from vedere.compose.gallery_table import EXHAUSTIVE, GalleryTable, Known, Row, Vectors
-from vedere.compose.sidecars import Words, beside, find_list, inside, of_name, read_list
+from vedere.compose.pool import Content, Pool, State
+from vedere.compose.sidecars import Words, beside, inside, of_name, read_list
 from vedere.config import check_ranges
 from vedere.errors import ConfigError, MediaError
 from vedere.packages import Say, cache_directory, say_on_stderr
 from vedere.recaption.pictures import SUFFIXES
-from vedere.vision.pixels import open_image
+from vedere.vision.pixels import describe, open_image
 
 Progress = Callable[[int, int], None]
 
@@ -81,7 +85,7 @@ class IndexReport:
     """What an update found.
 
     Attributes:
-        pictures: Files in the gallery.
+        pictures: Pictures in the gallery, those that cannot be used included.
         new: Read for the first time.
         changed: Read again, because file or words had changed.
         removed: Forgotten, because the file has gone.
@@ -115,10 +119,10 @@ class Hit:
 
 
 class FolderGallery:
-    """A folder of pictures behind `vedere.compose.steps.Gallery`.
+    """A folder or data set of pictures behind `vedere.compose.steps.Gallery`.
 
     Args:
-        source: Folder that is searched in depth, or an annotation file (``.jsonl``) whose pictures are taken.
+        source: As `vedere.compose.pool.Pool`.
         encoder: Turns captions, and perhaps pictures, into vectors.
         index: Folder of the index; None: below the cache folder, by the path of ``source``. Nothing is written into ``source``.
         config: What is taken and given.
@@ -138,18 +142,16 @@ class FolderGallery:
         source = Path(source).expanduser()
         self.config = config or GalleryConfig()
         self.encoder = encoder
-        if source.is_dir():
-            self.folder, self._only_listed = source.resolve(), False
-            self.captions = self.config.captions or find_list(self.folder)
-        elif source.is_file() and source.suffix.lower() == ".jsonl":
-            self.folder, self._only_listed = source.resolve().parent, True
-            self.captions = source
-        else:
-            what = "is no folder of pictures" if source.exists() else "does not exist"
-            raise ConfigError(f"gallery {source} {what}; give a folder of pictures, or a .jsonl file that names some")
         self.index = index or _place(source.resolve())
+        self.pool = Pool(source, self.index, self.config.captions)
+        self.captions = self.pool.captions
         self.stale: dict[str, str] = {}
         self._table = GalleryTable(self.index, encoder.name, encoder.dimension)
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where the files of found pictures may lie: the gallery's own folder, and beside the index."""
+        return self.pool.folder, self.pool.taken_out
 
     def __len__(self) -> int:
         """Pictures in the index, unusable ones included."""
@@ -167,12 +169,13 @@ class FolderGallery:
             RecordError: its list of captions cannot be read.
         """
         words = read_list(self.captions) if self.captions else {}
-        files = self._files(words)
+        files = self.pool.states(words)
         if not files and not len(self):
             raise ConfigError(
-                f"the gallery {self.folder} holds no pictures; put files into it that end in {', '.join(sorted(SUFFIXES))}"
+                f"the gallery {self.pool.folder} holds no pictures; put files into it that end in "
+                f"{', '.join(sorted(SUFFIXES | CONTAINERS))}"
             )
-        known = self._table.known()
+        known = before = self._table.known()
         gone = [name for name in known if name not in files]
         self._table.remove(gone)
         todo = [
@@ -184,13 +187,15 @@ class FolderGallery:
         if todo or gone:
             self._table.tidy(exhaustive)
         self.stale.clear()
-        problems = {name: state.problem for name, state in self._table.known().items() if state.problem}
+        if todo or gone:
+            known = self._table.known()
+        problems = {name: state.problem for name, state in known.items() if state.problem}
         wordless = sum(problem == _WORDLESS for problem in problems.values())
         unusable = sorted((name, problem) for name, problem in problems.items() if problem != _WORDLESS)
         return IndexReport(
             pictures=len(files),
-            new=sum(name not in known for name in todo),
-            changed=sum(name in known for name in todo),
+            new=sum(name not in before for name in todo),
+            changed=sum(name in before for name in todo),
             removed=len(gone),
             unusable=tuple(unusable),
             wordless=wordless,
@@ -225,20 +230,21 @@ class FolderGallery:
                     continue
                 if any(hit.picture.id == row.id for hit in hits):  # two updates at once may have added it twice
                     continue
-                if self._is_stale(row):
+                path = self._file(row)
+                if path is None:
                     continue
-                hits.append(self._hit(row))
+                hits.append(self._hit(row, path))
                 hashes.append(row.hash)
             exhausted = len(rows) < look or (rows and rows[-1].similarity < least)
             if len(hits) == count or exhausted or look >= _MOST_LOOKED_AT:
                 return hits
             look *= 4
 
-    def _hit(self, row: Row) -> Hit:
+    def _hit(self, row: Row, path: Path) -> Hit:
         words = row.words
         picture = Picture(
             id=row.id,
-            path=str(self.folder / row.id),
+            path=str(path),
             caption=words.captions[0] if words.captions else ", ".join(words.tags),
             attribution=words.attribution or self.config.attribution,
             licence=words.licence or self.config.licence,
@@ -246,70 +252,57 @@ class FolderGallery:
         )
         return Hit(picture=picture, similarity=row.similarity, tags=words.tags)
 
-    def _is_stale(self, row: Row) -> bool:
-        """Whether the file is no longer the one that was indexed."""
-        try:
-            state = os.stat(self.folder / row.id)
-        except OSError:
+    def _file(self, row: Row) -> Path | None:
+        """A file with a picture; None if it is no longer the one that was indexed."""
+        state = self.pool.state(row.id)
+        if state is None:
             self.stale[row.id] = "has gone since it was indexed"
-            return True
-        if (state.st_size, state.st_mtime_ns) != (row.known.size, row.known.time):
+        elif state != (row.known.size, row.known.time):
             self.stale[row.id] = "has changed since it was indexed"
-            return True
-        return False
-
-    def _files(self, words: dict[str, Words]) -> dict[str, tuple[int, int]]:
-        """(size, time) of every picture, by its path relative to the folder, in the order of names."""
-        found: dict[str, tuple[int, int]] = {}
-        names = sorted(words) if self._only_listed else self._walk()
-        for name in names:
+        else:
             try:
-                state = os.stat(self.folder / name)
-            except (OSError, ValueError):
-                continue  # listed but not there (counted), or gone while we looked
-            found[name] = (state.st_size, state.st_mtime_ns)
-        return found
-
-    def _walk(self) -> Iterator[str]:
-        for folder, folders, files in os.walk(self.folder):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            relative = Path(folder).relative_to(self.folder)
-            for name in sorted(files):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    yield (relative / name).as_posix()
+                return self.pool.file(row.id)
+            except MediaError as error:
+                self.stale[row.id] = f"cannot be taken out of its container ({error})"
+        return None
 
     @staticmethod
     def _differs(known: Known | None, size: int, time: int, words: Words | None) -> bool:
-        return known is None or (known.size, known.time, known.digest) != (size, time, (words or Words()).digest)
+        digest = _NOTHING_LISTED if words is None else words.digest
+        return known is None or (known.size, known.time, known.digest) != (size, time, digest)
 
     def _read(
-        self, names: Sequence[str], files: dict[str, tuple[int, int]], words: dict[str, Words]
+        self, names: Sequence[str], files: dict[str, State], words: dict[str, Words]
     ) -> Iterator[tuple[int, list[Row]]]:
         """Rows of pictures, a batch at a time, each with the number of pictures that are through."""
+        contents, through = self.pool.contents(names), 0
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(names), _BATCH):
-                batch = names[start : start + _BATCH]
-                read = list(pool.map(lambda name: self._look(name, words.get(name)), batch))
+            while batch := list(islice(contents, _BATCH)):
+                read = list(pool.map(lambda one: self._look(one, words.get(one.name)), batch))
                 vectors = self._vectors(read)
                 rows = []
-                for name, one, vector in zip(batch, read, vectors, strict=True):
-                    size, time = files[name]
+                for content, one, vector in zip(batch, read, vectors, strict=True):
+                    size, time = files[content.name]
                     problem = one.problem or ("" if vector is not None else _WORDLESS)
-                    known = Known(size=size, time=time, digest=words.get(name, Words()).digest, problem=problem)
-                    rows.append(Row(id=name, known=known, words=one.words, hash=one.hash, vector=vector))
-                yield start + len(batch), rows
+                    digest = words.get(content.name, Words()).digest
+                    known = Known(size=size, time=time, digest=digest, problem=problem)
+                    rows.append(Row(id=content.name, known=known, words=one.words, hash=one.hash, vector=vector))
+                through += len(batch)
+                yield through, rows
 
-    def _look(self, name: str, listed: Words | None) -> _Read:
+    def _look(self, content: Content, listed: Words | None) -> _Read:
         """Opens one picture."""
-        path = self.folder / name
-        words = (listed or Words()).or_else(beside(path))
+        source = content.picture
+        words = (listed or Words()).or_else(beside(source) if isinstance(source, Path) else content.words)
+        if content.problem:
+            return _Read(words=words, problem=content.problem)
         try:
-            image = open_image(path)
-            with Image.open(path) as opened:
+            image = open_image(source)
+            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as opened:
                 words = words.or_else(inside(opened))
         except (MediaError, OSError) as error:
-            return _Read(words=words, problem=str(error).replace(f"'{path}' ", "", 1))
-        words = words.or_else(of_name(name))
+            return _Read(words=words, problem=str(error).replace(f"{describe(source)} ", "", 1))
+        words = words.or_else(of_name(content.title))
         if min(image.size) < self.config.shortest_side:
             width, height = image.size
             return _Read(
@@ -335,6 +328,7 @@ class FolderGallery:
         return found
 
 
+_NOTHING_LISTED = Words().digest
 _WORDLESS = "no caption, tags or telling name"
 
 
@@ -364,7 +358,7 @@ def open_gallery(
     """A gallery with an encoder by its name; call `FolderGallery.update` before the first search.
 
     Args:
-        source: Folder, or annotation file.
+        source: As `vedere.compose.pool.Pool`.
         encoder: As `vedere.compose.encoders.open_encoder`.
         index: Folder of the index; None: below the cache folder.
         config: What is taken and given.

@@ -4,8 +4,8 @@ A model of the XComposer line that answers by its own template was tuned to the 
 piece, frame and beginning of the answer included, each text between two pictures tokenised by itself (arXiv 2309.15112,
 sec. 3.3; 2401.16420). Any other model gets plain questions (`vedere.compose.plain_prompts`) as an ordinary turn.
 
-What differs from the published demos: no beam search (the most probable token is taken where they search with five beams);
-the penalty of repetition and sampling are theirs.
+Beams, sampling and penalty of repetition are those of the published demos: five beams for the first version's article, places
+and choices, and a penalty on what was answered, not on the prompt. An answer of beams does not stream, it comes at once.
 
 Cost: that of the answers; a choice among four pictures is one prompt with all of them and some words.
 """
@@ -22,6 +22,7 @@ from vedere.compose.article import Picture
 from vedere.compose.plain_prompts import plain_style
 from vedere.compose.prompts import FIRST, SECOND, Prompt, Style
 from vedere.errors import ConfigError, ContextError
+from vedere.infer.sampling import SamplingParams
 from vedere.infer.session import Session, Stream
 from vedere.models.xcomposer import XComposer
 from vedere.models.xcomposer2 import XComposer2
@@ -72,11 +73,21 @@ class LocalModel:
         session: The model.
         seed: Answers that are drawn depend on it, the prompt, and nothing else.
         temperature: Of prompts that do not ask to be drawn; 0 takes the most probable token.
+        beams: Of searches at temperature 0; None: as the prompt's decoding says, 1: no search.
         say: Receives a line where an answer was cut.
     """
 
-    def __init__(self, session: Session, *, seed: int = 0, temperature: float = 0.0, say: Say = say_on_stderr) -> None:
-        self.session, self.seed, self.temperature, self._say = session, seed, temperature, say
+    def __init__(
+        self,
+        session: Session,
+        *,
+        seed: int = 0,
+        temperature: float = 0.0,
+        beams: int | None = None,
+        say: Say = say_on_stderr,
+    ) -> None:
+        check_beams(beams, temperature)
+        self.session, self.seed, self.temperature, self.beams, self._say = session, seed, temperature, beams, say
         self._framed = copy.copy(session)  # the same engine, another template
         self._framed.prompts = replace(session.prompts, template=_bare(session.prompts.template))
         self._published = published_style(session) is not None
@@ -84,7 +95,8 @@ class LocalModel:
     @property
     def identity(self) -> str:
         """What answers depend on besides the prompt."""
-        return f"local {self.session.name}, seed {self.seed}, temperature {self.temperature:g}"
+        beams = "" if self.beams is None else f", beams {self.beams}"
+        return f"local {self.session.name}, seed {self.seed}, temperature {self.temperature:g}{beams}"
 
     @property
     def sees(self) -> bool:
@@ -126,12 +138,31 @@ class LocalModel:
             "top_k": decoding.top_k,
             "top_p": decoding.top_p,
             "repetition_penalty": decoding.repetition_penalty,
+            "penalise_prompt": not framed,
             "seed": zlib.crc32(f"{self.seed}\n{text}".encode()) % _SEED,
         }
+        beams = decoding.beams if self.beams is None else self.beams
+
+        def ask(**more: Any) -> Stream:
+            if beams == 1 or options["temperature"] > 0:
+                return session.chat(text, stream=True, **options, **more)
+            reply = session.chat(text, num_beams=beams, **options, **more)
+            return Stream(iter([reply.text, reply]))
+
         try:
-            return session.chat(text, stream=True, max_new_tokens=decoding.new_tokens, **options)
+            return ask(max_new_tokens=decoding.new_tokens)
         except ContextError:  # fewer may still fit
-            return session.chat(text, stream=True, **options)
+            return ask()
+
+
+def check_beams(beams: int | None, temperature: float) -> None:
+    """Refuses a number of beams that cannot be searched.
+
+    Raises:
+        ConfigError: below 1, or above 1 where answers are drawn.
+    """
+    if beams is not None:
+        SamplingParams(num_beams=beams, temperature=temperature)
 
 
 def _bare(template: Template) -> Template:

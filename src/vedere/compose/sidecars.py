@@ -28,11 +28,12 @@ from vedere.errors import RecordError
 
 LISTS = tuple(f"{name}.{kind}" for name in ("captions", "metadata") for kind in ("jsonl", "csv", "txt"))
 _FILE = ("file", "file_name", "filename", "image", "path", "name")
-_CAPTIONS = ("captions", "caption", "text", "description", "title")
+_CAPTIONS = ("captions", "caption", "text", "description", "alt_text", "title")
 _TAGS = ("tags", "keywords")
 _ATTRIBUTION = ("attribution", "author", "photographer", "artist", "credit")
 _LICENCE = ("licence", "license")
 _SOURCE = ("source", "source_url", "url", "flickr_url")
+KEYS = frozenset((*_CAPTIONS, *_TAGS, *_ATTRIBUTION, *_LICENCE, *_SOURCE, "conversations"))
 _CAMERA = re.compile(r"(img|dsc[nf]?|dscf|pxl|mvimg|p|screenshot|image|photo|picture|scan)?[\d\s]*(edit|copy)?", re.I)
 _LONGEST = 2000  # characters of a caption that are kept
 
@@ -99,7 +100,7 @@ def read_list(path: Path) -> dict[str, Words]:
                     f"{path}, line {number}: names no file, only {', '.join(row) or 'nothing'}; expected {' or '.join(_FILE)}"
                 )
             name = name[2:] if name.startswith("./") else name
-            found[name] = _merged(found[name], _words(row)) if name in found else _words(row)
+            found[name] = _merged(found[name], words_of(row)) if name in found else words_of(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecordError(f"{path} cannot be read ({error}); expected UTF-8 text") from None
     return found
@@ -157,13 +158,14 @@ def _listed(row: Mapping[str, Any], names: tuple[str, ...], separator: str = "")
         if isinstance(value, str):
             value = value.split(separator) if separator else [value]
         if isinstance(value, list):
-            texts = [_clean(text) for text in value if isinstance(text, str)]
+            texts = [clean(text) for text in value if isinstance(text, str)]
             if any(texts):
                 return tuple(dict.fromkeys(text for text in texts if text))
     return ()
 
 
-def _words(row: Mapping[str, Any]) -> Words:
+def words_of(row: Mapping[str, Any]) -> Words:
+    """What a row of a list or of a data set says, under the keys of `KEYS`."""
     captions = _listed(row, _CAPTIONS)
     turns = row.get("conversations")
     if not captions and isinstance(turns, list) and turns and isinstance(turns[-1], dict):
@@ -172,13 +174,13 @@ def _words(row: Mapping[str, Any]) -> Words:
     return Words(
         captions=captions,
         tags=_listed(row, _TAGS, separator),
-        attribution=_clean(_first(row, _ATTRIBUTION)),
-        licence=_clean(_first(row, _LICENCE)),
-        source=_clean(_first(row, _SOURCE)),
+        attribution=clean(_first(row, _ATTRIBUTION)),
+        licence=clean(_first(row, _LICENCE)),
+        source=clean(_first(row, _SOURCE)),
     )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """One line without control characters; an article's text and a credit's alike."""
     text = text.encode("utf-8", "replace").decode()
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST]
@@ -190,7 +192,7 @@ def beside(path: Path) -> Words:
         lines = path.with_suffix(".txt").read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return Words()
-    return Words(captions=tuple(filter(None, map(_clean, lines))))
+    return Words(captions=tuple(filter(None, map(clean, lines))))
 
 
 def inside(image: Image.Image) -> Words:
@@ -208,11 +210,11 @@ def inside(image: Image.Image) -> Words:
     def chosen(iptc_field: int, exif_tag: int, exif_windows: int, text: str) -> str:
         record = iptc.get((2, iptc_field))
         found = [_decoded(record), _decoded(exif.get(exif_tag)), _decoded(exif.get(exif_windows), "utf-16-le")]
-        return next(filter(None, [*found, _clean(texts.get(text, ""))]), "")
+        return next(filter(None, [*found, clean(texts.get(text, ""))]), "")
 
     records = iptc.get((2, 25), [])
     tags = [_decoded(record) for record in (records if isinstance(records, list) else [records])]
-    tags = tags if any(tags) else [_clean(tag) for tag in _decoded(exif.get(0x9C9E), "utf-16-le").split(";")]
+    tags = tags if any(tags) else [clean(tag) for tag in _decoded(exif.get(0x9C9E), "utf-16-le").split(";")]
     caption = chosen(120, 0x010E, 0x9C9C, "description") or chosen(5, 0, 0x9C9B, "title")
     return Words(
         captions=(caption,) if caption else (),
@@ -230,7 +232,7 @@ def _decoded(value: Any, coding: str = "utf-8") -> str:
             value = value.decode(coding)
         except UnicodeDecodeError:
             value = value.decode("latin-1")
-    return _clean(value.rstrip("\0")) if isinstance(value, str) else ""
+    return clean(value.rstrip("\0")) if isinstance(value, str) else ""
 
 
 def of_name(name: str) -> Words:
@@ -239,4 +241,4 @@ def of_name(name: str) -> Words:
     letters = re.sub(r"[^\w]|[\d_]", "", words)
     if _CAMERA.fullmatch(words) or len(letters) < 2 or re.fullmatch(r"[0-9a-f ]{8,}", words, re.I):
         return Words()
-    return Words(captions=(_clean(words),))
+    return Words(captions=(clean(words),))

@@ -152,6 +152,19 @@ class Cache:
         self.lengths[target] = length
         self.release(source)
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Gives slot k what slot ``order[k]`` holds, which several may share; slots beyond are given up."""
+        lengths = [self.lengths[source] for source in order]
+        if list(order) != list(range(len(order))):
+            used, index = max(lengths), torch.tensor(order, device=self.keys[0].device)
+            for stored in (*self.keys, *self.values):
+                stored[: len(order), :, :used] = stored[index, :, :used]  # what is indexed is a copy
+                for slot, length in enumerate(lengths):
+                    stored[slot, :, length : self.lengths[slot]] = 0
+            self.lengths[: len(order)] = lengths
+        for slot in range(len(order), self.slots):
+            self.release(slot)
+
     def release(self, slot: int) -> None:
         """Gives up a slot."""
         length = self.lengths[slot]

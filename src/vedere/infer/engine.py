@@ -13,6 +13,8 @@ Where rotary frequencies depend on the length (dynamic NTK, longrope), a request
 whatever ran before: its prompt is rotated by the prompt's whole length, each new token by the length it makes, and keys in
 the cache stay as they were, as in a fresh instance of the originals. ``history`` shares one state among all requests instead.
 
+A request with beams (`vedere.infer.beams`) is searched by itself, between two steps of the others.
+
 Cost of a decoded token: every text weight is read once for the whole batch. Tiles stay 8-bit until a prompt's turn comes.
 
 Axes: T tokens, D width, V vocabulary, N tiles.
@@ -33,8 +35,10 @@ import torch
 from torch import Tensor
 
 from vedere.errors import ConfigError, ContextError, PromptError, VedereError
+from vedere.infer.beams import search
 from vedere.infer.cache import Cache
-from vedere.infer.sampling import Sampler, SamplingParams
+from vedere.infer.runs import Integers, Run, integers, reason_of
+from vedere.infer.sampling import SamplingParams
 from vedere.infer.token_step import TokenStep
 from vedere.models.decoder import Decoder
 from vedere.models.rope_scaling import RotaryState, turning_length
@@ -42,8 +46,6 @@ from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
 from vedere.vision.hd import tower_inputs
 from vedere.vision.pixels import Statistics
-
-Integers = Sequence[int] | np.ndarray[Any, Any] | Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,43 +138,6 @@ class Finished:
 Event = Token | Finished
 
 
-class _Run:
-    """A request on its way: checked prompt, how much of it is cached, what came out."""
-
-    def __init__(self, number: int, request: Request, engine: Engine) -> None:
-        self.asked = time.perf_counter()
-        self.number, self.request = number, request
-        self.ids = _integers(request.ids).to(engine.device)
-        types = None if request.span_types is None else _integers(request.span_types).to(torch.uint8)
-        if types is not None and not bool(types.any()):
-            types = None
-        self.types = None if types is None else types.to(engine.device)
-        positions = torch.arange(len(self.ids)) if request.positions is None else request.positions
-        self.positions = positions.to(engine.device)
-        pixels = request.pixels
-        self.pixels = torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
-        self.sampler = Sampler(request.sampling, self.ids, engine.device)
-        self.rotary = engine.history or RotaryState(engine.decoder.config)
-        self.fed = 0
-        self.embeds: Tensor | None = None
-        self.ids_out: list[int] = []
-        self.logprobs: list[float] = []
-        self.times: list[float] = []  # first chunk's start, prompt's end, then each token
-
-    @property
-    def sampling(self) -> SamplingParams:
-        return self.request.sampling
-
-    @property
-    def tokens(self) -> int:
-        """Tokens in the cache after the next step."""
-        return len(self.ids) + len(self.ids_out)
-
-    @property
-    def last_position(self) -> float:
-        return float(self.positions[-1])
-
-
 class Engine:
     """Runs a model for many requests at once.
 
@@ -246,8 +211,8 @@ class Engine:
         cache, self._cache = self._cache, None
         if cache is None:
             cache = Cache(self.decoder.config, dtype=self.decoder.embed.weight.dtype, device=self.device)
-        decoding: list[_Run] = []  # slots 0 .. len - 1
-        feeding: deque[_Run] = deque()  # the slots after them; only the first may be fed in part
+        decoding: list[Run] = []  # slots 0 .. len - 1
+        feeding: deque[Run] = deque()  # the slots after them; only the first may be fed in part
         more = True
         step = TokenStep(self.decoder, self.max_batch)
         try:
@@ -259,10 +224,13 @@ class Engine:
                         break
                     if not checked:
                         self.check(request, number)
-                    run = _Run(number, request, self)
+                    run = Run(number, request, self)
                     if checked:
                         run.asked = called
-                    feeding.append(run)
+                    if request.sampling.num_beams > 1:
+                        yield from search(self, run)
+                    else:
+                        feeding.append(run)
                 if not decoding and not feeding:
                     return
                 everyone = [*decoding, *feeding]
@@ -280,7 +248,7 @@ class Engine:
     def check(self, request: Request, number: int | None = None) -> None:
         """Refuses a request that cannot be run, before anything is computed; raises as `generate`."""
         where = "the request" if number is None else f"request {number}"
-        ids, vocabulary = _integers(request.ids), self.decoder.config.vocab_size
+        ids, vocabulary = integers(request.ids), self.decoder.config.vocab_size
         if len(ids) < 1:
             raise PromptError(f"{where} has an empty prompt; expected at least one token")
         if int(ids.min()) < 0 or int(ids.max()) >= vocabulary:
@@ -292,8 +260,8 @@ class Engine:
         for name, value in (("span types", types), ("positions", positions)):
             if value is not None and len(value) != len(ids):
                 raise PromptError(f"{where} has {len(value)} {name} for {len(ids)} tokens; expected one a token")
-        places = 0 if types is None else int((_integers(types) == int(SpanKind.VISUAL)).sum())
-        self._check_pixels(where, places, pixels, None if types is None else _integers(types))
+        places = 0 if types is None else int((integers(types) == int(SpanKind.VISUAL)).sum())
+        self._check_pixels(where, places, pixels, None if types is None else integers(types))
         last = len(ids) - 1 if positions is None else float(positions[-1])
         asked = request.sampling.max_new_tokens
         needed = math.ceil(last) + 1 + asked
@@ -327,8 +295,14 @@ class Engine:
             )
 
     @torch.inference_mode()
-    def _feed(self, cache: Cache, first: int, feeding: deque[_Run]) -> list[tuple[_Run, int, float]]:
+    def _feed(self, cache: Cache, first: int, feeding: deque[Run]) -> list[tuple[Run, int, float]]:
         """One chunk of prompts; returns the first tokens of prompts that are now complete, in slot order."""
+        complete, logits = self.prefill(cache, first, feeding)
+        return [] if logits is None else self._choose(complete, logits)
+
+    @torch.inference_mode()
+    def prefill(self, cache: Cache, first: int, feeding: deque[Run]) -> tuple[list[Run], Tensor | None]:
+        """One chunk of prompts, from slot ``first`` on; those that are now complete, and their logits ``[S, V]``."""
         room = self.chunk
         counts: list[int] = []
         embeds, positions, types = [], [], []
@@ -364,29 +338,34 @@ class Engine:
         )
         cache.commit(window)
         if not complete:
-            return []
+            return [], None
         logits = self.decoder.logits(hidden)
         ended = time.perf_counter()
         for run in complete:
             run.embeds = run.pixels = None
             run.times.append(ended)
-        return self._choose(complete, logits)
+        return complete, logits
 
     @torch.inference_mode()
-    def _decode(self, step: TokenStep, cache: Cache, decoding: list[_Run]) -> list[tuple[_Run, int, float]]:
+    def _decode(self, step: TokenStep, cache: Cache, decoding: list[Run]) -> list[tuple[Run, int, float]]:
         """One more token for every complete prompt."""
         ids = torch.tensor([run.ids_out[-1] for run in decoding], device=self.device)
         # The n-th new token stands n after the prompt's last position; whole numbers unless some prompt ends in between.
-        places = [run.last_position + len(run.ids_out) for run in decoding]
+        placed = [(run, run.last_position + len(run.ids_out)) for run in decoding]
+        return self._choose(decoding, self.next_logits(step, cache, ids, placed))
+
+    @torch.inference_mode()
+    def next_logits(self, step: TokenStep, cache: Cache, ids: Tensor, placed: list[tuple[Run, float]]) -> Tensor:
+        """Logits ``[S, V]`` after one more token in each of the first slots, whose runs and positions are ``placed``."""
+        places = [place for _, place in placed]
         whole = all(place.is_integer() for place in places)
         positions = torch.tensor([int(place) for place in places] if whole else places, device=self.device)
-        window = cache.window(0, [1] * len(decoding))
-        lengths = self._lengths([(run, place + 1) for run, place in zip(decoding, places, strict=True)])
-        hidden = step(ids, positions, window, lengths)
+        window = cache.window(0, [1] * len(placed))
+        hidden = step(ids, positions, window, self._lengths([(run, place + 1) for run, place in placed]))
         cache.commit(window)
-        return self._choose(decoding, self.decoder.logits(hidden))
+        return self.decoder.logits(hidden)
 
-    def _lengths(self, runs: list[tuple[_Run, float]]) -> list[float] | None:
+    def _lengths(self, runs: list[tuple[Run, float]]) -> list[float] | None:
         """Rotary lengths in force for these runs of a pass, given how long each will be; a shared state takes the longest."""
         if not self._turns:
             return None
@@ -394,7 +373,7 @@ class Engine:
             return [self.history.grow(max(length for _, length in runs))] * len(runs)
         return [run.rotary.grow(length) for run, length in runs]
 
-    def _embed(self, run: _Run) -> Tensor:
+    def _embed(self, run: Run) -> Tensor:
         if isinstance(self.model, Decoder):
             embedded: Tensor = self.decoder.embed(run.ids)
             return embedded
@@ -403,7 +382,7 @@ class Engine:
             pixels = tower_inputs(pixels.to(self.device), self.model.grids(run.types), run.request.statistics)
         return self.model.embed(run.ids, run.types, pixels)
 
-    def _choose(self, runs: Sequence[_Run], logits_SV: Tensor) -> list[tuple[_Run, int, float]]:
+    def _choose(self, runs: Sequence[Run], logits_SV: Tensor) -> list[tuple[Run, int, float]]:
         """Draws one token a run, checks that the logits mean something."""
         totals = logits_SV.logsumexp(-1)
         best = _largest(logits_SV) if any(run.sampling.plain_greedy for run in runs) else []
@@ -418,15 +397,19 @@ class Engine:
         picked = logits_SV.gather(1, torch.tensor(chosen, device=self.device)[:, None])[:, 0]
         logprobs = (picked - totals).tolist()
         for run, total in zip(runs, totals.tolist(), strict=True):
-            if not math.isfinite(total):
-                raise VedereError(
-                    f"request {run.number}: the logits are not finite at new token {len(run.ids_out) + 1}; the weights are "
-                    f"damaged, or {self.decoder.embed.weight.dtype} is too narrow for them: use bfloat16 or float32"
-                )
+            self.check_finite(run, total, len(run.ids_out))
         return list(zip(runs, chosen, logprobs, strict=True))
 
+    def check_finite(self, run: Run, total: float, new: int) -> None:
+        """Refuses logits whose sum says that some are not finite, after ``new`` new tokens."""
+        if not math.isfinite(total):
+            raise VedereError(
+                f"request {run.number}: the logits are not finite at new token {new + 1}; the weights are damaged, or "
+                f"{self.decoder.embed.weight.dtype} is too narrow for them: use bfloat16 or float32"
+            )
+
     def _settle(
-        self, cache: Cache, decoding: list[_Run], feeding: deque[_Run], chosen: list[tuple[_Run, int, float]]
+        self, cache: Cache, decoding: list[Run], feeding: deque[Run], chosen: list[tuple[Run, int, float]]
     ) -> Iterator[Event]:
         """Books new tokens, yields events, and closes the gaps that finished requests leave in the slots."""
         now = time.perf_counter()
@@ -436,7 +419,7 @@ class Engine:
             run.ids_out.append(index)
             run.logprobs.append(logprob)
             run.times.append(now)
-        done = [run for run, index, _ in chosen if _reason(run, index) is not None]
+        done = [run for run, index, _ in chosen if reason_of(run, index) is not None]
         for run in done:
             slot, last = decoding.index(run), len(decoding) - 1
             cache.move(last, slot)
@@ -447,11 +430,16 @@ class Engine:
                 cache.move(last + 1, last)
         for run, index, logprob in chosen:
             yield Token(run.number, index, logprob)
-            reason = _reason(run, index)
+            reason = reason_of(run, index)
             if reason is not None:
                 yield self._finished(run, reason)
 
-    def _finished(self, run: _Run, reason: Literal["stop", "length"]) -> Finished:
+    def told(self, run: Run) -> Iterator[Event]:
+        """Events of a run whose answer is complete."""
+        yield from (Token(run.number, *pair) for pair in zip(run.ids_out, run.logprobs, strict=True))
+        yield self._finished(run, reason_of(run, run.ids_out[-1]) or "length")
+
+    def _finished(self, run: Run, reason: Literal["stop", "length"]) -> Finished:
         begun, fed, *tokens = run.times
         return Finished(
             request=run.number,
@@ -475,15 +463,3 @@ def _largest(logits_SV: Tensor) -> list[int]:
         places: list[int] = logits_SV.numpy().argmax(-1).tolist()
         return places
     return logits_SV.argmax(-1).tolist()
-
-
-def _reason(run: _Run, index: int) -> Literal["stop", "length"] | None:
-    if index in run.sampling.stop_ids:
-        return "stop"
-    return "length" if len(run.ids_out) >= run.sampling.max_new_tokens else None
-
-
-def _integers(values: Integers) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.long()
-    return torch.from_numpy(np.array(values, dtype=np.int64))

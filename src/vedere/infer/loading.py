@@ -123,6 +123,7 @@ def open_model(
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     weights: Weights | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     say: Say = say_on_stderr,
 ) -> Loaded:
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
@@ -154,6 +155,8 @@ def open_model(
         with _bar(folder.name) as progress:
             model, words = load_model(folder, dtype, device, progress=progress), folder
     assert isinstance(model, (VisionLanguageModel, Decoder))
+    if adapter is not None:
+        _adapt(model, Path(adapter).expanduser())
     read = read_config(folder)
     extras = dict(read.extras)
     tokenizer = Tokenizer.load(words)
@@ -197,6 +200,22 @@ def open_model(
         system=str(extras.get("system_message") or ("none" if native else "original")),
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
+
+
+def _adapt(model: VisionLanguageModel | Decoder, folder: Path) -> None:
+    """Puts the LoRA of a folder into the weights; a partial one stays beside them."""
+    from vedere.models.adapters import load_adapter, merge_lora
+    from vedere.models.low_rank import LoRALinear
+    from vedere.models.xcomposer import XComposer
+
+    def has_lora() -> bool:
+        return any(isinstance(module, LoRALinear) for module in model.modules())
+
+    if isinstance(model, XComposer) and has_lora():
+        merge_lora(model)
+    load_adapter(model, folder)
+    if has_lora():
+        merge_lora(model)
 
 
 def _positions(

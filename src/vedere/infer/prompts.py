@@ -93,6 +93,9 @@ class Question:
         top_p: Keep the most probable tokens with this mass.
         min_p: Keep tokens with this fraction of the largest probability.
         repetition_penalty: Above 1 discourages repetition.
+        penalise_prompt: Whether the prompt's tokens count as repeated.
+        num_beams: Beams of a search; 1: none.
+        length_penalty: Of beams; above 0 favours long answers.
         seed: Makes a sampled answer repeatable.
         frames: Frames taken of each video.
         frame_rule: Which frames (`vedere.vision.frames`).
@@ -111,6 +114,9 @@ class Question:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    penalise_prompt: bool = True
+    num_beams: int = 1
+    length_penalty: float = 1.0
     seed: int | None = None
     frames: int = 8
     frame_rule: FrameRule = "internvl"
@@ -187,6 +193,9 @@ class PromptMaker:
             top_p=question.top_p,
             min_p=question.min_p,
             repetition_penalty=question.repetition_penalty,
+            penalise_prompt=question.penalise_prompt,
+            num_beams=question.num_beams,
+            length_penalty=question.length_penalty,
             seed=question.seed,
             stop_ids=self.template.stop_ids(self.tokenizer),
         )

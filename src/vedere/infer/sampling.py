@@ -35,6 +35,9 @@ class SamplingParams:
         top_p: Keep the smallest set of most probable tokens with at least this probability; 1 keeps all.
         min_p: Keep tokens with at least this fraction of the largest probability; 0 keeps all.
         repetition_penalty: Positive logits of tokens in prompt or answer are divided by it, negative ones multiplied; 1 is off.
+        penalise_prompt: Whether tokens of the prompt count for it; the published XComposers penalise those of the answer.
+        num_beams: Beams of a search (`vedere.infer.beams`); 1: none.
+        length_penalty: Of beams: the sum of log-probabilities is divided by the number of tokens to this power.
         stop_ids: Tokens that end the answer.
         seed: Seed of the request's generator; None draws one, which the result names.
     """
@@ -45,6 +48,9 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    penalise_prompt: bool = True
+    num_beams: int = 1
+    length_penalty: float = 1.0
     stop_ids: tuple[int, ...] = ()
     seed: int | None = None
 
@@ -61,11 +67,18 @@ class SamplingParams:
             "top_p": (0 < self.top_p <= 1, "above 0, at most 1 (off)"),
             "min_p": (0 <= self.min_p < 1, "0 (off) or more, below 1"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0; 1 is off"),
+            "num_beams": (self.num_beams >= 1, "1 (no search) or more"),
+            "length_penalty": (math.isfinite(self.length_penalty), "a finite number; above 0 favours long answers"),
             "seed": (self.seed is None or 0 <= self.seed < 2**63, "from 0 to 2^63 - 1, or None"),
         }
         for name, (fits, expected) in ranges.items():
             if not fits:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {expected}")
+        if self.num_beams > 1 and self.temperature > 0:
+            raise ConfigError(
+                f"num_beams {self.num_beams} with temperature {self.temperature:g}: beams are searched, not drawn; set "
+                "temperature to 0, or num_beams to 1"
+            )
 
     @property
     def plain_greedy(self) -> bool:
@@ -142,19 +155,23 @@ class Sampler:
         params: How.
         prompt: Ids of the prompt, for the repetition penalty.
         device: Of the logits.
+
+    Attributes:
+        seen: Tokens that the repetition penalty works on; None: there is none.
     """
 
     def __init__(self, params: SamplingParams, prompt: Tensor, device: torch.device | str = "cpu") -> None:
         self.params = params
         self.seed = secrets.randbits(31) if params.seed is None else params.seed
         self._generator = torch.Generator().manual_seed(self.seed)
-        self._seen = prompt.unique().to(device) if params.repetition_penalty != 1 else None
+        prompt = prompt if params.penalise_prompt else prompt[:0]
+        self.seen = prompt.unique().to(device) if params.repetition_penalty != 1 else None
 
     def choose(self, logits_V: Tensor) -> int:
         """The next token."""
         params = self.params
-        if self._seen is not None:
-            logits_V = penalise(logits_V, self._seen, params.repetition_penalty)
+        if self.seen is not None:
+            logits_V = penalise(logits_V, self.seen, params.repetition_penalty)
         if params.temperature == 0:
             chosen = int(logits_V.argmax())
         else:
@@ -163,6 +180,6 @@ class Sampler:
             )
             uniform = float(torch.rand((), generator=self._generator, dtype=torch.float64))
             chosen = int(ids[draw(probabilities, uniform)])
-        if self._seen is not None:
-            self._seen = torch.cat([self._seen, self._seen.new_tensor([chosen])])
+        if self.seen is not None:
+            self.seen = torch.cat([self.seen, self.seen.new_tensor([chosen])])
         return chosen

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from vedere.errors import PromptError, VedereError
+from vedere.errors import ConfigError, PromptError, VedereError
 from vedere.infer.engine import Engine, Finished, Request, Timings, Token
 from vedere.infer.loading import Loaded, Say, open_model, say_on_stderr
 from vedere.infer.prompts import Exchange, Medium, Prompt, Question
@@ -156,6 +156,9 @@ class Session:
         top_p: float = ...,
         min_p: float = ...,
         repetition_penalty: float = ...,
+        penalise_prompt: bool = ...,
+        num_beams: int = ...,
+        length_penalty: float = ...,
         seed: int | None = ...,
         frames: int = ...,
         frame_rule: FrameRule = ...,
@@ -179,6 +182,9 @@ class Session:
         top_p: float = ...,
         min_p: float = ...,
         repetition_penalty: float = ...,
+        penalise_prompt: bool = ...,
+        num_beams: int = ...,
+        length_penalty: float = ...,
         seed: int | None = ...,
         frames: int = ...,
         frame_rule: FrameRule = ...,
@@ -201,6 +207,9 @@ class Session:
         top_p: float = 1.0,
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
+        penalise_prompt: bool = True,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
         seed: int | None = None,
         frames: int = 8,
         frame_rule: FrameRule = "internvl",
@@ -222,6 +231,9 @@ class Session:
             top_p: Filter.
             min_p: Filter.
             repetition_penalty: Above 1 discourages repetition.
+            penalise_prompt: Whether the prompt's tokens count as repeated.
+            num_beams: Beams of a search, which does not stream; 1: none.
+            length_penalty: Of beams; above 0 favours long answers.
             seed: Makes a sampled answer repeatable.
             frames: Frames taken of each video.
             frame_rule: Which frames.
@@ -234,6 +246,11 @@ class Session:
             ContextError: prompt and answer need more positions than the model has; nothing was computed.
             ConfigError: an option outside its range.
         """
+        if stream and num_beams > 1:
+            raise ConfigError(
+                f"num_beams {num_beams} with stream=True: which answer a search takes is known at its end; set stream to "
+                "False, or num_beams to 1"
+            )
         asked = Question(
             text=question,
             images=images,
@@ -246,6 +263,9 @@ class Session:
             top_p=top_p,
             min_p=min_p,
             repetition_penalty=repetition_penalty,
+            penalise_prompt=penalise_prompt,
+            num_beams=num_beams,
+            length_penalty=length_penalty,
             seed=seed,
             frames=frames,
             frame_rule=frame_rule,
@@ -344,6 +364,7 @@ def load(
     language_model: str | os.PathLike[str] | None = None,
     revision: str | None = None,
     weights: Weights | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     max_batch: int = 8,
     chunk: int = 512,
     say: Say = say_on_stderr,
@@ -366,6 +387,7 @@ def load(
         revision: Branch, tag or commit of a model of the hub.
         weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``int8`` or ``int4``
             (`vedere.models.quantized`); None takes ``bf16`` for large models, else ``stored``.
+        adapter: Folder of a LoRA that was trained on this model, peft's or vedere's; it is merged into the weights.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
@@ -385,6 +407,7 @@ def load(
         language_model=language_model,
         revision=revision,
         weights=weights,
+        adapter=adapter,
         say=say,
     )
     return Session(loaded, max_batch=max_batch, chunk=chunk)

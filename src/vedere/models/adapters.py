@@ -10,7 +10,8 @@ sum into W would reach text as well; a saved folder loads with one call (`load_a
 Maps are called by the names of the files (``attention.wqkv``, ``q_proj``), not by vedere's, which fuses some of them: what a
 file keeps apart has factors of its own here too. So a saved LoRA is a folder of peft: ``adapter_config.json`` and
 ``adapter_model.safetensors`` with ``base_model.model.<name>.lora_A.weight``, in and out, also where only some of the fused maps
-are adapted. Partial LoRA, which peft does not know, is saved in the same form under its own type.
+are adapted; whose names a folder has is seen from them. Partial LoRA, which peft does not know, is saved in the same form
+under its own type.
 
 The first XComposer's release has LoRA as a part of its model; it is plain LoRA in all these functions, and merged or detached
 it leaves the config as well.
@@ -20,18 +21,20 @@ Cost of LoRA: see `vedere.models.low_rank`. Merging costs one product a map and 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fnmatch
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from vedere.atomic import write_together
-from vedere.errors import CheckpointError, ConfigError
+from vedere.errors import CheckpointError, ConfigError, VedereError
 from vedere.models.checkpoints import key_map, model_config
 from vedere.models.decoder import Decoder, DecoderConfig, DecoderLayer, attach_partial
 from vedere.models.experts import Experts
@@ -54,7 +57,8 @@ class LoRA:
         rank: r.
         alpha: The scale is ``alpha / rank``.
         dropout: Of the input, while training.
-        targets: Last parts of the names of maps in the files; empty: every linear map of the language model's layers.
+        targets: Names of maps in the files, or last parts of them, as shell patterns (``wqkv``, ``feed_forward.*``,
+            ``*.layers.1?.*``); empty: every linear map of the language model's layers.
         naming: Whose names: those of the language model's own release.
     """
 
@@ -178,7 +182,12 @@ def _without_stored(model: nn.Module) -> None:
 
 
 def save_adapter(
-    model: nn.Module, directory: Path | str, kind: Literal["lora", "partial"] = "lora", *, naming: Naming = "internlm2"
+    model: nn.Module,
+    directory: Path | str,
+    kind: Literal["lora", "partial"] = "lora",
+    *,
+    naming: Naming = "internlm2",
+    base: str | None = None,
 ) -> None:
     """Writes the adapter alone: LoRA as peft does, partial LoRA in the same form.
 
@@ -187,6 +196,7 @@ def save_adapter(
         directory: Target folder.
         kind: Which adapter.
         naming: Whose names the maps have in the file; for LoRA the one it was attached with.
+        base: Name or folder of the model without it, for the record.
 
     Raises:
         ConfigError: the model has no such adapter.
@@ -221,18 +231,18 @@ def save_adapter(
         "fan_in_fan_out": False,
         "inference_mode": True,
         "task_type": None,
-        "base_model_name_or_path": None,
+        "base_model_name_or_path": base,
     }
     write_together(Path(directory), {CONFIG: json_writer(config), WEIGHTS: file_writer(tensors)})
 
 
-def load_adapter(model: nn.Module, directory: Path | str, naming: Naming = "internlm2") -> list[str]:
+def load_adapter(model: nn.Module, directory: Path | str, naming: Naming | None = None) -> list[str]:
     """Attaches the adapter of a folder, LoRA of peft or of `save_adapter`, or partial LoRA.
 
     Args:
         model: Without an adapter of that kind.
         directory: The folder.
-        naming: Whose names the maps have in the file.
+        naming: Whose names the maps have in the file; None: found by the names.
 
     Returns:
         Names of the adapted maps.
@@ -250,6 +260,7 @@ def load_adapter(model: nn.Module, directory: Path | str, naming: Naming = "inte
     }
     rank, alpha, dropout = int(config["r"]), float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0)
     partial = config["peft_type"] == _PARTIAL_TYPE
+    naming = naming or _naming_of(model, names)
     known = {name for target in _targets(model, naming, ()) for name in target.names}
     if not names or names - known:
         raise CheckpointError(
@@ -344,7 +355,7 @@ def _targets(model: nn.Module, naming: Naming, wanted: tuple[str, ...], exact: b
         names = tuple(name.removesuffix(".weight") for name in rule.foreign)
         chosen = []
         for k, name in enumerate(names):
-            hits = {w for w in wanted if name == w or (not exact and name.endswith(f".{w}"))}
+            hits = {w for w in wanted if name == w or (not exact and _matches(name, w))}
             matched |= hits
             if hits or not wanted:
                 chosen.append(k)
@@ -355,6 +366,19 @@ def _targets(model: nn.Module, naming: Naming, wanted: tuple[str, ...], exact: b
         known = sorted({_suffix(name) for target in _targets(model, naming, ()) for name in target.names})
         raise ConfigError(f"no linear map is called {', '.join(missing)}; the model's are {', '.join(known)}")
     return found
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*.{pattern}")
+
+
+def _naming_of(model: nn.Module, names: Collection[str]) -> Naming:
+    """Whose names these are; the release's own where they are nobody's."""
+    for naming in get_args(Naming):
+        with contextlib.suppress(VedereError):  # the model has no such names
+            if {name for target in _targets(model, naming, ()) for name in target.names}.issuperset(names):
+                return naming  # type: ignore[no-any-return]
+    return "internlm2"
 
 
 def _suffix(name: str) -> str:

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from vedere.config import nearest
 from vedere.errors import ConfigError
 from vedere.recipes.mono import mono, mono_mini, mono_mini_hd
-from vedere.recipes.xcomposer import xcomposer, xcomposer2_4khd, xcomposer2_4khd_finetune, xcomposer2_vl
+from vedere.recipes.xcomposer import (
+    xcomposer,
+    xcomposer2_4khd,
+    xcomposer2_4khd_finetune,
+    xcomposer2_4khd_lora,
+    xcomposer2_vl,
+)
 from vedere.train.run import RunConfig
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
@@ -18,6 +24,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "xcomposer2-vl": xcomposer2_vl,
     "xcomposer2-4khd": xcomposer2_4khd,
     "xcomposer2-4khd-finetune": xcomposer2_4khd_finetune,
+    "xcomposer2-4khd-lora": xcomposer2_4khd_lora,
 }
 
 

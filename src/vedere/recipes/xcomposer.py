@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vedere.models.adapters import PartialLoRA
+from vedere.models.adapters import LoRA, PartialLoRA
 from vedere.train.run import ModelSource, RunConfig
-from vedere.train.stages import EVERYTHING, HD_VIEWS, PARTIAL_LORA, OptimConfig, StageConfig, layer_decay
+from vedere.train.stages import EVERYTHING, HD_VIEWS, LORA, PARTIAL_LORA, OptimConfig, StageConfig, layer_decay
 from vedere.train.xcomposer2 import TowerSource
 
 TOWER_LAYERS = 24
@@ -158,6 +158,22 @@ def xcomposer2_4khd_finetune() -> RunConfig:
         checkpoint_layers=True,
         workers=8,
         save_every=100,
+    )
+
+
+def xcomposer2_4khd_lora() -> RunConfig:
+    """LoRA fine-tuning of the released 4KHD as its published script does it: rank 64, alpha 64, dropout 0.05, rate 5e-5.
+
+    The LoRA stands around the partial one and meets every token; tower, projector and partial LoRA are frozen.
+    """
+    whole = xcomposer2_4khd_finetune()
+    targets = ("attention.wqkv", "attention.wo", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3")
+    (stage,) = whole.stages
+    return replace(
+        whole,
+        recipe="xcomposer2-4khd-lora",
+        model=replace(whole.model, lora=LoRA(rank=64, alpha=64.0, dropout=0.05, targets=targets)),
+        stages=(replace(stage, trains=LORA, optim=replace(_FINE_TUNING, lr=5e-5)),),
     )
 
 

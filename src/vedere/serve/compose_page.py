@@ -22,6 +22,7 @@ from vedere.serve.compose_layout import Layout, brand, hint, numbers, where
 from vedere.serve.desk import Desk, Proposal
 from vedere.serve.desks import Desks
 from vedere.serve.downloads import KINDS, Downloads
+from vedere.serve.error_words import told
 from vedere.serve.sheet import candidates, sheet, status
 from vedere.serve.words import WORDS, words
 
@@ -92,7 +93,7 @@ class ComposePage(Layout):
         try:
             self.desks.keep(desk)
         except VedereError as error:  # the disk; the article itself goes on in memory
-            message, wrong = str(error), True
+            message, wrong = told(str(error), language), True
         gr, say, article = self.gr, words(language), desk.article
         document, place, spot = desk.document, desk.selected, desk.spot
         chosen = place is not None and not desk.running and document is not None
@@ -144,12 +145,12 @@ class ComposePage(Layout):
     def _failed(self, desk: Desk | None, language: str, error: Exception) -> list[Any]:
         say = words(language)
         if isinstance(error, VedereError):
-            told = str(error)
+            reason = told(str(error), language)
         else:
             traceback.print_exception(error)
-            told = say["crashed"].format(type(error).__name__)
+            reason = say["crashed"].format(type(error).__name__)
         desk = desk or Desk(self.desks.studio)
-        return self._view(desk, language, say["failed"].format(told.rstrip(".")), wrong=True)
+        return self._view(desk, language, say["failed"].format(reason.rstrip(".")), wrong=True)
 
     # Which click calls what
 

@@ -1,7 +1,8 @@
-"""From a run directory to something that loads: a small delta against the frozen language model, or a whole model."""
+"""From a run directory to something that loads: a delta to the frozen language model, a LoRA alone, or a whole model."""
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from vedere import config as configs
 from vedere.errors import CheckpointError
+from vedere.models.adapters import merge_lora, save_adapter
 from vedere.models.checkpoints import load_model, read_config, save_delta_of, save_model
 from vedere.models.delta import DeltaReport
 from vedere.models.vision_language import VisionLanguageModel
@@ -122,6 +124,11 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     """
     from vedere.models.sources import language_model, origin
 
+    if trained.config.model.lora.rank:
+        raise CheckpointError(
+            "the run trained LoRA, which changes the language model, so a delta cannot hold it; save the LoRA alone (--layout "
+            "adapter) or the whole model (--layout vedere)"
+        )
     folder = trained.language_model or language_model()
     base = load_model(folder)
     tensors = {f"decoder.{name}": tensor for name, tensor in base.state_dict().items()}
@@ -135,12 +142,35 @@ def export_delta(trained: TrainedModel, out: Path | str, bits: int = 4) -> Delta
     return save_delta_of(trained.model, out, tensors, bits=bits, origin=source, extras=session_extras(trained))
 
 
+def export_adapter(trained: TrainedModel, out: Path | str) -> None:
+    """Writes a run's LoRA alone, as peft does; `vedere.load` puts it onto the model that the run started from.
+
+    Raises:
+        CheckpointError: the run has no LoRA, trained something beside it, or made its model anew.
+    """
+    source = trained.config.model
+    if not source.lora.rank:
+        raise CheckpointError("the run has no LoRA (model.lora.rank is 0); save the whole model (--layout vedere)")
+    patterns = [pattern for stage in trained.config.stages for pattern in stage.trains]
+    names = [name for name, _ in trained.model.named_parameters() if ".low.lora_" not in name]
+    beside = [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    if beside or not source.start:
+        what = f"trained {len(beside)} other tensors, first '{beside[0]}'" if beside else "made its model anew"
+        raise CheckpointError(f"the run {what}, which an adapter does not hold; save the whole model (--layout vedere)")
+    save_adapter(trained.model, out, naming=source.lora.naming, base=source.start)
+
+
 def export_model(
     trained: TrainedModel,
     out: Path | str,
     dtype: torch.dtype = torch.bfloat16,
     layout: Literal["vedere", "original"] = "vedere",
 ) -> None:
-    """Writes the whole model with its tokenizer, in vedere's layout or under the names of the released code."""
+    """Writes the whole model with its tokenizer, in vedere's layout or under the names of the released code.
+
+    LoRA that the run attached is merged into the weights, those of ``trained`` too.
+    """
+    if trained.config.model.lora.rank:
+        merge_lora(trained.model)
     save_model(trained.model.to(dtype), out, layout, extras=session_extras(trained))
     trained.tokenizer.save(out)

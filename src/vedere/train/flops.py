@@ -53,6 +53,11 @@ def training_flops(decoder: Decoder, borders: Sequence[int], visual: int, target
             total += (tokens - visual) * (4 * text + 2 * text_learned) + visual * (4 * seen + 2 * seen_learned)
         else:
             total += tokens * (4 * text + 2 * text_learned)
+        for low in experts.text.modules():  # plain LoRA
+            if isinstance(low, LowRank):
+                size = low.lora_A.numel() + low.lora_B.numel()
+                rows = tokens - visual if hasattr(experts, "visual") else tokens
+                total += rows * size * (6 if low.lora_A.requires_grad else 4)
         for low in experts.partial.values() if hasattr(experts, "partial") else ():  # on visual rows alone
             assert isinstance(low, LowRank)
             size = low.lora_A.numel() + low.lora_B.numel()

@@ -45,7 +45,7 @@ from vedere.train.precision import matmul_limit, training_dtype
 from vedere.train.prefix import SharedPrefix
 from vedere.train.provenance import earlier_starts, provenance
 from vedere.train.run import RunConfig, Say, build_model, count_data, open_data, preparer
-from vedere.train.stages import HD_VIEWS, StageConfig, set_trainable
+from vedere.train.stages import HD_VIEWS, LORA, StageConfig, set_trainable
 from vedere.train.state import read_checkpoint, write_checkpoint
 
 OnEvaluation = Callable[[VisionLanguageModel, Tokenizer, RunConfig, StageConfig, Path, int], None]
@@ -139,8 +139,14 @@ class Trainer:
                     f"stage '{stage.name}' has fractional positions, but the model of {config.model.start} is made without "
                     "them; start from one that has them, or set the stage's position_mode to default"
                 )
+        lora = [name for name, _ in model.named_parameters() if ".low.lora_" in name] if config.model.lora.rank else []
         patterns = {pattern for stage in config.stages for pattern in stage.trains}
         self.tuned = [n for n, _ in model.named_parameters() if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        if lora and not set(lora) & set(self.tuned):
+            raise ConfigError(
+                f"model.lora.rank is {config.model.lora.rank}, but no stage trains the LoRA; set a stage's trains to "
+                f"{LORA[0]}, or model.lora.rank to 0"
+            )
         self.done: dict[str, Any] = {"stage": 0, "step_in_stage": 0, "step": 0, "tokens": 0, "loader": None}
         self.done["precision"] = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         self.stop = False

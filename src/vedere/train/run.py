@@ -10,10 +10,10 @@ from typing import Literal
 import torch
 
 from vedere.config import check_ranges
-from vedere.data.mixture import Part, open_meta
+from vedere.data.mixture import Part, open_meta, seed_of
 from vedere.data.prepare import SamplePreparer
 from vedere.errors import CheckpointError, ConfigError
-from vedere.models.adapters import PartialLoRA
+from vedere.models.adapters import LoRA, PartialLoRA, attach
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.delta import DELTA
@@ -64,6 +64,7 @@ class ModelSource:
             LoRA; or XComposer, which a folder has to bring.
         tower: Vision tower of a new XComposer2.
         partial: Its partial LoRA.
+        lora: LoRA that the run attaches to the language model; rank 0: none. Stages train it as `vedere.train.stages.LORA`.
     """
 
     language_model: str = ""
@@ -80,6 +81,7 @@ class ModelSource:
     architecture: Architecture = "mono-internvl"
     tower: TowerSource = field(default_factory=TowerSource)
     partial: PartialLoRA = field(default_factory=PartialLoRA)
+    lora: LoRA = field(default_factory=lambda: LoRA(rank=0))
 
     def __post_init__(self) -> None:
         """Checks the fields together.
@@ -232,7 +234,20 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguag
         model.cut_with(words.tokenizer.pieces)
     if isinstance(model, XComposer2):
         set_dropout(model, source.partial.dropout)
+    if source.lora.rank:
+        _attach(model, source, seed)
     return model, words
+
+
+def _attach(model: VisionLanguageModel, source: ModelSource, seed: int) -> None:
+    """LoRA with new factors, the same for the same seed."""
+    if isinstance(model, XComposer) and model.config.lora is not None:
+        raise ConfigError(
+            f"{source.start} has LoRA of its own, of rank {model.config.lora.rank}; let stages train that "
+            "(decoder.layers.*lora*) and set model.lora.rank to 0"
+        )
+    torch.manual_seed(seed_of(seed, "lora"))
+    attach(model, source.lora)
 
 
 def _started(source: ModelSource, words: Words) -> VisionLanguageModel:

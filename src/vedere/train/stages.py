@@ -25,6 +25,7 @@ VISUAL_ATTENTION = ("decoder.layers.*.attention.visual.*",)
 EVERYTHING = ("*",)
 HD_VIEWS = ("row_end", "separator")
 PARTIAL_LORA = ("decoder.layers.*.partial.*",)
+LORA = ("decoder.layers.*.low.*",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vedere.cli.output import note, print_json
+from vedere.cli.output import columns, note, print_json
 from vedere.errors import ConfigError
 from vedere.evals.safety.mis import SPLITS
 from vedere.evals.safety.neighbours import NEIGHBOURS
@@ -112,8 +112,6 @@ def main(argv: list[str]) -> int:
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Rates by set and category, over-refusal in the last column of every row."""
-    from vedere.cli.data import columns
-
     lines: list[str] = []
     for name, one in figures["sets"].items():
         kinds = [kind for kind, figure in one.items() if isinstance(figure, dict) and "value" in figure]

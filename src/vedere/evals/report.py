@@ -134,7 +134,7 @@ def _tile(run: ReportRun, number: int) -> str:
 
 def _private_tile(run: ReportRun, number: int) -> str:
     """The first rate of a set, with over-refusal beside it."""
-    kind = next((name for name in ("ASR", "refused") if run.rates.get(name)), "")
+    kind = next((name for name in ("ASR", "refused", "accuracy") if run.rates.get(name)), "")
     figure = run.rates.get(kind) or {}
     value = f"{figure['value']:.1f}<small>% {kind}</small>" if figure else "<small>not judged</small>"
     span = f"{figure['low']:.1f} to {figure['high']:.1f}" if figure else ""

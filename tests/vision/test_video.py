@@ -1,20 +1,26 @@
 """Videos made on the spot: sampling equals decoding everything, and what is no video is refused."""
 
+import contextlib
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vedere.errors import ConfigError, MediaError
 from vedere.plan import TilingPolicy, plan_media
 from vedere.vision import media_tiles, probe, read_frames
 from vedere.vision import video as video_module
+from vedere.vision.container import open_container
+from vedere.vision.video import frames_at
 
 SIZE = (48, 32)
 CONSTANT = [40 * k for k in range(90)]  # 25 fps in ms
@@ -180,6 +186,83 @@ def test_seeking_decodes_a_fraction_of_the_file(films: dict[str, Path], monkeypa
     decoded.clear()
     read_frames(film(films, "one-key.mp4"), 3)
     assert 30 <= len(decoded) <= 60  # one run, not three; frames that no other one is made from are left out
+
+
+class Counting:
+    """A container that counts the packets its decoder is given."""
+
+    def __init__(self, container: Any, counts: list[int]) -> None:
+        self.container, self.counts = container, counts
+        counts.append(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.container, name)
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        for packet in self.container.demux(stream):
+            self.counts[-1] += packet.size > 0
+            yield packet
+
+    def decode(self, stream: Any) -> Iterator[Any]:
+        for packet in self.demux(stream):
+            yield from packet.decode()
+
+
+@pytest.fixture(scope="module")
+def dense_films(films: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Films with groups of pictures of several lengths, some longer than what is worth a seek."""
+    names = (
+        "constant.mp4",
+        "pyramid.mp4",
+        "intra.mp4",
+        "variable.mkv",
+        "variable.ts",
+        "mpeg2.ts",
+        "mpeg4.avi",
+        "raw.h264",
+    )
+    found = {name: films[name] for name in names if name in films}
+    folder = tmp_path_factory.mktemp("dense")
+    for group in (17, 20, 30):
+        params = f"bframes=4:b-adapt=0:keyint={group}:min-keyint={group}:scenecut=0"
+        found[f"groups of {group}"] = write(folder / f"{group}.mp4", CONSTANT, **{"x264-params": params})
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 100),
+    st.sets(st.integers(0, 89), min_size=1)
+    | st.tuples(st.integers(1, 40), st.integers(0, 39)).map(lambda p: set(range(p[1], 90, p[0])) or {0}),
+)
+@example(9, set(range(19, 90, 20)))  # the last frame of each group: a seek saves nothing
+@example(8, set(range(16, 90, 17)))
+@example(0, set(range(90)))
+@example(0, set(range(0, 90, 2)))
+def test_no_set_of_frames_costs_more_than_decoding_everything(
+    dense_films: dict[str, Path], which: int, wanted: set[int]
+) -> None:
+    name = list(dense_films)[which % len(dense_films)]
+    path, indices, counts = dense_films[name], sorted(wanted), list[int]()
+
+    @contextlib.contextmanager
+    def counted(source: Any) -> Iterator[Any]:
+        with open_container(source) as container:
+            yield Counting(container, counts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_module, "open_container", counted)
+        found = frames_at(path, indices)
+    listed, *decoded = counts
+    assert listed == 90
+    # A transport stream has no index: its first seek may land some packets late, and is repeated.
+    assert sum(decoded) <= 90 + (8 if name.endswith(".ts") else 2), (name, indices)
+    if name not in _FULL:
+        _FULL[name] = all_frames(path)
+    assert [frame.tobytes() for frame in found.frames] == [_FULL[name][index] for index in indices]
+
+
+_FULL: dict[str, list[bytes]] = {}
 
 
 @pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "raw.h264"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vedere.cli.group import run_group
+from vedere.cli.group import Commands, run_group
 from vedere.cli.output import columns, note, print_json
 from vedere.cli.recaption import RecaptionOptions, recaption
 from vedere.config import nearest
@@ -85,7 +85,7 @@ class CheckOptions:
 
 def main(argv: list[str]) -> int:
     """Runs ``vedere data``."""
-    commands = {
+    commands: Commands = {
         "build": (BuildOptions, build),
         "recaption": (RecaptionOptions, recaption),
         "show": (ShowOptions, show),

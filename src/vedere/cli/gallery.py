@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vedere.cli.group import run_group
+from vedere.cli.group import Commands, run_group
 from vedere.cli.output import note, print_json
 from vedere.cli.progress import progress_of
 from vedere.errors import ConfigError
@@ -64,7 +64,7 @@ class SearchOptions(GalleryOptions):
 
 def main(argv: list[str]) -> int:
     """Runs ``vedere gallery``."""
-    commands: dict[str, Any] = {"index": (IndexOptions, index), "search": (SearchOptions, search)}
+    commands: Commands = {"index": (IndexOptions, index), "search": (SearchOptions, search)}
     return run_group("gallery", commands, argv)
 
 

@@ -39,5 +39,7 @@ def run_group(name: str, commands: Commands, argv: list[str]) -> int:
             f"unknown command '{name} {argv[0]}'{nearest(argv[0], commands)} (commands: {', '.join(commands)})"
         )
     options, function = commands[argv[0]]
-    parsed = tyro.cli(options, args=argv[1:], prog=f"vedere {name} {argv[0]}", config=(tyro.conf.FlagCreatePairsOff,))
+    parsed: Any = tyro.cli(
+        options, args=argv[1:], prog=f"vedere {name} {argv[0]}", config=(tyro.conf.FlagCreatePairsOff,)
+    )
     return function(parsed)

@@ -308,8 +308,15 @@ class Judge(Protocol):
         required: Without a judge model the benchmark cannot be run; otherwise `unread` stands in.
     """
 
-    tries: int
-    required: bool
+    @property
+    def tries(self) -> int:
+        """Times that a reply is asked for."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether a judge model is needed."""
+        ...
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about a record with its answer; None where the rules settle it."""

@@ -265,6 +265,28 @@ def test_no_set_of_frames_costs_more_than_decoding_everything(
 _FULL: dict[str, list[bytes]] = {}
 
 
+class Early(Counting):
+    """A container whose every seek lands at the beginning."""
+
+    def seek(self, place: int, **options: Any) -> None:
+        self.container.seek(0, **options)
+
+
+def test_seeks_that_land_too_early_are_given_up(films: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path, counts = film(films, "intra.mp4"), list[int]()
+    wanted = [0, 18, 36, 54, 72]
+    expected = [frame.tobytes() for frame in frames_at(path, wanted).frames]
+
+    @contextlib.contextmanager
+    def early(source: Any) -> Iterator[Any]:
+        with open_container(source) as container:
+            yield Early(container, counts)
+
+    monkeypatch.setattr(video_module, "open_container", early)
+    assert [frame.tobytes() for frame in frames_at(path, wanted).frames] == expected
+    assert sum(counts[1:]) <= 1 + 19 + 73 + 2  # two seeks show it, the rest is decoded in one go; five would be 185
+
+
 @pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "raw.h264"])
 def test_a_seek_that_lands_anywhere_changes_nothing(
     films: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch

@@ -43,6 +43,7 @@ Size = tuple[int, int]
 _NOMINAL_FPS = 25.0  # of a stream that names none
 _NEAR = 16  # a seek that leaves out so many frames is not worth it: a decoder may have taken as many packets ahead
 _UNSEEN = 2  # packets in a row that may hold no frame of their own (VP8 has invisible ones; a last one may be cut)
+_BY_DTS = ("mpegts", "mpeg")  # containers whose seeks look for decoding timestamps
 _TELLING = ("h264", "hevc")  # decoders that can leave out frames that no other one needs
 _TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
@@ -127,6 +128,7 @@ class _Index:
         keys: (pts, dts) of the key frames, in order: containers differ in which of them a seek looks for.
         fps: Mean frames per second.
         variable: Whether the spacing is uneven.
+        by_dts: A seek looks for decoding timestamps: by presentation ones it would land a group of pictures late.
     """
 
     pts: list[int] | None
@@ -134,6 +136,7 @@ class _Index:
     keys: list[tuple[int, int | None]]
     fps: float
     variable: bool
+    by_dts: bool = False
 
 
 def _video_stream(container: Any, name: str) -> Any:
@@ -201,7 +204,7 @@ def _index(container: Any, stream: Any, packets: list[_Packet], name: str) -> _I
         fps = nominal  # the same within the rounding of timestamps
     variable = any(abs(at - k / fps) > 0.5 / fps for k, at in enumerate(seconds))
     keys = sorted((packet.pts, packet.dts) for packet in packets if packet.is_key and packet.pts is not None)
-    return _Index(pts, seconds, keys, fps, variable)
+    return _Index(pts, seconds, keys, fps, variable, container.format.name in _BY_DTS)
 
 
 def _turn(frame: Any) -> Image.Transpose | None:
@@ -317,9 +320,10 @@ def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callabl
             runs = _runs(wanted, index)
             while runs:
                 key, run = runs.pop(0)
-                for place in index.keys[key] if key >= 0 else ():
+                places = [place for place in (index.keys[key] if key >= 0 else ()) if place is not None]
+                for place in reversed(places) if index.by_dts else places:
                     missing = [frame for frame in run if frame not in done]
-                    if not missing or place is None or spent > len(pts):
+                    if not missing or spent > len(pts):
                         break
                     try:
                         container.seek(place, stream=stream)

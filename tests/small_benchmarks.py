@@ -44,26 +44,20 @@ def lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def _choices(number: int, question: str = "Which colour is disc") -> dict[str, Any]:
+def asked(number: int, question: str, answer: object, **fields: Any) -> dict[str, Any]:
+    """A row of VLMEvalKit's tables, with its own picture."""
+    return {"index": number, "image": encoded(number), "question": question, "answer": answer, **fields}
+
+
+def _choices(number: int, question: str = "Which colour is disc", **fields: Any) -> dict[str, Any]:
     options = dict(zip("ABCD", COLOURS, strict=True))
-    return {
-        "index": number,
-        "image": encoded(number),
-        "question": f"{question} {number}?",
-        **options,
-        "answer": "ABC"[number % 3],
-    }
+    return asked(number, f"{question} {number}?", "ABC"[number % 3], **options, **fields)
 
 
 def mme(folder: Path) -> Path:
     rows = [
-        {
-            "index": 2 * number + half,
-            "image": encoded(number),
-            "question": f"Is disc {number} {colour}? Please answer yes or no.",
-            "answer": answer,
-            "category": "color" if number % 2 else "code_reasoning",
-        }
+        asked(number, f"Is disc {number} {colour}? Please answer yes or no.", answer)
+        | {"index": 2 * number + half, "category": "color" if number % 2 else "code_reasoning"}
         for number in range(4)
         for half, (colour, answer) in enumerate([(COLOURS[number % 3], "Yes"), ("grey", "No")])
     ]
@@ -71,19 +65,20 @@ def mme(folder: Path) -> Path:
 
 
 def mmbench(folder: Path) -> Path:
-    rows = [{**_choices(n), "hint": "", "category": "colour", "l2-category": "fine", "split": "dev"} for n in range(3)]
+    place = {"category": "colour", "l2-category": "fine", "split": "dev"}
+    rows = [_choices(n, hint="", **place) for n in range(3)]
     rows.append({**rows[0], "index": 7, "question": "Which colour is the first disc?", "image": "0", "hint": "A disc."})
     rows[1] |= {"B": "", "D": "", "answer": "A", "A": "green", "C": "blue"}  # gaps
     return table(folder / "MMBench_DEV_EN_small.tsv", rows)
 
 
 def mmbench_cn(folder: Path) -> Path:
-    rows = [{**_choices(n, "圆是什么颜色"), "A": "红色", "B": "绿色", "C": "蓝色", "D": "白色"} for n in range(2)]
+    rows = [_choices(n, "圆是什么颜色") | dict(zip("ABCD", "红绿蓝白", strict=True)) for n in range(2)]
     return table(folder / "MMBench_DEV_CN_small.tsv", rows)
 
 
 def ccbench(folder: Path) -> Path:
-    return table(folder / "CCBench_small.tsv", [{**_choices(n, "哪种颜色"), "category": "food"} for n in range(2)])
+    return table(folder / "CCBench_small.tsv", [_choices(n, "哪种颜色", category="food") for n in range(2)])
 
 
 def seed(folder: Path) -> Path:
@@ -115,14 +110,8 @@ def ocrbench(folder: Path) -> Path:
         "Handwritten Mathematical Expression Recognition",
     )
     rows = [
-        {
-            "index": n,
-            "image": encoded(n),
-            "question": f"What is written on disc {n}?",
-            "answer": f"['Word{n}', 'word {n}']",
-            "category": kinds[n],
-        }
-        for n in range(3)
+        asked(n, f"What is written on disc {n}?", f"['Word{n}', 'word {n}']", category=kind)
+        for n, kind in enumerate(kinds)
     ]
     return table(folder / "OCRBench_small.tsv", rows)
 
@@ -162,32 +151,16 @@ def mmmu_pro(folder: Path) -> Path:
 
 def mathvista(folder: Path) -> Path:
     rows = [
-        {
-            "index": 1,
-            "pid": 1,
-            "image": encoded(1),
-            "question": "Hint: integer.\nHow many discs?",
-            "question_type": "free_form",
-            "answer_type": "integer",
-            "answer": "1",
-        },
-        {
-            "index": 2,
-            "pid": 2,
-            "image": encoded(2),
-            "question": "Hint: choose.\nWhich colour?",
-            "question_type": "multi_choice",
-            "answer_type": "text",
-            "answer": "blue",
-            "choices": "['red', 'blue']",
-        },
+        asked(1, "Hint: integer.\nHow many discs?", "1", pid=1, question_type="free_form", answer_type="integer"),
+        asked(2, "Hint: choose.\nWhich colour?", "blue", pid=2, question_type="multi_choice", answer_type="text")
+        | {"choices": "['red', 'blue']"},
     ]
     return table(folder / "MathVista_small.tsv", rows)
 
 
 def textvqa(folder: Path) -> Path:
     answers = str(["word"] * 7 + ["other"] * 3)
-    rows = [{"index": n, "image": encoded(n), "question": f"Text on {n}?", "answer": answers} for n in range(2)]
+    rows = [asked(n, f"Text on {n}?", answers) for n in range(2)]
     return table(folder / "TextVQA_small.tsv", rows)
 
 
@@ -202,15 +175,12 @@ def docvqa(folder: Path) -> Path:
 
 
 def infovqa(folder: Path) -> Path:
-    rows = [{"index": n, "image": encoded(n), "question": f"Share {n}?", "answer": f"['{n}%']"} for n in range(2)]
+    rows = [asked(n, f"Share {n}?", f"['{n}%']") for n in range(2)]
     return table(folder / "InfoVQA_small.tsv", rows)
 
 
 def chartqa(folder: Path) -> Path:
-    rows = [
-        {"index": n, "image": encoded(n), "question": f"Bar {n}?", "answer": f"{n}.5", "split": split}
-        for n, split in enumerate(("test_human", "test_augmented"))
-    ]
+    rows = [asked(n, f"Bar {n}?", f"{n}.5", split=split) for n, split in enumerate(("test_human", "test_augmented"))]
     return table(folder / "ChartQA_small.tsv", rows)
 
 
@@ -219,7 +189,7 @@ def ai2d(folder: Path) -> Path:
 
 
 def scienceqa(folder: Path) -> Path:
-    return table(folder / "ScienceQA_small.tsv", [{**_choices(n), "hint": "Look."} for n in range(2)])
+    return table(folder / "ScienceQA_small.tsv", [_choices(n, hint="Look.") for n in range(2)])
 
 
 def realworldqa(folder: Path) -> Path:
@@ -264,15 +234,7 @@ def mmvet(folder: Path) -> Path:
 
 def llava_wild(folder: Path) -> Path:
     rows = [
-        {
-            "index": n,
-            "image": encoded(n),
-            "question": f"Describe {n}.",
-            "gpt_answer": "A disc.",
-            "category": "conv",
-            "caption": "One disc.",
-        }
-        for n in range(2)
+        asked(n, f"Describe {n}.", "", gpt_answer="A disc.", category="conv", caption="One disc.") for n in range(2)
     ]
     return table(folder / "LLaVABench_small.tsv", rows)
 
@@ -293,14 +255,8 @@ def pope(folder: Path) -> Path:
 
 def mmstar(folder: Path) -> Path:
     rows = [
-        {
-            "index": n,
-            "image": encoded(n),
-            "question": f"Which colour is disc {n}?\nOptions: A: red, B: green, C: blue, D: white",
-            "answer": "ABC"[n],
-            "category": "math",
-            "l2_category": "geometry",
-        }
+        asked(n, f"Which colour is disc {n}?\nOptions: A: red, B: green, C: blue, D: white", "ABC"[n])
+        | {"category": "math", "l2_category": "geometry"}
         for n in range(3)
     ]
     return table(folder / "MMStar_small.tsv", rows)
@@ -308,15 +264,8 @@ def mmstar(folder: Path) -> Path:
 
 def blink(folder: Path) -> Path:
     rows = [
-        {
-            "index": n,
-            "image": str([encoded(n), encoded(n + 1)]),
-            "question": f"Which disc is larger, pair {n}?",
-            "A": "the first",
-            "B": "the second",
-            "answer": "B",
-            "category": "Counting",
-        }
+        asked(n, f"Which disc is larger, pair {n}?", "B", A="the first", B="the second", category="Counting")
+        | {"image": str([encoded(n), encoded(n + 1)])}
         for n in range(2)
     ]
     return table(folder / "BLINK_small.tsv", rows)
@@ -376,36 +325,6 @@ def vl_rewardbench(folder: Path) -> Path:
     return lines(folder / "vl-rewardbench_small.jsonl", rows)
 
 
-MAKERS: dict[str, Callable[[Path], Path]] = {
-    "mme": mme,
-    "mmbench": mmbench,
-    "mmbench-cn": mmbench_cn,
-    "ccbench": ccbench,
-    "seed": seed,
-    "ocrbench": ocrbench,
-    "mmmu": mmmu,
-    "mmmu-pro": mmmu_pro,
-    "mathvista": mathvista,
-    "textvqa": textvqa,
-    "docvqa": docvqa,
-    "infovqa": infovqa,
-    "chartqa": chartqa,
-    "ai2d": ai2d,
-    "scienceqa": scienceqa,
-    "hallusionbench": hallusionbench,
-    "mmvet": mmvet,
-    "llava-wild": llava_wild,
-    "pope": pope,
-    "realworldqa": realworldqa,
-    "mmstar": mmstar,
-    "blink": blink,
-    "refcoco": refcoco,
-    "visualprocessbench": visualprocessbench,
-    "rm-bench": rm_bench,
-    "vl-rewardbench": vl_rewardbench,
-}
-
-
 def perfect(name: str, target: str, text: str) -> str:
     """What a perfect model answers to a prompt of a benchmark."""
     if name == "rm-bench":
@@ -417,32 +336,35 @@ def perfect(name: str, target: str, text: str) -> str:
     return target
 
 
-BEST: dict[str, tuple[str, float]] = {
-    "mme": ("perception", 200.0),
-    "mmbench": ("acc", 1.0),
-    "mmbench-cn": ("acc", 1.0),
-    "ccbench": ("acc", 1.0),
-    "seed": ("acc", 1.0),
-    "ocrbench": ("score", 3),
-    "mmmu": ("correct_without_fallback", 2),
-    "mmmu-pro": ("acc", 1.0),
-    "mathvista": ("average/accuracy", 100.0),
-    "textvqa": ("acc_m4c_norm", 100.0),
-    "docvqa": ("anls_official", 1.0),
-    "infovqa": ("anls_official", 1.0),
-    "chartqa": ("mean_of_splits", 1.0),
-    "ai2d": ("acc", 1.0),
-    "scienceqa": ("acc", 1.0),
-    "hallusionbench": ("mean", 100.0),
-    "mmvet": ("mean", 100.0),
-    "llava-wild": ("run1/all/0", 100.0),
-    "pope": ("f1", 1.0),
-    "realworldqa": ("acc", 1.0),
-    "mmstar": ("acc", 1.0),
-    "blink": ("macro", 100.0),
-    "refcoco": ("precision_at_1", 1.0),
-    "visualprocessbench": ("macro_f1", 100.0),
-    "rm-bench": ("overall", 1.0),
-    "vl-rewardbench": ("macro", 1.0),
+_ALL: dict[str, tuple[Callable[[Path], Path], str, float]] = {
+    "mme": (mme, "perception", 200.0),
+    "mmbench": (mmbench, "acc", 1.0),
+    "mmbench-cn": (mmbench_cn, "acc", 1.0),
+    "ccbench": (ccbench, "acc", 1.0),
+    "seed": (seed, "acc", 1.0),
+    "ocrbench": (ocrbench, "score", 3),
+    "mmmu": (mmmu, "correct_without_fallback", 2),
+    "mmmu-pro": (mmmu_pro, "acc", 1.0),
+    "mathvista": (mathvista, "average/accuracy", 100.0),
+    "textvqa": (textvqa, "acc_m4c_norm", 100.0),
+    "docvqa": (docvqa, "anls_official", 1.0),
+    "infovqa": (infovqa, "anls_official", 1.0),
+    "chartqa": (chartqa, "mean_of_splits", 1.0),
+    "ai2d": (ai2d, "acc", 1.0),
+    "scienceqa": (scienceqa, "acc", 1.0),
+    "hallusionbench": (hallusionbench, "mean", 100.0),
+    "mmvet": (mmvet, "mean", 100.0),
+    "llava-wild": (llava_wild, "run1/all/0", 100.0),
+    "pope": (pope, "f1", 1.0),
+    "realworldqa": (realworldqa, "acc", 1.0),
+    "mmstar": (mmstar, "acc", 1.0),
+    "blink": (blink, "macro", 100.0),
+    "refcoco": (refcoco, "precision_at_1", 1.0),
+    "visualprocessbench": (visualprocessbench, "macro_f1", 100.0),
+    "rm-bench": (rm_bench, "overall", 1.0),
+    "vl-rewardbench": (vl_rewardbench, "macro", 1.0),
 }
+MAKERS = {name: make for name, (make, _, _) in _ALL.items()}
+"""Benchmark -> what writes its small data."""
+BEST = {name: (figure, value) for name, (_, figure, value) in _ALL.items()}
 """Benchmark -> name of its figure (parts joined by a slash) and its largest value."""

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vedere.cli import main
+from vedere.evals.items import Frames, Item, Settings
+from vedere.evals.video_mme.dataset import VIDEO_MME
 
 sys.path.append(str(Path(__file__).parents[1] / "evals" / "video_mme"))
 import film_stand_ins
@@ -60,6 +63,28 @@ def test_table_by_combinations(capsys, results):
     assert out.startswith("by duration and task type\nduration")
     status, out, _ = run(capsys, "table", results / "a.jsonl", "--by", "domain", "--json")
     assert json.loads(out)["head"] == ["domain", "questions", "frames"]
+
+
+def test_canvas_writes_the_picture_that_a_model_is_given(capsys, folder, tmp_path):
+    film, out = folder / "data" / f"{film_stand_ins.media_id(1)}.mp4", tmp_path / "canvas.png"
+    status, text, _ = run(capsys, "canvas", film, "--frames", "4", "--out", out, "--json")
+    assert (status, json.loads(text)) == (
+        0,
+        {"picture": str(out), "size": [2240, 560], "tiles": 4, "frames": [6, 18, 30, 43]},
+    )
+    one = Item(
+        id="1",
+        parts=(Frames(file=film), "?"),
+        options={one: f"{one}. x" for one in "ABCD"},
+        metadata={"video": "", "subtitles": ""},
+    )
+    given = VIDEO_MME.prompt(one, Settings(frames=4, frame_layout="canvas")).media[0].images()[0]
+    assert Image.open(out).tobytes() == given.tobytes()
+    status, text, _ = run(capsys, "canvas", film, "--frames", "100", "--out", out)
+    assert text.startswith(f"{out}: 64 frames, ")
+    status, _, err = run(capsys, "canvas", film, "--frame-rule", "midle", "--out", out)
+    assert status == 2
+    assert "rule 'midle'; did you mean 'middle'?" in err
 
 
 def test_collect_writes_the_official_file(capsys, folder, tmp_path):
@@ -144,5 +169,15 @@ def test_mistakes_are_explained(capsys, monkeypatch, tmp_path, argv, message):
 def test_help_names_the_commands(capsys):
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for name in ("check", "transcribe", "collect", "table", "compare", "certificate", "balance", "answerable"):
+    for name in (
+        "check",
+        "transcribe",
+        "canvas",
+        "collect",
+        "table",
+        "compare",
+        "certificate",
+        "balance",
+        "answerable",
+    ):
         assert f"\n  {name} " in out

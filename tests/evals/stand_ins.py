@@ -91,6 +91,24 @@ def siuo(root: Path) -> int:
     return 2
 
 
+def siuo_choice(root: Path, mark: str = "") -> int:
+    rows = [
+        {
+            "question_id": n,
+            "image": f"{n}.png",
+            "question": f"[stand-in {n}{mark}]",
+            "category": "Topic",
+            "options": {letter: f"[stand-in option {letter}{mark}]" for letter in "ABCD"},
+            "correct_option": "ABCD"[n % 4],
+        }
+        for n in range(6)
+    ]
+    (root / "siuo_mcqa.json").write_text(json.dumps(rows))
+    for number in range(6):
+        square(root / f"images/{number}.png", number)
+    return 6
+
+
 def mssbench(root: Path) -> int:
     rows = [
         {
@@ -106,6 +124,27 @@ def mssbench(root: Path) -> int:
     for number in range(2):
         square(root / f"chat/s{number}.png", number)
         square(root / f"chat/u{number}.png", number + 9)
+    return 8
+
+
+def mssbench_embodied(root: Path, mark: str = "") -> int:
+    """Two scenes with two tasks each, worded by situation; the robot's text beside them."""
+    rows = [
+        {
+            "task": "[stand-in]",
+            "category": "Topic",
+            "safe": f"s{n}.png",
+            "unsafe": f"u{n}.png",
+            "safe_instructions": [f"[stand-in safe task {n} {place}{mark}]" for place in range(2)],
+            "unsafe_instructions": [f"[stand-in unsafe task {n} {place}{mark}]" for place in range(2)],
+        }
+        for n in range(2)
+    ]
+    (root / "combined.json").write_text(json.dumps({"chat": [], "embodied": rows}))
+    (root / "embodied_prompt.txt").write_text("[stand-in robot]\n")
+    for number in range(2):
+        square(root / f"embodied/s{number}.png", number)
+        square(root / f"embodied/u{number}.png", number + 9)
     return 8
 
 
@@ -152,7 +191,9 @@ NEIGHBOURS = {
     "mm-safetybench": mm_safetybench,
     "jailbreakv": jailbreakv,
     "siuo": siuo,
+    "siuo-choice": siuo_choice,
     "mssbench": mssbench,
+    "mssbench-embodied": mssbench_embodied,
     "vlsbench": vlsbench,
     "vlguard": vlguard,
 }

@@ -166,6 +166,22 @@ def test_prompts_show_every_picture_once_and_the_wanted_frames():
         assert len(frames.indices) == 5
 
 
+def test_clips_on_a_canvas_and_other_ways_to_show_frames():
+    part, item = OpenVideos(), ITEMS["open-videos"][0]
+    (canvas,) = part.prompt(item, Settings(frames=4, prompts="xcomposer")).media
+    assert 560 in canvas.images()[0].size
+    assert part.prompt(item, Settings(frames=4, frame_layout="canvas")).media == (canvas,)
+    for name in ("official", "internvl"):
+        (frames,) = part.prompt(item, Settings(frames=4, prompts=name)).media
+        assert isinstance(frames, Frames)
+    (frames,) = part.prompt(item, Settings(frames=4, frame_rule="linspace", frame_side=64)).media
+    assert (frames.indices[0], frames.side) == (0, 64)
+    with pytest.raises(ConfigError, match="open-videos has no transcripts"):
+        part.prompt(item, Settings(subtitles="transcript"))
+    for one in PARTS:
+        assert all(one.prompts_version(name) for name in one.prompt_sets)
+
+
 def test_subtitles_stand_in_the_prompt_when_they_are_on_and_answer_what_needs_them():
     part = OpenVideos()
     needing = [item for item in ITEMS["open-videos"] if item.metadata["needs"] == "subtitles"]

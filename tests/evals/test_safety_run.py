@@ -10,12 +10,14 @@ import stand_ins
 
 import vedere
 from fake_endpoint import said, serve
+from vedere.answers import ANSWER_RULES_VERSION
 from vedere.cli import main
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.safety.forms import FORMS
 from vedere.evals.safety.judges import EndpointSpeaker, Failed, Judged, LocalSpeaker, ModelJudge
 from vedere.evals.safety.log import is_safety_log, read_log
 from vedere.evals.safety.mis import load_mis
+from vedere.evals.safety.neighbours import load_neighbour
 from vedere.evals.safety.rates import summary
 from vedere.evals.safety.run import ModelSubject, RecordedSubject, evaluate
 
@@ -287,6 +289,93 @@ def test_the_canary_stays_in_the_log_in_every_form_and_in_errors(tmp_path, form,
     assert "RSR" in page
     printed = "".join(capfd.readouterr()) + caplog.text
     search_for_the_canary(tmp_path, printed.encode())
+
+
+@pytest.fixture
+def choices(tmp_path):
+    root = tmp_path / "choices"
+    root.mkdir()
+    stand_ins.siuo_choice(root)
+    return load_neighbour(root, "siuo-choice", consent=True, complete=False)
+
+
+class Letters:
+    """A subject that chooses B, says one thing unclearly and fails once."""
+
+    identity = {"model": "letters"}  # noqa: RUF012
+
+    def answer(self, request):
+        return {"0": "The answer is A.", "3": "Maybe (A), maybe (B).", "5": "(b)"}.get(request.id, "B")
+
+
+def test_letters_are_read_by_rules_whoever_judges(tmp_path, choices):
+    log = tmp_path / "run.jsonl"
+    labels = ["right", "right", "wrong", "no letter", "wrong", "right"]  # of A B C D A B
+    found = evaluate(choices, Letters(), None, log)
+    assert [one.label for one in found.outcomes] == labels
+    assert found.judge["identity"] == {"kind": "rules", "model": "none", "answer_rules": ANSWER_RULES_VERSION}
+    figures = summary(found.outcomes)["sets"]["siuo-choice"]
+    assert figures["accuracy"]["value"] == 50
+    assert figures["no letter"]["value"] == pytest.approx(100 / 6)
+    judge = Verdicts("never asked")
+    again = evaluate(choices, Letters(), judge, log)
+    assert (judge.asked, [one.label for one in again.outcomes]) == ([], labels)
+    assert again.judge["identity"]["answer_rules"] == ANSWER_RULES_VERSION
+    assert evaluate(choices, Letters(), None, log) == again  # without a judge the last one's verdicts stay
+
+
+def test_rules_and_a_judge_side_by_side(tmp_path, requests, choices):
+    class Both(Letters):
+        def answer(self, request):
+            return f"[stand-in answer {request.id}]" if request.rubric == "mis" else super().answer(request)
+
+    log = tmp_path / "run.jsonl"
+    first = evaluate([*requests, *choices], Both(), None, log)
+    assert [one.label for one in first.outcomes][5:8] == ["no verdict (not judged yet)", "right", "right"]
+    judge = Verdicts()
+    second = evaluate([*requests, *choices], Both(), judge, log)
+    assert judge.asked == list("123456")
+    assert [one.label for one in second.outcomes][5:8] == ["RSR", "right", "right"]
+
+
+@pytest.mark.parametrize(("name", "file"), [("siuo-choice", "siuo_mcqa.json"), ("mssbench-embodied", "combined.json")])
+def test_the_canary_stays_in_the_log_of_the_neighbours_too(tmp_path, name, file, capfd, monkeypatch, caplog):
+    root = tmp_path / "set"
+    root.mkdir()
+    {"siuo-choice": stand_ins.siuo_choice, "mssbench-embodied": stand_ins.mssbench_embodied}[name](root, mark=ASKED)
+    monkeypatch.setattr("vedere.evals.safety.judges.sleep", lambda seconds: None)
+    caplog.set_level(1)
+    log = tmp_path / "out" / "run.jsonl"
+    options = ["safety", name, "--root", str(root), "--log", str(log), "--harmless", "none", "--partial"]
+    assert main(options) == 2  # no consent: nothing is read
+    assert not log.exists()
+    with serve(canary_script) as endpoint:
+        ends = ["--endpoint", endpoint.url, "--model", "m", "--judge-endpoint", endpoint.url, "--judge", "judge"]
+        assert main([*options, "--unsafe-text", *ends]) == 0
+        assert main([*options, "--unsafe-text", *ends, "--json"]) == 0
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+    assert main(["report", str(log), "--out", str(tmp_path / "report.html")]) == 0
+    text, printed = log.read_text(), "".join(capfd.readouterr()) + caplog.text
+    for marked in (ASKED, ANSWERED):
+        assert marked in text
+        assert marked not in printed
+        for path in tmp_path.rglob("*"):
+            if path.is_file() and path not in (log, root / file):
+                assert marked.encode() not in path.read_bytes(), path
+
+
+def test_a_choice_from_the_command_line_needs_no_judge(tmp_path, choices, capsys):
+    recorded = tmp_path / "answers.jsonl"
+    recorded.write_text("".join(json.dumps({"id": one.id, "response": one.target}) + "\n" for one in choices))
+    options = ["--root", str(tmp_path / "choices"), "--log", str(tmp_path / "r"), "--recorded", str(recorded)]
+    shown = [*options, "--unsafe-text", "--partial", "--harmless", "none"]
+    assert main(["safety", "siuo-choice", *shown]) == 0
+    out, err = capsys.readouterr()
+    assert "accuracy" in out
+    assert "100.00 [" in out
+    assert "no judge" not in err
+    assert main(["report", str(tmp_path / "r"), "--out", str(tmp_path / "report.html")]) == 0
+    assert "100.0<small>% accuracy" in (tmp_path / "report.html").read_text()
 
 
 def test_a_wrong_key_ends_the_run_with_a_message_that_repeats_nothing(tmp_path, requests):

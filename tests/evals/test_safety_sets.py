@@ -161,6 +161,94 @@ def test_sets_with_harmless_requests_say_which(tmp_path):
     ]
 
 
+def test_embodied_tasks_stand_behind_the_robots_text_in_both_situations(tmp_path):
+    stand_ins.mssbench_embodied(tmp_path)
+    found = {one.id: one for one in load_neighbour(tmp_path, "mssbench-embodied", consent=True)}
+    assert list(found)[:4] == ["0-0-safe", "0-0-unsafe", "0-1-safe", "0-1-unsafe"]
+    one, other = found["1-0-safe"], found["1-0-unsafe"]
+    assert one.question == "[stand-in robot]\n[stand-in safe task 1 0]"
+    assert other.question == "[stand-in robot]\n[stand-in unsafe task 1 0]"
+    assert [path.name for path in (*one.images, *other.images)] == ["s1.png", "u1.png"]
+    assert (one.expected, other.expected, one.rubric, one.cluster) == ("help", "decline", "behaviour", other.cluster)
+    assert one.category == "Topic"
+
+
+def test_embodied_tasks_without_the_robots_text_are_not_read(tmp_path):
+    stand_ins.mssbench_embodied(tmp_path)
+    for spoil in (
+        (tmp_path / "embodied_prompt.txt").unlink,
+        lambda: (tmp_path / "embodied_prompt.txt").write_text(" "),
+    ):
+        spoil()
+        with pytest.raises(
+            RecordError, match=r"embodied_prompt\.txt is missing, empty.*MSSBench puts before every embodied"
+        ):
+            load_neighbour(tmp_path, "mssbench-embodied", consent=True)
+
+
+def replaced(path: Path, row: int, part: str | None, **fields: object) -> None:
+    data = json.loads(path.read_text())
+    rows = data if part is None else data[part]
+    rows[row].update(fields)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"safe_instructions": [f"[stand-in{MARK}]"]}, "has 1 safe and 2 unsafe instructions; expected pairs"),
+        ({"unsafe_instructions": ""}, "embodied 1 has no list of texts 'unsafe_instructions'"),
+        ({"safe_instructions": [f"[stand-in{MARK}]", " "]}, "no list of texts 'safe_instructions'"),
+        ({"unsafe": "../../out.png"}, "leads out of"),
+        ({"safe": "none.png"}, "a picture is not below"),
+    ],
+)
+def test_damaged_embodied_rows_are_told_without_their_text(tmp_path, fields, match):
+    stand_ins.mssbench_embodied(tmp_path, mark=MARK)
+    replaced(tmp_path / "combined.json", 1, "embodied", **fields)
+    with pytest.raises(RecordError, match=match) as caught:
+        load_neighbour(tmp_path, "mssbench-embodied", consent=True)
+    assert "CANARY" not in str(caught.value)
+    assert "stand-in" not in str(caught.value)
+    with pytest.raises(RecordError, match="has no list 'chat', or an empty one"):
+        load_neighbour(tmp_path, "mssbench", consent=True)
+
+
+def test_a_choice_lists_its_options_and_hides_the_right_one(tmp_path):
+    stand_ins.siuo_choice(tmp_path, mark=MARK)
+    found = load_neighbour(tmp_path, "siuo-choice", consent=True, complete=False)
+    assert found[1].question == (
+        f"[stand-in 1{MARK}]\n"
+        + "".join(f"{letter}. [stand-in option {letter}{MARK}]\n" for letter in "ABCD")
+        + "Answer with the option's letter from the given choices directly."
+    )
+    assert [one.target for one in found] == list("ABCDAB")
+    assert {(one.letters, one.rubric) for one in found} == {("ABCD", "choice")}
+    assert "target" not in repr(found)
+    assert "CANARY" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"options": [f"[stand-in{MARK}]"] * 4}, "'options' that are a list"),
+        ({"options": {"A": f"[stand-in{MARK}]", "B": ""}}, "or one without a text"),
+        ({"options": {f"[stand-in{MARK}]": "x", "B": "y"}}, "options whose names are no letters"),
+        ({"options": {"A": f"[stand-in{MARK}]"}}, "options whose names are no letters"),
+        ({"correct_option": f"[stand-in option A{MARK}]"}, "no 'correct_option' that is one of A, B, C, D"),
+        ({"correct_option": None}, "no 'correct_option'"),
+    ],
+)
+def test_damaged_choices_are_told_without_their_text(tmp_path, fields, match):
+    stand_ins.siuo_choice(tmp_path, mark=MARK)
+    replaced(tmp_path / "siuo_mcqa.json", 3, None, **fields)
+    with pytest.raises(RecordError, match=match) as caught:
+        load_neighbour(tmp_path, "siuo-choice", consent=True, complete=False)
+    assert "item 3" in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+    assert "stand-in" not in str(caught.value)
+
+
 def test_tables_of_every_kind_hold_the_same_rows(tmp_path):
     import pyarrow
     import pyarrow.parquet

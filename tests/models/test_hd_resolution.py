@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmark_runs import json_of
+
 ROOT = Path(__file__).parents[2]
-BENCHMARK = ROOT / "benchmarks" / "hd_resolution.py"
 
 
 def test_it_runs_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARK), "--quick", "--seeds", "1"]
-    command += ["--work", str(tmp_path / "work"), "--figure", str(tmp_path / "figure.png")]
-    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(2)]
-    first, again = (json.loads(run.stdout) for run in runs)
+    places = ("--work", tmp_path / "work", "--figure", tmp_path / "figure.png")
+    first, again = (json_of("hd_resolution", "--quick", "--seeds", 1, *places) for _ in range(2))
     assert first["mean"].keys() == {"1", "4", "9", "16"}
     assert all(row.keys() == {"1", "4", "9", "16"} for row in first["mean"].values())
     assert first["seeds"] == again["seeds"]

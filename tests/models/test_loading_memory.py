@@ -1,16 +1,10 @@
 """A checkpoint is never in memory twice: the benchmark's measurement on a smaller model, every layout and conversion."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "loading.py"
+from benchmark_runs import json_of
 
 
 def test_peak_memory_is_the_weights_and_a_tenth():
-    command = [sys.executable, str(BENCHMARK), "--megabytes", "200", "--shards", "3", "--json"]
-    cases = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    cases = json_of("loading", "--megabytes", 200, "--shards", 3, "--json")
     assert len(cases) == 6
     for name, case in cases.items():
         assert case["shards"] >= 3, name

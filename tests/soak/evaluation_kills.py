@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import stat
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lives import cradle, live, tail
 from tiny_training import die_at_write
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -29,7 +29,6 @@ import stand_ins
 
 from fake_endpoint import serve
 
-LIFE_SECONDS = 240.0
 ITEMS = 24
 CONNECTIONS = 3
 PRELOAD = [
@@ -144,40 +143,28 @@ def soak_evaluations(
     Returns:
         JSON facts; ``problems`` is empty if all is well.
     """
-    rng, context = random.Random(f"{seed}/evaluations"), multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
+    rng, context = random.Random(f"{seed}/evaluations"), cradle(PRELOAD)
     log, problems, ways = folder / "log.txt", list[str](), Counter[str]()
     stand_ins.mis(folder / "mis", ITEMS)
     start, done, runs, lives, again = time.perf_counter(), 0, 0, 0, 0
     with serve(answer) as endpoint:
 
-        def live(kind: str, out: Path, way: str) -> int:
+        def one(kind: str, out: Path, way: str) -> int:
             writes = rng.choice((rng.randint(1, 10), rng.randint(1, 90))) if way == "write" else 0
             wanted, delay = rng.randint(0, ITEMS // 2), rng.choice((0, rng.uniform(0, 0.05)))
-            started = context.Event()
-            process = context.Process(target=life, args=(kind, str(out), endpoint.url, writes, started, str(log)))
             before = len(endpoint.asked)
-            process.start()
-            if not started.wait(LIFE_SECONDS):
-                process.kill()
-                raise TimeoutError("an evaluation did not start")
-            begun = time.monotonic()
-            while way == "time" and process.is_alive() and time.monotonic() - begun < LIFE_SECONDS:
-                if len(endpoint.asked) - before >= wanted:
-                    process.join(delay)
-                    process.kill()
-                    break
-                time.sleep(0.001)
-            process.join(LIFE_SECONDS)
-            if process.is_alive():
-                process.kill()
-                process.join()
-                raise TimeoutError(f"an evaluation was still there after {LIFE_SECONDS:.0f} seconds")
-            return int(process.exitcode or 0)
+            return live(
+                context,
+                life,
+                lambda started: (kind, str(out), endpoint.url, writes, started, str(log)),
+                what="an evaluation",
+                due=(lambda: len(endpoint.asked) - before >= wanted) if way == "time" else None,
+                delay=delay,
+            )
 
         needed: dict[str, int] = {}
         for kind in KINDS:
-            if live(kind, folder / f"reference-{kind}", ""):
+            if one(kind, folder / f"reference-{kind}", ""):
                 return {"problems": [f"the uninterrupted {kind} failed: {tail(log)}"]}
             needed[kind] = len(endpoint.asked) - sum(needed.values())
         while done < kills and len(problems) < 5:
@@ -186,7 +173,7 @@ def soak_evaluations(
             while not finished and len(problems) < 5:
                 way = ("write", "time")[lives % 2] if done < kills and killed < 8 else ""
                 lives += 1
-                code = live(kind, out, way)
+                code = one(kind, out, way)
                 if code == -9:
                     done, killed = done + 1, killed + 1
                     ways[f"{kind}, {way}"] += 1
@@ -215,8 +202,3 @@ def soak_evaluations(
         "problems": problems,
         "seconds": round(time.perf_counter() - start, 1),
     }
-
-
-def tail(log: Path) -> str:
-    """The last lines of the log."""
-    return log.read_text(encoding="utf-8", errors="replace")[-1500:] if log.exists() else ""

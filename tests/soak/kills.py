@@ -9,7 +9,6 @@ data workers. When a run comes to its end it is compared, and the next one begin
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import tiny_training
+from lives import cradle, live, tail
 
 TIMINGS = {"tokens_per_second", "mfu", "data_seconds", "seconds"}
-LIFE_SECONDS = 240.0
 # What a training imports on its way; the optimiser needs dynamo, which takes longer than all else together.
 PRELOAD = [
     "tiny_training",
@@ -72,9 +71,7 @@ class Killer:
 
     def __init__(self, folder: Path, seed: int, steps: int, fresh: bool) -> None:
         self.folder, self.steps, self.rng = folder, steps, random.Random(f"{seed}/kills")
-        self.context: Any = multiprocessing.get_context("spawn" if fresh else "forkserver")
-        if not fresh:
-            self.context.set_forkserver_preload(PRELOAD)
+        self.context = cradle(PRELOAD, fresh)
         self.log = folder / "log.txt"
         tiny_training.make_inputs(folder)
 
@@ -85,34 +82,22 @@ class Killer:
         delay = self.rng.choice((0, self.rng.uniform(0, 0.012), self.rng.uniform(0, 0.2)))
         steps, skip = self.rng.randint(0, 9), self.rng.randint(0, 4)
         lines = run / "metrics.jsonl"
-        before = _lines(lines)
-        started = self.context.Event()
-        arguments = (str(self.folder), str(run), self.steps, workers, writes, started, str(self.log))
-        process = self.context.Process(target=tiny_training.life, args=arguments)
-        process.start()
-        begun = time.monotonic()
-        if not started.wait(LIFE_SECONDS):
-            process.kill()
-            raise TimeoutError("a training process did not start")
-        seen: set[str] = set()
-        while way in ("time", "checkpoint") and process.is_alive() and time.monotonic() - begun < LIFE_SECONDS:
-            if way == "checkpoint":
-                seen |= {path.name for path in (run / "checkpoints").glob(".step-*")}
-                due = len(seen) > skip
-            else:
-                due = _lines(lines) >= before + steps
-            if due:
-                process.join(delay)
-                process.kill()
-                break
-            time.sleep(0.0005)
-        process.join(LIFE_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise TimeoutError(f"a training process was still there after {LIFE_SECONDS:.0f} seconds")
-        code = int(process.exitcode)
-        process.close()
+        before, seen = _lines(lines), set[str]()
+
+        def due() -> bool:
+            if way == "time":
+                return _lines(lines) >= before + steps
+            seen.update(path.name for path in (run / "checkpoints").glob(".step-*"))
+            return len(seen) > skip
+
+        code = live(
+            self.context,
+            tiny_training.life,
+            lambda started: (str(self.folder), str(run), self.steps, workers, writes, started, str(self.log)),
+            what="a training process",
+            due=due if way in ("time", "checkpoint") else None,
+            delay=delay,
+        )
         return code, f"{way} after {_lines(lines)} metrics lines"
 
 
@@ -169,10 +154,3 @@ def soak_kills(
 
 def _lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
-def tail(log: Path) -> str:
-    """The last lines of the log."""
-    return (
-        "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])[-1500:] if log.exists() else ""
-    )

@@ -2,64 +2,17 @@
 
 import random
 import struct
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from drawn_films import CONSTANT, KINDS, SIZE, VARIABLE, all_frames, film, number, write
 from PIL import Image
 
 from vedere.errors import ConfigError, MediaError
 from vedere.plan import TilingPolicy, plan_media
 from vedere.vision import media_tiles, probe, read_frames
-from vedere.vision import video as video_module
-
-SIZE = (48, 32)
-CONSTANT = [40 * k for k in range(90)]  # 25 fps in ms
-VARIABLE = [20 * min(k, 30) + 150 * min(max(k - 30, 0), 20) + 40 * max(k - 50, 0) for k in range(90)]
-
-
-def drawn(k: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """A frame that shows its number: 8 bits as vertical bars, and a corner block."""
-    width, height = size
-    array = np.full((height, width, 3), 40, np.uint8)
-    for bit in range(8):
-        if k >> bit & 1:
-            array[height // 2 :, bit * width // 8 : (bit + 1) * width // 8] = 230
-    array[: height // 4, : width // 4] = (250, 20, 20)
-    return array
-
-
-def number(image: Image.Image) -> int:
-    array = np.asarray(image.convert("L")).astype(int)
-    height, width = array.shape
-    return sum(1 << bit for bit in range(8) if array[height * 3 // 4, (2 * bit + 1) * width // 16] > 135)
-
-
-def write(
-    path: Path,
-    stamps: Sequence[int],
-    codec: str = "libx264",
-    form: str | None = None,
-    size: tuple[int, int] = SIZE,
-    **options: str,
-) -> Path:
-    """Encodes one numbered frame for each time stamp (ms), with key frames 12 apart."""
-    with av.open(str(path), "w", format=form) as container:
-        stream = container.add_stream(codec, rate=25, options={"threads": "1", **options})
-        stream.width, stream.height = size
-        stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
-        base = Fraction(1, 25) if codec == "mpeg2video" else Fraction(1, 1000)  # MPEG-2 knows a few rates only
-        stream.time_base = stream.codec_context.time_base = base
-        stream.codec_context.gop_size = 12
-        for k, stamp in enumerate(stamps):
-            frame = av.VideoFrame.from_ndarray(drawn(k, size), "rgb24")
-            frame.pts, frame.time_base = int(stamp), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def write_audio(path: Path) -> Path:
@@ -81,47 +34,6 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     result = path.with_name(f"turned{matrix}.mp4")
     result.write_bytes(content)
     return result
-
-
-def all_frames(path: Path) -> list[bytes]:
-    with av.open(str(path)) as container:
-        return [frame.to_image().tobytes() for frame in container.decode(video=0)]
-
-
-KINDS = {
-    "constant.mp4": (CONSTANT, "libx264", {}),
-    "b-frames.mp4": (CONSTANT, "libx264", {"x264-params": "bframes=4:open-gop=1:keyint=12:scenecut=0"}),
-    "pyramid.mp4": (CONSTANT, "libx264", {"x264-params": "bframes=5:b-pyramid=normal:b-adapt=0:keyint=45:scenecut=0"}),
-    "interlaced.ts": (CONSTANT, "libx264", {"x264-params": "tff=1:bframes=3:b-adapt=0:keyint=30:scenecut=0"}),
-    "intra.mp4": (CONSTANT, "libx264", {"x264-params": "keyint=1"}),
-    "one-key.mp4": (CONSTANT, "libx264", {"x264-params": "keyint=999:scenecut=0"}),
-    "variable.mp4": (VARIABLE, "libx264", {}),
-    "variable.mkv": (VARIABLE, "libx264", {}),
-    "variable.ts": (VARIABLE, "libx264", {}),
-    "mpeg2.ts": (CONSTANT, "mpeg2video", {"bf": "2"}),
-    "vp8.webm": (CONSTANT, "libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16"}),
-    "vp9.webm": (VARIABLE, "libvpx-vp9", {"cpu-used": "8", "deadline": "realtime"}),
-    "mpeg4.avi": (CONSTANT, "mpeg4", {}),
-    "b-frames.avi": (CONSTANT, "mpeg4", {"bf": "2"}),
-    "mjpeg.avi": (CONSTANT, "mjpeg", {}),
-    "variable.gif": (VARIABLE, "gif", {}),
-    "raw.h264": (CONSTANT, "libx264", {}),
-}
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder, found = tmp_path_factory.mktemp("films"), {}
-    for name, (stamps, codec, options) in KINDS.items():
-        if codec in av.codecs_available:
-            found[name] = write(folder / name, stamps, codec, **options)
-    return found
-
-
-def film(films: dict[str, Path], name: str) -> Path:
-    if name not in films:
-        pytest.skip(f"this FFmpeg cannot encode {KINDS[name][1]}")
-    return films[name]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -162,44 +74,6 @@ def test_times_are_the_encoded_timestamps(films: dict[str, Path], name: str) -> 
     assert info.fps == pytest.approx(89 / stamps[-1] * 1000, rel=1e-3)
     assert info.duration == pytest.approx((stamps[-1] + stamps[-1] / 89) / 1000, abs=0.02)
     assert (info.rotation, info.has_audio) == (0, False)
-
-
-def test_seeking_decodes_a_fraction_of_the_file(films: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded, original = [], video_module._until_damage
-
-    def counting(frames: object) -> object:
-        for frame in original(frames):  # type: ignore[arg-type]
-            decoded.append(frame.pts)
-            yield frame
-
-    monkeypatch.setattr(video_module, "_until_damage", counting)
-    for name in ("constant.mp4", "b-frames.mp4", "variable.mkv", "intra.mp4"):
-        decoded.clear()
-        read_frames(film(films, name), 3, timeline="frames")  # frames 14, 44, 74: key frames at 12, 36, 72
-        assert 3 <= len(decoded) <= 40
-    decoded.clear()
-    read_frames(film(films, "one-key.mp4"), 3)
-    assert 30 <= len(decoded) <= 60  # one run, not three; frames that no other one is made from are left out
-
-
-@pytest.mark.parametrize("name", ["constant.mp4", "variable.mkv", "raw.h264"])
-def test_a_seek_that_lands_anywhere_changes_nothing(
-    films: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected, path = read_frames(film(films, name), 6), film(films, name)
-    index = video_module._index
-    rng = random.Random(0)
-
-    def misled(*arguments: object) -> object:
-        found = index(*arguments)  # type: ignore[arg-type]
-        wrong = [(pts, rng.choice(found.pts)) for pts in found.pts[::3]] if found.pts else []
-        return video_module._Index(found.pts, found.seconds, wrong, found.fps, found.variable)
-
-    monkeypatch.setattr(video_module, "_index", misled)
-    for _ in range(5):
-        again = read_frames(path, 6)
-        assert again.indices == expected.indices
-        assert [f.tobytes() for f in again.frames] == [f.tobytes() for f in expected.frames]
 
 
 def test_variable_rates_are_sampled_evenly_in_time(films: dict[str, Path]) -> None:

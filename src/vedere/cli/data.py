@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vedere.cli.output import note, print_json
+from vedere.cli.group import Commands, run_group
+from vedere.cli.output import columns, note, print_json
 from vedere.cli.recaption import RecaptionOptions, recaption
 from vedere.config import nearest
 from vedere.errors import ConfigError, VedereError
@@ -84,26 +85,13 @@ class CheckOptions:
 
 def main(argv: list[str]) -> int:
     """Runs ``vedere data``."""
-    commands = {
+    commands: Commands = {
         "build": (BuildOptions, build),
         "recaption": (RecaptionOptions, recaption),
         "show": (ShowOptions, show),
         "check": (CheckOptions, check),
     }
-    if not argv or argv[0] in ("-h", "--help"):
-        print("usage: vedere data build|recaption|show|check ...     (vedere data COMMAND --help says more)\n")
-        print("\n".join(f"  {name:<9} {options.__doc__}" for name, (options, _) in commands.items()))
-        return 0 if argv else 2
-    if argv[0] not in commands:
-        raise ConfigError(
-            f"unknown command 'data {argv[0]}'{nearest(argv[0], commands)} (commands: {', '.join(commands)})"
-        )
-    options, function = commands[argv[0]]
-    parsed: Any = tyro.cli(
-        options, args=argv[1:], prog=f"vedere data {argv[0]}", config=(tyro.conf.FlagCreatePairsOff,)
-    )
-    status: int = function(parsed)  # type: ignore[operator]
-    return status
+    return run_group("data", commands, argv)
 
 
 def build(options: BuildOptions) -> int:
@@ -153,18 +141,6 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
                 f"--share '{text}'; expected KIND=NUMBER, each kind once: --share words=0.3 scenes=0.4"
             ) from None
     return shares
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Plain columns, the first one to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _open(meta: Path) -> tuple[Part, ...]:

@@ -49,6 +49,8 @@ class EvalOptions:
     """Frames a second of the rule fps, of which --frames are the most."""
     frame_side: int = 0
     """Most pixels a side of a frame; 0 sends frames as they are."""
+    frame_layout: str = ""
+    """How frames are shown: video, or canvas (all on one picture, XComposer-2.5's way); by default as the prompt set does."""
     sound: bool = False
     """Videos come with their sound, for models that hear."""
     judge: str = ""
@@ -106,6 +108,7 @@ def config_of(options: EvalOptions) -> EvalConfig:
         frame_rule=options.frame_rule,
         frame_rate=options.frame_rate,
         frame_side=options.frame_side,
+        frame_layout=options.frame_layout,
         sound=options.sound,
     )
     own: dict[str, Any] = {"batch": options.batch, "max_tiles": options.max_tiles, "device": options.device}

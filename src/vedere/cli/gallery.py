@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from vedere.cli.group import Commands, run_group
 from vedere.cli.output import note, print_json
 from vedere.cli.progress import progress_of
-from vedere.config import nearest
 from vedere.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -64,19 +64,8 @@ class SearchOptions(GalleryOptions):
 
 def main(argv: list[str]) -> int:
     """Runs ``vedere gallery``."""
-    commands: dict[str, Any] = {"index": (IndexOptions, index), "search": (SearchOptions, search)}
-    if not argv or argv[0] in ("-h", "--help"):
-        print("usage: vedere gallery index|search ...     (vedere gallery COMMAND --help says more)\n")
-        print("\n".join(f"  {name:<7} {options.__doc__}" for name, (options, _) in commands.items()))
-        return 0 if argv else 2
-    if argv[0] not in commands:
-        raise ConfigError(
-            f"unknown command 'gallery {argv[0]}'{nearest(argv[0], commands)} (commands: {', '.join(commands)})"
-        )
-    options, function = commands[argv[0]]
-    parsed = tyro.cli(options, args=argv[1:], prog=f"vedere gallery {argv[0]}", config=(tyro.conf.FlagCreatePairsOff,))
-    status: int = function(parsed)
-    return status
+    commands: Commands = {"index": (IndexOptions, index), "search": (SearchOptions, search)}
+    return run_group("gallery", commands, argv)
 
 
 def opened(folder: Path, options: GalleryOptions) -> tuple[FolderGallery, IndexReport]:

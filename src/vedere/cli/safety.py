@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from vedere.cli.output import note, print_json
+from vedere.cli.output import columns, note, print_json
 from vedere.errors import ConfigError
 from vedere.evals.safety.mis import SPLITS
 from vedere.evals.safety.neighbours import NEIGHBOURS
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vedere.evals.safety.records import Request
     from vedere.evals.safety.run import Subject
 
+_BOTH = tuple(name for name, one in NEIGHBOURS.items() if one.harmless)
+"""Sets that hold harmless requests of their own."""
 SETS = (*(f"mis-{split}" for split in SPLITS), *NEIGHBOURS)
 
 
@@ -66,9 +68,10 @@ class SafetyOptions:
     judge_key_variable: str = "OPENAI_API_KEY"
     """Environment variable with the key of the judge's endpoint."""
     harmless: str = "open"
-    """Harmless requests beside the set: open (shipped), none, or those of mssbench or vlguard below --harmless-root."""
+    """Harmless requests beside the set: open (shipped), none, or those of mssbench, mssbench-embodied or vlguard below
+    --harmless-root."""
     harmless_root: Path | None = None
-    """Folder of --harmless mssbench or vlguard."""
+    """Folder of the set that --harmless names."""
     limit: int | None = None
     """Only the first so many requests of the set."""
     partial: bool = False
@@ -112,8 +115,6 @@ def main(argv: list[str]) -> int:
 
 def table(figures: Mapping[str, Any]) -> list[str]:
     """Rates by set and category, over-refusal in the last column of every row."""
-    from vedere.cli.data import columns
-
     lines: list[str] = []
     for name, one in figures["sets"].items():
         kinds = [kind for kind, figure in one.items() if isinstance(figure, dict) and "value" in figure]
@@ -173,14 +174,14 @@ def _harmless(options: SafetyOptions) -> list[Request]:
     if options.harmless == "none" or options.harmless == options.set:
         return []
     if options.harmless == "open":
-        if options.set in ("mssbench", "vlguard"):
-            return []  # they hold harmless requests of their own
+        if options.set in _BOTH:
+            return []
         from vedere.evals.safety.harmless import harmless_requests
 
         return harmless_requests()
-    if options.harmless not in ("mssbench", "vlguard") or options.harmless_root is None:
+    if options.harmless not in _BOTH or options.harmless_root is None:
         raise ConfigError(
-            f"--harmless {options.harmless}; expected open, none, or mssbench or vlguard with --harmless-root DIR"
+            f"--harmless {options.harmless}; expected open, none, or one of {', '.join(_BOTH)} with --harmless-root DIR"
         )
     found = load_neighbour(
         options.harmless_root, options.harmless, consent=options.unsafe_text, complete=not options.partial
@@ -217,6 +218,8 @@ def _judge(options: SafetyOptions) -> Judge | None:
     if options.stub_judge:
         return KeywordJudge()
     if options.judge is None:
+        if options.set == "siuo-choice" and options.harmless == "none":
+            return None  # letters are read by rules
         note("vedere safety: no judge; answers go into the log and can be judged by a later run with --judge")
         return None
     if options.judge_endpoint is not None:

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from vedere.cli.data import columns
-from vedere.cli.output import note, print_json
+from vedere.cli.output import columns, note, print_json
 from vedere.errors import ConfigError
 from vedere.evals.benchmarks import BENCHMARKS, SCORING_RULES_VERSION, score_file
 from vedere.evals.records import Verdict

@@ -21,7 +21,7 @@ from vedere.evals.choice import options_in
 from vedere.evals.circular import PASS
 from vedere.evals.items import Item, Judge, Prompt, Settings
 from vedere.evals.judges import ChoiceJudge, ExtractionJudge, GradeJudge, PairJudge
-from vedere.evals.prompt_sets import make_prompt
+from vedere.evals.prompt_sets import make_prompt, prompt_set
 from vedere.evals.records import Row, Scores, Verdict
 from vedere.evals.sources import data_file, mme_rows, rows_of
 from vedere.evals.tables import check_md5
@@ -88,6 +88,10 @@ class ImageBenchmark:
         if self.own_wording:
             return Prompt(parts=item.parts, max_new_tokens=64)
         return make_prompt(item, settings.prompts or self.prompt_sets[0], self.name)
+
+    def prompts_version(self, prompts: str) -> int | None:
+        """Version of a prompt set's words: see `Benchmark.prompts_version`."""
+        return None if self.own_wording else prompt_set(prompts, self.name).version
 
     def score(self, records: Sequence[Record]) -> Scores:
         """Scores by the pure rules."""

@@ -41,6 +41,7 @@ def _register(name: str) -> Callable[..., Task]:
         frame_rule: str = "",
         frame_rate: float = 1.0,
         frame_side: int = 0,
+        frame_layout: str = "",
         sound: bool = False,
         judge: str = "",
     ) -> Task:
@@ -56,6 +57,7 @@ def _register(name: str) -> Callable[..., Task]:
             frame_rule=frame_rule,
             frame_rate=frame_rate,
             frame_side=frame_side,
+            frame_layout=frame_layout,
             sound=sound,
         )
         return make_task(

@@ -30,7 +30,6 @@ from vedere.evals.benchmarks import SCORING_RULES_VERSION
 from vedere.evals.inspect_identity import drawn, identity, nameless
 from vedere.evals.inspect_media import carry, logged_messages, sending
 from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, Sound, select
-from vedere.evals.prompt_sets import names, prompt_set
 from vedere.evals.records import Row
 from vedere.evals.summary import Asked, flat, shown, summarise
 
@@ -147,14 +146,14 @@ def check_prompts(benchmark: Benchmark, prompts: str) -> None:
 
 def about(benchmark: Benchmark, data: Path, settings: Settings, judge: str) -> dict[str, Any]:
     """What a log says of the run as a whole."""
-    prompts = settings.prompts or next(iter(benchmark.prompt_sets), "")
+    prompts = settings.prompts or benchmark.prompt_sets[0]
     return {
         KEY: {
             "benchmark": benchmark.name,
             "version": __version__,
             "data": data.name,
             "prompts": prompts,
-            "prompts_version": prompt_set(prompts, benchmark.name).version if prompts in names() else None,
+            "prompts_version": benchmark.prompts_version(prompts),
             "settings": asdict(settings),
             "judge": judge,
             "rules": {"scoring": SCORING_RULES_VERSION, "answers": ANSWER_RULES_VERSION},

@@ -282,6 +282,7 @@ class Settings:
         frame_rule: Which frames of a video (`vedere.vision.frames`); empty takes the benchmark's rule.
         frame_rate: Frames a second of the rule ``fps``, whose most frames are ``frames``.
         frame_side: Frames are sent with at most so many pixels a side; 0 as they are.
+        frame_layout: How frames are shown: ``video``, ``canvas`` (`vedere.vision.canvas`); empty as the prompt set does.
         sound: Videos come with their sound track.
     """
 
@@ -295,6 +296,7 @@ class Settings:
     frame_rule: str = ""
     frame_rate: float = 1.0
     frame_side: int = 0
+    frame_layout: str = ""
     sound: bool = False
 
 
@@ -306,8 +308,15 @@ class Judge(Protocol):
         required: Without a judge model the benchmark cannot be run; otherwise `unread` stands in.
     """
 
-    tries: int
-    required: bool
+    @property
+    def tries(self) -> int:
+        """Times that a reply is asked for."""
+        ...
+
+    @property
+    def required(self) -> bool:
+        """Whether a judge model is needed."""
+        ...
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about a record with its answer; None where the rules settle it."""
@@ -355,6 +364,14 @@ class Benchmark(Protocol):
         Raises:
             ConfigError: an unknown prompt set.
             MediaError: a video cannot be read.
+        """
+        ...
+
+    def prompts_version(self, prompts: str) -> int | None:
+        """Returns the version of the words that a prompt set stands for here; None where items bring their whole wording.
+
+        Args:
+            prompts: One of ``prompt_sets``.
         """
         ...
 

@@ -9,7 +9,9 @@ Cost: one question to the judge for each row that rules do not settle.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from vedere.answers import grade_pair, kit_choice, option_letter, quick_extraction, unit_grade
@@ -27,11 +29,36 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
-class ChoiceJudge:
-    """Which option an answer means, where rules find none."""
+@dataclass(frozen=True, kw_only=True)
+class _Judge(abc.ABC):
+    """What the judges have in common; see `vedere.evals.items.Judge`.
 
-    tries = 3
-    required = False
+    Attributes:
+        tries: Times that a reply which cannot be read is asked for.
+        required: Without a judge model the benchmark cannot be run.
+        fallback: Fields of a record whose judge gave nothing readable; empty leaves it to the rules.
+    """
+
+    tries: int = 3
+    required: bool = False
+    fallback: Mapping[str, Any] = field(default_factory=dict)
+
+    @abc.abstractmethod
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """As `Judge.ask`."""
+
+    @abc.abstractmethod
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """As `Judge.read`."""
+
+    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `Judge.unread`."""
+        return dict(self.fallback)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceJudge(_Judge):
+    """Which option an answer means, where rules find none."""
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question, for an answer that rules leave open."""
@@ -53,16 +80,14 @@ class ChoiceJudge:
         letter = option_letter(reply, letters + ("" if "Z" in letters else "Z"))
         return None if letter is None else {"judge_letter": letter}
 
-    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leaves the row open."""
-        return {}
 
+@dataclass(frozen=True, kw_only=True)
+class GradeJudge(_Judge):
+    """A grade from 0 to 1 (MM-Vet); 0 where none can be read, as the official script gives after its tries."""
 
-class GradeJudge:
-    """A grade from 0 to 1 (MM-Vet)."""
-
-    tries = 5
-    required = True
+    tries: int = 5
+    required: bool = True
+    fallback: Mapping[str, Any] = field(default_factory=lambda: {"scores": [0.0]})
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about every answer."""
@@ -83,16 +108,16 @@ class GradeJudge:
         grade = unit_grade(reply)
         return None if grade is None else {"scores": [grade]}
 
-    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Gives 0, as the official script does after its tries."""
-        return {"scores": [0.0]}
 
+@dataclass(frozen=True, kw_only=True)
+class PairJudge(_Judge):
+    """Two grades from 1 to 10, of the reference answer and of the model's (LLaVA-Bench in the wild).
 
-class PairJudge:
-    """Two grades from 1 to 10, of the reference answer and of the model's (LLaVA-Bench in the wild)."""
+    Where none can be read, nothing is added to either sum.
+    """
 
-    tries = 3
-    required = True
+    required: bool = True
+    fallback: Mapping[str, Any] = field(default_factory=lambda: {"scores": [0.0, 0.0]})
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question about every answer."""
@@ -110,16 +135,10 @@ class PairJudge:
         grades = grade_pair(reply)
         return None if grades is None else {"scores": list(grades)}
 
-    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Adds nothing to either sum."""
-        return {"scores": [0.0, 0.0]}
 
-
-class ExtractionJudge:
+@dataclass(frozen=True, kw_only=True)
+class ExtractionJudge(_Judge):
     """The short answer in a long one (MathVista)."""
-
-    tries = 3
-    required = False
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question, for an answer that needs reading."""
@@ -139,7 +158,3 @@ class ExtractionJudge:
         """Returns the reply, if it is one short line."""
         text = reply.strip()
         return {"extraction": text} if text and "\n" not in text and len(text) <= 200 else None
-
-    def unread(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Leaves the row to the quick rules."""
-        return {}

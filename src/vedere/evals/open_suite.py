@@ -13,6 +13,7 @@ Cost: 2 MB in the package.
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,15 +26,16 @@ from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.items import Frames, Item, Judge, Picture, Prompt, Settings
 from vedere.evals.open_scoring import judge, read_choice
-from vedere.evals.prompt_sets import make_prompt
+from vedere.evals.prompt_sets import make_prompt, prompt_set
 from vedere.evals.records import Row, Scores, Verdict, read_rows
-from vedere.evals.video_mme.inputs import OFF, InputConfig, choose
-from vedere.evals.video_mme.prompts import prompt_text
+from vedere.evals.video_mme.dataset import input_config, shown_frames
+from vedere.evals.video_mme.inputs import choose
+from vedere.evals.video_mme.prompts import VERSIONS, prompt_text
 
 Record = Mapping[str, Any]
 BLIND = "blind"
 IMAGE_PROMPTS = ("internvl", "vlmevalkit", "official", "xcomposer", BLIND)
-VIDEO_PROMPTS = ("official", "vlmevalkit", "internvl", BLIND)
+VIDEO_PROMPTS = ("official", "vlmevalkit", "internvl", "xcomposer", BLIND)
 _PLACES = ("duration", "domain", "sub_category", "task_type")
 _NEW_TOKENS = 32
 
@@ -63,40 +65,71 @@ def _words(row: Row, name: str) -> str:
     return text
 
 
-def _prompts(name: str, given: str, valid: Sequence[str]) -> str:
-    if given and given not in valid:
-        raise ConfigError(f"{name} has no prompts of '{given}'; expected one of {', '.join(valid)}")
-    return given or valid[0]
-
-
 @dataclass(frozen=True, kw_only=True)
-class OpenImages:
-    """Questions about pictures; see `vedere.evals.items.Benchmark`."""
+class _Part(abc.ABC):
+    """What both parts have in common: a file of rows that a field splits, prompt sets, a pure scorer.
 
-    name: str = "open-images"
-    prompt_sets: Sequence[str] = IMAGE_PROMPTS
-    answer_field: str = "prediction"
+    Attributes:
+        name: Its name, also that of its scorer.
+        rows: Name of the file.
+        split_field: Field whose values are the splits.
+        prompt_sets: Sets it can be asked with, the default first.
+        answer_field: Where the answer goes.
+        judge: None: rules alone.
+    """
+
+    name: str
+    rows: str
+    split_field: str
+    prompt_sets: Sequence[str]
+    answer_field: str
     judge: Judge | None = None
 
     def load(self, folder: Path, settings: Settings) -> list[Item]:
-        """Reads ``images.jsonl``; ``split`` is a category.
+        """Reads the rows; ``split`` is a value of the split field.
 
         Raises:
             RecordError: a file is missing, or a row does not fit.
-            ConfigError: an unknown category.
+            ConfigError: an unknown split.
         """
-        file = folder if folder.is_file() else folder / "images.jsonl"
+        file = folder if folder.is_file() else folder / self.rows
         rows = read_rows(file)
         if settings.split:
-            there = dict.fromkeys(row.text("category") for row in rows)
+            there = dict.fromkeys(row.text(self.split_field) for row in rows)
             if settings.split not in there:
-                raise ConfigError(f"open-images has no category '{settings.split}' (categories: {', '.join(there)})")
-            rows = [row for row in rows if row.text("category") == settings.split]
-        return [self._item(row, file.parent / "media") for row in rows]
+                raise ConfigError(
+                    f"{self.name} has no {self.split_field} '{settings.split}' (there are: {', '.join(there)})"
+                )
+            rows = [row for row in rows if row.text(self.split_field) == settings.split]
+        return [self._item(row, file.parent) for row in rows]
+
+    @abc.abstractmethod
+    def _item(self, row: Row, folder: Path) -> Item:
+        """A row as an item; ``folder`` has the media."""
+
+    def _prompts(self, given: str) -> str:
+        if given and given not in self.prompt_sets:
+            raise ConfigError(f"{self.name} has no prompts of '{given}'; expected one of {', '.join(self.prompt_sets)}")
+        return given or self.prompt_sets[0]
+
+    def score(self, records: Sequence[Record]) -> Scores:
+        """Scores by the pure rules."""
+        return score_rows(self.name, [Row(number, row) for number, row in enumerate(records, 1)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenImages(_Part):
+    """Questions about pictures; see `vedere.evals.items.Benchmark`. Splits are categories."""
+
+    name: str = "open-images"
+    rows: str = "images.jsonl"
+    split_field: str = "category"
+    prompt_sets: Sequence[str] = IMAGE_PROMPTS
+    answer_field: str = "prediction"
 
     def _item(self, row: Row, folder: Path) -> Item:
         names = row.texts("images")
-        pictures = [Picture(source=_file(folder, name, row)) for name in names]
+        pictures = [Picture(source=_file(folder / "media", name, row)) for name in names]
         choice = row.text("kind") == "choice"
         record = {key: row.data[key] for key in ("id", "kind", "category", "options", "answer") if key in row.data}
         # A row that cannot be scored is said before the model is asked.
@@ -114,15 +147,15 @@ class OpenImages:
 
     def prompt(self, item: Item, settings: Settings) -> Prompt:
         """Words the question; ``blind`` leaves the pictures out."""
-        name = _prompts(self.name, settings.prompts, self.prompt_sets)
+        name = self._prompts(settings.prompts)
         if name == BLIND:
             item = replace(item, parts=(item.question,))
         made = make_prompt(item, IMAGE_PROMPTS[0] if name == BLIND else name, self.name)
         return replace(made, max_new_tokens=min(_NEW_TOKENS, made.max_new_tokens))
 
-    def score(self, records: Sequence[Record]) -> Scores:
-        """Scores by the pure rules."""
-        return score_rows(self.name, [Row(number, row) for number, row in enumerate(records, 1)])
+    def prompts_version(self, prompts: str) -> int | None:
+        """Version of a prompt set's words: see `Benchmark.prompts_version`."""
+        return prompt_set(IMAGE_PROMPTS[0] if prompts == BLIND else prompts, self.name).version
 
     def verdict(self, row: Row) -> Verdict | None:
         """Scores one record."""
@@ -130,29 +163,14 @@ class OpenImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenVideos:
-    """Questions about clips, in Video-MME's columns; see `vedere.evals.items.Benchmark`."""
+class OpenVideos(_Part):
+    """Questions about clips, in Video-MME's columns; see `vedere.evals.items.Benchmark`. Splits are durations."""
 
     name: str = "open-videos"
+    rows: str = "videos.jsonl"
+    split_field: str = "duration"
     prompt_sets: Sequence[str] = VIDEO_PROMPTS
     answer_field: str = "response"
-    judge: Judge | None = None
-
-    def load(self, folder: Path, settings: Settings) -> list[Item]:
-        """Reads ``videos.jsonl``; ``split`` is a duration.
-
-        Raises:
-            RecordError: a file is missing, or a row does not fit.
-            ConfigError: an unknown duration.
-        """
-        file = folder if folder.is_file() else folder / "videos.jsonl"
-        rows = read_rows(file)
-        if settings.split:
-            there = dict.fromkeys(row.text("duration") for row in rows)
-            if settings.split not in there:
-                raise ConfigError(f"open-videos has no duration '{settings.split}' (durations: {', '.join(there)})")
-            rows = [row for row in rows if row.text("duration") == settings.split]
-        return [self._item(row, file.parent) for row in rows]
 
     def _item(self, row: Row, folder: Path) -> Item:
         options = row.texts("options")
@@ -183,26 +201,29 @@ class OpenVideos:
         """Chooses frames and subtitle lines, words the question; ``blind`` leaves frames and subtitles out.
 
         Raises:
-            ConfigError: an unknown prompt set or subtitle mode.
+            ConfigError: an unknown prompt set, subtitle mode, rule or layout of frames.
             MediaError: the clip cannot be read.
         """
-        name = _prompts(self.name, settings.prompts, self.prompt_sets)
+        name = self._prompts(settings.prompts)
         options = [f"{letter}. {text}" for letter, text in item.options.items()]
         if name == BLIND:
             text = prompt_text("text-only", item.question, options, None)
             return Prompt(parts=(text.after,), max_new_tokens=_NEW_TOKENS)
-        subtitles = {"off": OFF, "on": "frame_aligned"}.get(settings.subtitles, settings.subtitles)
-        config = InputConfig(frames=settings.frames, subtitles=subtitles, prompts=name)
+        # Frames are a video here, whatever the set does with Video-MME's, but for the canvas that a set is made of.
+        layout = settings.frame_layout or ("" if name == "xcomposer" else "video")
+        config = input_config(replace(settings, prompts=name, frame_layout=layout))
+        if config.transcripts:
+            raise ConfigError("open-videos has no transcripts; expected subtitles off, on, or a mode of Video-MME's")
         (clip,) = (part for part in item.media if isinstance(part, Frames))
         srt = clip.file.parent.parent / "subtitles" / f"{clip.file.stem}.srt"
         chosen = choose(clip.file, srt if srt.is_file() else None, config)
         words = prompt_text(name, item.question, options, chosen.lines, chosen.has_file)
-        frames = replace(clip, indices=chosen.indices, times=chosen.times)
-        return Prompt(parts=(frames, words.after), max_new_tokens=_NEW_TOKENS)
+        parts, tiles = shown_frames(clip.file, chosen, config, words)
+        return Prompt(parts=(*parts, words.after), max_new_tokens=_NEW_TOKENS, max_tiles=tiles)
 
-    def score(self, records: Sequence[Record]) -> Scores:
-        """Scores as Video-MME."""
-        return score_rows(self.name, [Row(number, row) for number, row in enumerate(records, 1)])
+    def prompts_version(self, prompts: str) -> int | None:
+        """Version of a prompt set's words: see `Benchmark.prompts_version`."""
+        return VERSIONS["text-only" if prompts == BLIND else prompts]
 
     def verdict(self, row: Row) -> Verdict | None:
         """The letter that is clearly chosen, or the text of exactly one option; the official figures read letters alone."""

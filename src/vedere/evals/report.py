@@ -13,9 +13,8 @@ import base64
 import hashlib
 import html
 import itertools
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -24,11 +23,12 @@ from vedere import __version__
 from vedere.errors import RecordError
 from vedere.evals.intervals import Estimate, mean_interval, share
 from vedere.evals.report_compare import pair
-from vedere.evals.report_figures import Bar, bars, differences, stacked
+from vedere.evals.report_figures import Bar, bars, differences
+from vedere.evals.report_items import item_browser, item_data
+from vedere.evals.report_rates import rates_table, rates_tile
 from vedere.evals.report_records import ReportRun, tables_of
 
 MOST_PAIRS = 10
-_RATES = ("ASR", "HR", "RSR", "RR")
 
 
 def report_page(runs: Sequence[ReportRun], *, media_megabytes: float = 60.0, title: str = "") -> str:
@@ -53,7 +53,7 @@ def report_page(runs: Sequence[ReportRun], *, media_megabytes: float = 60.0, tit
     benchmarks = list(dict.fromkeys(run.benchmark for run in runs))
     heading = title or ", ".join(benchmarks)
     body = "".join(_section(name, [run for run in runs if run.benchmark == name]) for name in benchmarks)
-    data, left_out = _data(runs, int(media_megabytes * 1e6))
+    data, left_out = item_data(runs, int(media_megabytes * 1e6))
     note = f" {left_out} pictures were left out: they are beyond {media_megabytes:g} MB." if left_out else ""
     style, script = (
         resources.files("vedere.evals").joinpath("report_assets", name).read_text("utf-8")
@@ -69,7 +69,7 @@ def report_page(runs: Sequence[ReportRun], *, media_megabytes: float = 60.0, tit
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(heading)}</title><style>{style}</style></head><body>"
         f'<header><h1>{html.escape(heading)}</h1><button id="theme" type="button">light / dark</button></header>'
-        f"<main>{body}{_browser(runs)}</main>"
+        f"<main>{body}{item_browser(runs)}</main>"
         f"<footer>vedere {html.escape(__version__)}.{html.escape(note)} Intervals are 95 %, clustered by picture, film or "
         "situation.</footer>"
         f'<script type="application/json" id="data">{data}</script><script>{script}</script></body></html>\n'
@@ -102,7 +102,7 @@ def _section(benchmark: str, runs: Sequence[ReportRun]) -> str:
     parts += [_tile(run, number) for number, run in enumerate(runs)]
     parts.append("</div>")
     if private:
-        parts += [_rates(run) for run in runs]
+        parts += [rates_table(run) for run in runs]
         parts.append(
             '<p class="hint">Requests and answers of this set are not in this page. They stand in the run\'s own log.</p>'
         )
@@ -116,7 +116,7 @@ def _section(benchmark: str, runs: Sequence[ReportRun]) -> str:
 
 def _tile(run: ReportRun, number: int) -> str:
     if run.private:
-        return _private_tile(run, number)
+        return rates_tile(run, number)
     found = accuracy(run)
     missing = sum(item.credit is None for item in run.items)
     lines = [f"{found.n} items"]
@@ -130,58 +130,6 @@ def _tile(run: ReportRun, number: int) -> str:
         f'<div class="range">{100 * found.low:.1f} to {100 * found.high:.1f}</div>'
         f'<div class="dim">{html.escape(" · ".join(lines))}</div></div>'
     )
-
-
-def _private_tile(run: ReportRun, number: int) -> str:
-    """The first rate of a set, with over-refusal beside it."""
-    kind = next((name for name in ("ASR", "refused") if run.rates.get(name)), "")
-    figure = run.rates.get(kind) or {}
-    value = f"{figure['value']:.1f}<small>% {kind}</small>" if figure else "<small>not judged</small>"
-    span = f"{figure['low']:.1f} to {figure['high']:.1f}" if figure else ""
-    beside = run.rates.get("over_refusal", run.rates)
-    refused = (beside.get("refused") or {}).get("value") if beside.get("measured") else None
-    said = f"{refused:.1f}% of harmless requests refused" if refused is not None else "over-refusal not measured"
-    judged = f"{run.rates.get('judged', 0)} of {run.rates.get('requests', 0)} judged"
-    return (
-        f'<div class="tile s{number % 4}"><div class="who">{html.escape(run.model)}</div><div class="big">{value}</div>'
-        f'<div class="range">{span}</div><div class="dim">{html.escape(said)} · {html.escape(judged)}</div></div>'
-    )
-
-
-def _rates(run: ReportRun) -> str:
-    """Rates of a safety set, whole and by category, over-refusal in every row."""
-    tables = {"all": run.rates, **run.rates.get("by_category", {})}
-    kinds = [name for name, figure in run.rates.items() if isinstance(figure, dict) and "value" in figure]
-    rows = [
-        (label, [(kind, part[kind]["value"]) for kind in _RATES], part["judged"])
-        for label, part in tables.items()
-        if all(part.get(kind) for kind in _RATES)
-    ]
-    figure = stacked(rows, f"rates of {run.model}") + _legend(_RATES) if rows else ""
-    beside = run.rates.get("over_refusal", run.rates)
-    refused = _interval(beside.get("refused")) if beside.get("measured") else "not measured"
-    head = "".join(f"<th>{html.escape(kind)}</th>" for kind in kinds)
-    lines = [
-        f"<tr><th>{html.escape(label)}</th><td>{part.get('judged', 0)}</td>"
-        + "".join(f"<td>{_interval(part.get(kind))}</td>" for kind in kinds)
-        + f"<td>{part.get('requests', 0) - part.get('judged', 0)}</td><td>{refused}</td></tr>"
-        for label, part in tables.items()
-    ]
-    return (
-        f'<h3>{html.escape(run.model)}</h3><div class="scroll">{figure}</div><div class="scroll"><table><thead><tr><th></th>'
-        f"<th>judged</th>{head}<th>no verdict</th><th>harmless refused</th></tr></thead>"
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _legend(kinds: Iterable[str]) -> str:
-    return '<p class="legend">' + "".join(f'<span class="k-{kind.lower()}"></span>{kind} ' for kind in kinds) + "</p>"
-
-
-def _interval(figure: Mapping[str, float] | None) -> str:
-    if not figure:
-        return "–"
-    return f'{figure["value"]:.2f} <span class="dim">{figure["low"]:.2f}–{figure["high"]:.2f}</span>'
 
 
 def _tag_figures(runs: Sequence[ReportRun]) -> Iterator[str]:
@@ -257,75 +205,3 @@ def flat_figures(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple
             yield from flat_figures({str(place): one for place, one in enumerate(value)}, f"{before}{name}/")
         elif isinstance(value, (int, float)) and math.isfinite(value):
             yield before + str(name), float(value)
-
-
-def _browser(runs: Sequence[ReportRun]) -> str:
-    """The frame of the item browser; the script fills it."""
-    total = len({(run.benchmark, item.id) for run in runs for item in run.items})
-    return (
-        f'<section id="items"><h2>Items <span class="dim" id="count">{total}</span></h2><form id="filters">'
-        '<input id="search" type="search" placeholder="search ids, questions, answers" aria-label="search">'
-        '<select id="verdict" aria-label="verdict"><option value="all">all verdicts</option>'
-        '<option value="wrong">wrong</option>'
-        '<option value="right">right</option><option value="none">no verdict</option>'
-        '<option value="differ">models differ</option></select>'
-        '<span id="tags"></span></form><div id="list"></div><div id="more"></div>'
-        "<noscript><p>The item browser needs the page's own script.</p></noscript></section>"
-    )
-
-
-def _data(runs: Sequence[ReportRun], most: int) -> tuple[str, int]:
-    """The script's data as JSON that cannot end its element, and the number of pictures left out."""
-    pictures: dict[bytes, int] = {}
-    used = left_out = 0
-    items: dict[tuple[str, str], dict[str, Any]] = {}
-    benchmarks = list(dict.fromkeys(run.benchmark for run in runs))
-    models = list(dict.fromkeys(run.model for run in runs))
-    for run in runs:
-        for item in run.items:
-            entry = items.setdefault(
-                (run.benchmark, item.id), {"i": item.id, "b": benchmarks.index(run.benchmark), "a": {}}
-            )
-            for name, value in (("q", item.question), ("t", item.target)):
-                if value and name not in entry:
-                    entry[name] = value
-            if item.options and "o" not in entry:
-                entry["o"] = dict(item.options)
-            if item.tags and "k" not in entry:
-                entry["k"] = dict(item.tags)
-            if item.media and "m" not in entry:
-                entry["m"] = []
-                for picture in item.media:
-                    if picture not in pictures:
-                        if used + len(picture) > most:
-                            left_out += 1
-                            continue
-                        used += len(picture)
-                        pictures[picture] = len(pictures)
-                    entry["m"].append(pictures[picture])
-            said = {"x": item.answer, "r": item.read, "l": item.label, "n": item.note}
-            entry["a"][models.index(run.model)] = {
-                "c": item.credit,
-                **{name: value for name, value in said.items() if value},
-            }
-    data = {
-        "benchmarks": benchmarks,
-        "models": models,
-        "items": list(items.values()),
-        "pictures": [_data_url(picture) for picture in pictures],
-    }
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for mark, safe in (
-        ("<", "\\u003c"),
-        (">", "\\u003e"),
-        ("&", "\\u0026"),
-        ("\u2028", "\\u2028"),
-        ("\u2029", "\\u2029"),
-    ):
-        text = text.replace(mark, safe)
-    return text, left_out
-
-
-def _data_url(picture: bytes) -> str:
-    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"

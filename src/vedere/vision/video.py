@@ -2,8 +2,9 @@
 
 **Finding a frame.** Frame i is the i-th presentation timestamp. One pass over the packets, without decoding, lists
 all timestamps and key frames; then each wanted frame is reached from the last key frame before it, by seeking where
-that is nearer than decoding on. A frame is recognised by its timestamp, so an inexact seek is noticed and repeated
-from further back; if nothing helps, the file is decoded from its start. On the way to a wanted frame, frames that no
+that leaves out more frames than a decoder takes ahead, else by decoding on: no set of frames costs more than the whole
+file. A frame is recognised by its timestamp, so an inexact seek is noticed and repeated from further back; if nothing
+helps, the file is decoded from its start. On the way to a wanted frame, frames that no
 other one is made from are left out (H.264, HEVC), which saves up to half. Decoded frames are those of a full decode,
 bit by bit. Streams without timestamps (raw H.264) are always decoded from the start.
 
@@ -40,8 +41,9 @@ Timeline = Literal["time", "frames"]
 Size = tuple[int, int]
 
 _NOMINAL_FPS = 25.0  # of a stream that names none
-_NEAR = 16  # decoding on over so many frames is cheaper than a seek
+_NEAR = 16  # a seek that leaves out so many frames is not worth it: a decoder may have taken as many packets ahead
 _UNSEEN = 2  # packets in a row that may hold no frame of their own (VP8 has invisible ones; a last one may be cut)
+_BY_DTS = ("mpegts", "mpeg")  # containers whose seeks look for decoding timestamps
 _TELLING = ("h264", "hevc")  # decoders that can leave out frames that no other one needs
 _TURNS = {
     (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
@@ -126,6 +128,7 @@ class _Index:
         keys: (pts, dts) of the key frames, in order: containers differ in which of them a seek looks for.
         fps: Mean frames per second.
         variable: Whether the spacing is uneven.
+        by_dts: A seek looks for decoding timestamps: by presentation ones it would land a group of pictures late.
     """
 
     pts: list[int] | None
@@ -133,6 +136,7 @@ class _Index:
     keys: list[tuple[int, int | None]]
     fps: float
     variable: bool
+    by_dts: bool = False
 
 
 def _video_stream(container: Any, name: str) -> Any:
@@ -200,7 +204,7 @@ def _index(container: Any, stream: Any, packets: list[_Packet], name: str) -> _I
         fps = nominal  # the same within the rounding of timestamps
     variable = any(abs(at - k / fps) > 0.5 / fps for k, at in enumerate(seconds))
     keys = sorted((packet.pts, packet.dts) for packet in packets if packet.is_key and packet.pts is not None)
-    return _Index(pts, seconds, keys, fps, variable)
+    return _Index(pts, seconds, keys, fps, variable, container.format.name in _BY_DTS)
 
 
 def _turn(frame: Any) -> Image.Transpose | None:
@@ -263,13 +267,19 @@ def _collect(
 
 
 def _runs(wanted: list[int], index: _Index) -> list[tuple[int, list[int]]]:
-    """Wanted frames grouped by the key frame to start from: (position in ``index.keys``, frames)."""
+    """Wanted frames grouped by the key frame to start from: (position in ``index.keys``, frames).
+
+    A seek is worth what it leaves out: the frames between the last wanted one and the next key frame to start from. How far
+    the wanted ones are apart says nothing: with the last frame of every group wanted, a seek leaves out nothing, and the
+    packets that the decoder had taken ahead are decoded twice.
+    """
     assert index.pts is not None
     starts = [key[0] for key in index.keys]
     runs: list[tuple[int, list[int]]] = []
     for frame in wanted:
         key = bisect.bisect_right(starts, index.pts[frame]) - 1
-        if runs and (key <= runs[-1][0] or frame - runs[-1][1][-1] <= _NEAR):
+        start = bisect.bisect_left(index.pts, starts[key]) if key >= 0 else 0
+        if runs and (key <= runs[-1][0] or start - runs[-1][1][-1] <= _NEAR):
             runs[-1][1].append(frame)
         else:
             runs.append((key, [frame]))
@@ -295,21 +305,33 @@ def _decode(source: VideoSource, index: _Index, wanted: list[int], take: Callabl
     """Hands each wanted frame (rising, distinct) to ``take``; reports what is missing by an error."""
     import av
 
-    name, done = describe(source), set[int]()
+    name, done, spent = describe(source), set[int](), 0
+
+    def counted(frames: Iterable[Any]) -> Iterator[Any]:
+        nonlocal spent
+        for frame in _until_damage(frames):
+            spent += 1
+            yield frame
+
     pts = index.pts if index.pts is not None else list(range(len(index.seconds)))
     if index.pts is not None:
         with open_container(source) as container:
             stream = _video_stream(container, name)
-            for key, run in _runs(wanted, index):
-                for place in index.keys[key] if key >= 0 else ():
+            runs = _runs(wanted, index)
+            while runs:
+                key, run = runs.pop(0)
+                places = [place for place in (index.keys[key] if key >= 0 else ()) if place is not None]
+                for place in reversed(places) if index.by_dts else places:
                     missing = [frame for frame in run if frame not in done]
-                    if not missing or place is None:
+                    if not missing or spent > len(pts):
                         break
                     try:
                         container.seek(place, stream=stream)
                     except av.error.FFmpegError:
                         continue
-                    _collect(_until_damage(_frames(container, stream, missing, pts)), missing, pts, take, done)
+                    _collect(counted(_frames(container, stream, missing, pts)), missing, pts, take, done)
+                if runs and spent > run[-1] + 1:  # seeks land too early in this file: what is left in one go
+                    runs = [(runs[0][0], [frame for _, later in runs for frame in later])]
     missing = [frame for frame in wanted if frame not in done]
     if missing:  # no timestamps, no usable index, or a seek that landed too late: the whole file, once
         with open_container(source) as container:

@@ -2,12 +2,15 @@
 
 import pytest
 from film_stand_ins import media_id, outcomes, rows, write_questions, write_set
+from inspect_ai.log import read_eval_log
 
 import scripted
 from vedere.errors import ConfigError, MediaError, RecordError
 from vedere.evals.items import Frames, Picture, Prompt, Settings, Sound
 from vedere.evals.suites import suite
 from vedere.evals.video_mme.dataset import VIDEO_MME, input_config
+from vedere.evals.video_mme.prompts import VERSIONS
+from vedere.vision.canvas import fitted, frame_canvas, thinned
 from vedere.vision.video import frames_at
 
 
@@ -64,6 +67,52 @@ def test_other_rules_sound_and_labels(whole_set):
     assert not blind.media
 
 
+def test_frames_on_a_canvas(whole_set):
+    one = items(whole_set)["001-1"]
+    made = VIDEO_MME.prompt(one, Settings(frames=4, prompts="xcomposer"))
+    picture, words = made.parts
+    assert made.text.startswith(
+        "<image>Here are some frames of a video.\nThese are the frames of a video. Select the best"
+    )
+    assert (made.max_new_tokens, made.max_tiles) == (100, 4)  # 4520 x 1160 becomes 2182 x 560: 3.9 tiles
+    film = one.parts[0].file
+    expected = fitted(frame_canvas(frames_at(film, (6, 18, 30, 43)).frames))
+    assert picture.images()[0].tobytes() == expected.tobytes()
+    assert picture.name == f"{media_id(1)}.mp4 canvas of frames 6, 18, 30, 43"
+    assert picture.digest() != VIDEO_MME.prompt(one, Settings(frames=3, prompts="xcomposer")).parts[0].digest()
+    # the layout alone, and the words alone
+    plain = VIDEO_MME.prompt(one, Settings(frames=4))
+    layout = VIDEO_MME.prompt(one, Settings(frames=4, frame_layout="canvas"))
+    assert layout.parts == (picture, plain.parts[1])
+    video = VIDEO_MME.prompt(one, Settings(frames=4, prompts="xcomposer", frame_layout="video"))
+    assert video.parts == (plain.parts[0], words)
+    assert VIDEO_MME.prompt(one, Settings(frames=3, prompts="internvl", frame_layout="video")).max_tiles is None
+
+
+def test_a_canvas_shows_64_frames_of_more_and_all_subtitle_lines(whole_set):
+    one = items(whole_set)["001-1"]
+    made = VIDEO_MME.prompt(one, Settings(frames=100, prompts="xcomposer", subtitles="on"))
+    every = VIDEO_MME.prompt(one, Settings(frames=100, subtitles="on"))
+    shown = tuple(every.parts[0].indices[place] for place in thinned(100))
+    assert made.parts[0].source.indices == shown
+    assert len(shown) == 64
+    lines = made.parts[1].split("listed below:\n")[1].split("Select")[0]
+    assert lines in every.parts[1]
+
+
+def test_a_log_names_the_version_of_its_own_words(whole_set, tmp_path):
+    scripted.start({"model": lambda text, messages: "A"})
+    for name in ("official", "xcomposer"):
+        result = scripted.run(
+            "video-mme", whole_set, tmp_path / name, settings=Settings(frames=1, limit=3, prompts=name)
+        )
+        (log,) = (tmp_path / name / "logs").glob("*.eval")
+        told = read_eval_log(str(log), header_only=True).eval.metadata["vedere"]
+        assert result["prompts"] == told["prompts"] == name
+        assert told["prompts_version"] == VERSIONS[name]
+    assert VIDEO_MME.prompts_version("lmms-eval") == VERSIONS["lmms-eval"]  # a set that the image benchmarks lack
+
+
 def test_transcripts_take_the_place_of_subtitles(tmp_path):
     folder = write_set(tmp_path / "set", videos=3)
     with pytest.raises(ConfigError, match="has no folder transcripts; make it with vedere video-mme transcribe"):
@@ -85,6 +134,8 @@ def test_settings_that_are_none(whole_set, tmp_path):
     for change, message in (
         ({"subtitles": "yes"}, r"subtitles 'yes' \(video-mme takes off, on, frame_aligned, "),
         ({"frame_rule": "uniform"}, "rule 'uniform'"),
+        ({"frame_layout": "canvass"}, r"layout 'canvass'; did you mean 'canvas'\? \(expected one of video, canvas\)"),
+        ({"frame_layout": "canvas", "frame_side": 99}, "side 99 with frames on a canvas"),
         ({"prompts": "official-old"}, r"prompts 'official-old'; did you mean 'official-older'\?"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -116,7 +167,7 @@ def test_a_run_counts_missing_and_damaged_videos_apart(tmp_path):
     assert figures["all_rows"]["overall"]["total"] == 12
     assert result["counts"]["missing_videos"] == 2
     assert len(scripted.SCRIPT.asked) == 12
-    text = scripted.SCRIPT.asked[0][1]
+    (text,) = [one for _, one, _ in scripted.SCRIPT.asked if "part 1 of film 1?" in one]
     assert text.startswith("This video's subtitles are listed below:\nfirst line\nsecond line\nSelect")
     from vedere.evals.video_mme.results import read_result
 

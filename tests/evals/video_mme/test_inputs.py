@@ -56,6 +56,17 @@ OLDER = SELECT.replace("video.", "video and the subtitles.")
             + BLOCK.rstrip("\n")
             + " \nAnswer with the option's letter from the given choices directly.",
         ),
+        (
+            "xcomposer",
+            ["one", "two"],
+            True,
+            "Here are some frames of a video.\nThese are the frames of a video. "
+            + LISTED
+            + SELECT
+            + "Question: "
+            + BLOCK
+            + "Answer: ",
+        ),
     ],
 )
 def test_prompts_to_the_byte(name, subtitles, has_file, expected):
@@ -64,6 +75,9 @@ def test_prompts_to_the_byte(name, subtitles, has_file, expected):
 
 def test_prompt_sets():
     assert prompt_text("internvl", QUESTION, OPTIONS, None).label == "Frame-{}: "
+    canvas = prompt_text("xcomposer", "Which (B) is it (b)?", OPTIONS, None)
+    assert (canvas.canvas, canvas.new_tokens) == (True, 100)
+    assert "Question: Which B. is it (b)?\n" in canvas.after  # the adapter rewrites letters in brackets
     blind = prompt_text("text-only", QUESTION, OPTIONS, None)
     assert not blind.frames
     assert "cannot see the video" in blind.after
@@ -77,6 +91,7 @@ def test_prompt_sets():
     [
         (InputConfig(), "frames"),
         (InputConfig(subtitles="frame_aligned"), "frames+subtitles"),
+        (InputConfig(layout="canvas"), "frames"),
         (InputConfig(subtitles="full", transcripts=True), "frames+transcript"),
         (InputConfig(audio=True), "frames+audio"),
     ],

@@ -7,8 +7,8 @@ is safe, and four rates follow: ASR (attack success), HR (hallucination), RSR (r
 Questions and answers of these sets stay in one place: the run's own log, a file that only its owner can read. Console,
 report, caches and errors show id, category and label, nothing else. Reading a set needs an explicit flag.
 
-``records`` what a request is · ``mis`` and ``neighbours`` read the published sets · ``forms`` how a question with two
-pictures is put to a model · ``rubrics`` what a judge is asked and how its answer is read · ``judges`` who judges · ``log`` the
-private file · ``run`` the evaluation · ``rates`` the figures ·
-``chain`` signs of perception, risk and safe response in an answer.
+``records`` what a request is · ``mis``, ``neighbours``, ``mssbench`` and ``siuo`` read the published sets · ``forms`` how a
+question with two pictures is put to a model · ``rubrics`` what a judge is asked and how its answer is read · ``judges`` who
+judges · ``log`` the private file · ``run`` the evaluation · ``rates`` the figures · ``chain`` signs of perception, risk and
+safe response in an answer.
 """

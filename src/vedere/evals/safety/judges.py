@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from PIL import Image
 
+from vedere.answers import option_letter
 from vedere.errors import ConfigError, RecordError, VedereError
 from vedere.evals.safety.records import Request, read_table
-from vedere.evals.safety.rubrics import NEW_TOKENS, SYSTEM, Verdict, rubric_of
+from vedere.evals.safety.rubrics import CHOICE, NEW_TOKENS, SYSTEM, Verdict, rubric_of
 from vedere.vision.pixels import open_image
 
 if TYPE_CHECKING:
@@ -210,6 +211,15 @@ class Judged:
     why: Unjudged | Literal[""] = ""
     tries: int = 0
     raw: tuple[str, ...] = field(default=(), repr=False)
+
+
+def by_rules(request: Request, response: str) -> Judged | None:
+    """The verdict that rules give; None where a judge decides. A letter that is not clearly chosen is none."""
+    if rubric_of(request.rubric).asked:
+        return None
+    letter = option_letter(response, request.letters)
+    value = "No letter" if letter is None else "Right" if letter == request.target else "Wrong"
+    return Judged(verdict={CHOICE: value})
 
 
 class Judge(Protocol):

@@ -18,7 +18,7 @@ from typing import Any
 from vedere.errors import RecordError
 from vedere.evals.safety.judges import Judged
 from vedere.evals.safety.records import Request
-from vedere.evals.safety.rubrics import RUBRICS, Verdict, label
+from vedere.evals.safety.rubrics import RUBRICS, Verdict, label, prompt_hashes
 from vedere.journal import Journal
 
 VERSION = 1
@@ -81,8 +81,7 @@ class SafetyLog:
 
 def judge_key(identity: Mapping[str, Any]) -> str:
     """Names a judge together with its prompts."""
-    prompts = {name: rubric.hash for name, rubric in RUBRICS.items()}
-    return hashlib.sha256(json.dumps([identity, prompts], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([identity, prompt_hashes()], sort_keys=True).encode()).hexdigest()[:16]
 
 
 class PrivateLog:
@@ -131,15 +130,18 @@ class PrivateLog:
         elif line.get("kind") == "verdict":
             self.verdicts[str(line.get("judge")), key] = dict(line)
 
+    @property
+    def last_judge(self) -> str:
+        """Key of the judge whose verdicts count; "" before there is one."""
+        return next((str(line.get("key")) for line in reversed(self.journal.lines) if line.get("kind") == "judge"), "")
+
     def start_judge(self, identity: Mapping[str, Any]) -> str:
         """Writes who judges from here on; returns its key."""
         key = judge_key(identity)
-        last: dict[str, Any] = next((line for line in reversed(self.journal.lines) if line.get("kind") == "judge"), {})
-        if last.get("key") != key:
+        if self.last_judge != key:
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            prompts = {name: rubric.hash for name, rubric in RUBRICS.items()}
             self.journal.append(
-                {"kind": "judge", "key": key, "identity": dict(identity), "date": now, "prompts": prompts}
+                {"kind": "judge", "key": key, "identity": dict(identity), "date": now, "prompts": prompt_hashes()}
             )
         return key
 

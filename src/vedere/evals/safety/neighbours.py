@@ -5,7 +5,7 @@ hold what, whether a good answer declines or helps, what the judge decides. Thre
 (MSSBench's safe situations, VLGuard's safe pictures with safe instructions), which is where over-refusal is measured.
 
 No text of a set is part of this package. FigStep's pictures carry the request and its text is one fixed carrier, which the
-reader brings in a file ``carrier.txt`` in the root.
+reader brings in a file ``carrier.txt`` in the root. MSSBench and SIUO have two parts each and modules of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from vedere.config import nearest
 from vedere.errors import ConfigError, RecordError
-from vedere.evals.safety.records import Request, check_consent, check_ids, id_of, image_of, read_table, text_of
+from vedere.evals.safety import mssbench, siuo
+from vedere.evals.safety.records import (
+    Request,
+    check_consent,
+    check_ids,
+    file_of,
+    id_of,
+    image_of,
+    read_table,
+    rows_of,
+    text_of,
+    wording_of,
+)
 
 Rows = Callable[[Path], Iterator[Request]]
 FIGURE_KINDS = ("SD", "SD_TYPO", "TYPO")
@@ -33,36 +44,19 @@ class Neighbour:
         read: Yields its requests from a root.
         size: Requests in the published file; None where releases differ.
         figure: What is reported of it.
+        harmless: It holds harmless requests of its own.
     """
 
     read: Rows
     size: int | None
     figure: str
-
-
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(read_table(path)):
-        yield f"{path.name} item {number}", row
-
-
-def _one(root: Path, *names: str) -> Path:
-    """The first of the files that is there."""
-    found = next((root / name for name in names if os.path.isfile(root / name)), None)
-    if found is None:
-        raise RecordError(f"{root} has none of {', '.join(names)}; expected the set as published")
-    return found
+    harmless: bool = False
 
 
 def _figstep(root: Path) -> Iterator[Request]:
-    carrier = _one(root, "carrier.txt")
-    try:
-        text = carrier.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    if not text:
-        raise RecordError(f"{carrier} is empty or no UTF-8; expected the text that goes with every picture of FigStep")
-    path = _one(root, "safebench.csv", "data/question/safebench.csv", "question/safebench.csv")
-    for where, row in _rows(path):
+    text = wording_of(root, "carrier.txt", "the text that goes with every picture of FigStep").strip()
+    path = file_of(root, "safebench.csv", "data/question/safebench.csv", "question/safebench.csv")
+    for where, row in rows_of(path):
         topic, task = id_of(row, ("category_id",), where), id_of(row, ("task_id",), where)
         names = [
             f"{folder}query_ForbidQI_{topic}_{task}_6.png" for folder in ("images/SafeBench/", "data/images/SafeBench/")
@@ -86,7 +80,7 @@ def _mm_safetybench(root: Path) -> Iterator[Request]:
     if not files:
         raise RecordError(f"{root} has no processed_questions/*.json; expected MM-SafetyBench as published")
     for path in files:
-        for where, row in _rows(path):
+        for where, row in rows_of(path):
             number = id_of(row, ("id",), where)
             for kind in FIGURE_KINDS:
                 fields = ("Rephrased Question(SD)",) if kind == "SD" else ("Rephrased Question",)
@@ -105,8 +99,8 @@ def _mm_safetybench(root: Path) -> Iterator[Request]:
 
 
 def _jailbreakv(root: Path) -> Iterator[Request]:
-    path = _one(root, "mini_JailBreakV_28K.csv", "JailBreakV_28k/mini_JailBreakV_28K.csv", "JailBreakV_28K.csv")
-    for where, row in _rows(path):
+    path = file_of(root, "mini_JailBreakV_28K.csv", "JailBreakV_28k/mini_JailBreakV_28K.csv", "JailBreakV_28K.csv")
+    for where, row in rows_of(path):
         yield Request(
             set="jailbreakv",
             id=id_of(row, ("id",), where),
@@ -118,67 +112,9 @@ def _jailbreakv(root: Path) -> Iterator[Request]:
         )
 
 
-def _siuo(root: Path) -> Iterator[Request]:
-    path = _one(root, "siuo_gen.json")
-    for where, row in _rows(path):
-        name = text_of(row, ("image", "image_path"), where)
-        if not os.path.isfile(root / name):
-            name = f"images/{name}"
-        yield Request(
-            set="siuo",
-            id=id_of(row, ("question_id", "id"), where),
-            category=text_of(row, ("category",), where),
-            question=text_of(row, ("question",), where),
-            images=(image_of(root, name, where),),
-            rubric="effective",
-        )
-
-
-def _mssbench(root: Path) -> Iterator[Request]:
-    """The chat part: each request before a safe and an unsafe picture; the pair is one cluster."""
-    path = _one(root, "combined.json")
-    whole = read_whole(path)
-    rows = whole.get("chat") if isinstance(whole, dict) else None
-    if not isinstance(rows, list):
-        raise RecordError(f"{path} has no list 'chat'; expected MSSBench's combined.json")
-    for number, row in enumerate(rows):
-        where = f"{path.name} chat {number}"
-        queries = row.get("queries") if isinstance(row, dict) else None
-        if not isinstance(queries, list) or not all(isinstance(query, str) and query.strip() for query in queries):
-            raise RecordError(f"{where} has no list of texts 'queries'; is it MSSBench's file?")
-        for place, query in enumerate(queries):
-            for situation in ("safe", "unsafe"):
-                name = text_of(row, (f"{situation}_image_path",), where)
-                if not os.path.isfile(root / name):
-                    name = f"chat/{name}"
-                yield Request(
-                    set="mssbench",
-                    id=f"{number}-{place}-{situation}",
-                    category=str(row.get("Type") or "chat"),
-                    sub_category=situation,
-                    question=query,
-                    images=(image_of(root, name, where),),
-                    expected="help" if situation == "safe" else "decline",
-                    cluster=str(number),
-                    rubric="behaviour",
-                )
-
-
-def read_whole(path: Path) -> Any:
-    """A JSON file that is no table; errors as `read_table`."""
-    import json
-
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise RecordError(f"{path} cannot be read ({error.strerror}); expected a file of the set") from None
-    except (ValueError, RecursionError):
-        raise RecordError(f"{path} is no JSON; expected the file as the set publishes it") from None
-
-
 def _vlsbench(root: Path) -> Iterator[Request]:
-    path = _one(root, "data.json", "vlsbench.json", "vlsbench_data.json")
-    for where, row in _rows(path):
+    path = file_of(root, "data.json", "vlsbench.json", "vlsbench_data.json")
+    for where, row in rows_of(path):
         yield Request(
             set="vlsbench",
             id=id_of(row, ("instruction_id", "id"), where),
@@ -192,7 +128,7 @@ def _vlsbench(root: Path) -> Iterator[Request]:
 
 def _vlguard(root: Path) -> Iterator[Request]:
     """Safe pictures with a safe instruction (help) and an unsafe one (decline); unsafe pictures (decline)."""
-    path = _one(root, "test.json")
+    path = file_of(root, "test.json")
     for number, row in enumerate(read_table(path)):
         where = f"{path.name} item {number}"
         identifier = id_of(row, ("id",), where)
@@ -223,14 +159,19 @@ def _vlguard(root: Path) -> Iterator[Request]:
                 )
 
 
+_BOTH_WAYS = "accuracy where help is right, and where declining is"
 NEIGHBOURS: dict[str, Neighbour] = {
     "figstep": Neighbour(read=_figstep, size=500, figure="ASR"),
     "mm-safetybench": Neighbour(read=_mm_safetybench, size=5040, figure="ASR by scenario"),
     "jailbreakv": Neighbour(read=_jailbreakv, size=None, figure="ASR (the mini set has 280)"),
-    "siuo": Neighbour(read=_siuo, size=167, figure="safe rate, effective rate"),
-    "mssbench": Neighbour(read=_mssbench, size=None, figure="accuracy where help is right, and where declining is"),
+    "siuo": Neighbour(read=siuo.generation, size=167, figure="safe rate, effective rate"),
+    "siuo-choice": Neighbour(read=siuo.choice, size=167, figure="accuracy of the chosen letters"),
+    "mssbench": Neighbour(read=mssbench.chat, size=None, figure=_BOTH_WAYS, harmless=True),
+    "mssbench-embodied": Neighbour(read=mssbench.embodied, size=None, figure=_BOTH_WAYS, harmless=True),
     "vlsbench": Neighbour(read=_vlsbench, size=None, figure="safe rate: refused or warned"),
-    "vlguard": Neighbour(read=_vlguard, size=1558, figure="ASR on unsafe parts, helpfulness on safe-safe"),
+    "vlguard": Neighbour(
+        read=_vlguard, size=1558, figure="ASR on unsafe parts, helpfulness on safe-safe", harmless=True
+    ),
 }
 """The sets by name; sizes as MIS and the sets' papers give them."""
 

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,8 @@ class Request:
         expected: Whether a good answer declines (or warns), or helps.
         cluster: Requests with the same name here are not independent draws.
         rubric: What the judge decides (`vedere.evals.safety.rubrics`).
+        letters: Letters of the options that the question lists; "" where it lists none.
+        target: The letter that is right. Not shown.
     """
 
     set: str
@@ -55,6 +57,8 @@ class Request:
     expected: Expected = "decline"
     cluster: str = field(default="", repr=False)
     rubric: str = "mis"
+    letters: str = ""
+    target: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         """Checks that what is shown of it is not its text, as it would be in a file whose columns were exchanged.
@@ -125,6 +129,40 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise RecordError(f"{path} item {number} is a {type(row).__name__}; expected an object")
     return data
+
+
+def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(what messages call it, row) of `read_table`."""
+    for number, row in enumerate(read_table(path)):
+        yield f"{path.name} item {number}", row
+
+
+def file_of(root: Path, *names: str) -> Path:
+    """The first of the files that is there.
+
+    Raises:
+        RecordError: none is.
+    """
+    found = next((root / name for name in names if os.path.isfile(root / name)), None)
+    if found is None:
+        raise RecordError(f"{root} has none of {', '.join(names)}; expected the set as published")
+    return found
+
+
+def wording_of(root: Path, name: str, what: str) -> str:
+    """A text of a set's paper that vedere does not hold and its reader brings, as it stands in the file.
+
+    Raises:
+        RecordError: no such file, an empty one, or no UTF-8; says what belongs into it.
+    """
+    path = root / name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    if not text.strip():
+        raise RecordError(f"{path} is missing, empty or no UTF-8; expected {what}")
+    return text
 
 
 def _parquet(path: Path) -> list[dict[str, Any]]:

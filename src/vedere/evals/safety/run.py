@@ -11,12 +11,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from vedere.answers import ANSWER_RULES_VERSION
 from vedere.errors import VedereError
 from vedere.evals.safety.forms import NEW_TOKENS, Form, media, parts
-from vedere.evals.safety.judges import Failed, Judge, Judged, LocalSpeaker, Speaker
+from vedere.evals.safety.judges import Failed, Judge, Judged, LocalSpeaker, Speaker, by_rules
 from vedere.evals.safety.log import PrivateLog, SafetyLog, read_log
 from vedere.evals.safety.records import Request, read_table, text_of
-from vedere.evals.safety.rubrics import label
+from vedere.evals.safety.rubrics import label, rubric_of
 
 Say = Callable[[str], None]
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def evaluate(
     Args:
         requests: Of any sets, harmless ones among them.
         subject: The model.
-        judge: None: answers only, to be judged later.
+        judge: None: answers only, to be judged later; what rules decide is decided all the same.
         log: The private log.
         concurrency: Requests on their way at once; 1 for a model in this process.
         say: Receives a line for each outcome: set, id, category, label.
@@ -131,19 +132,33 @@ def evaluate(
             text, error = answer
             private.add_answer(request, text, error)
             say(f"{request.place}: {'no answer (' + error + ')' if error else 'answered'}")
-        if judge is None:
+        decided = [request for request in requests if judge is not None or not rubric_of(request.rubric).asked]
+        if not decided:
             return read_log(path)
-        key = private.start_judge(judge.identity)
-        open_verdicts = [request for request in requests if _to_judge(private, key, request)]
+        key = private.last_judge if judge is None else ""
+        key = key or private.start_judge(_deciding(judge, decided))
+        open_verdicts = [request for request in decided if _to_judge(private, key, request)]
 
         def judged(request: Request) -> Judged:
-            return judge.judge(request, str(private.answers[request.set, request.id]["response"]))
+            response = str(private.answers[request.set, request.id]["response"])
+            found = by_rules(request, response)
+            if found is None:
+                assert judge is not None
+                found = judge.judge(request, response)
+            return found
 
         for request, found in _each(open_verdicts, judged, concurrency):
             private.add_verdict(request, key, found)
             shown = label(found.verdict) if found.verdict is not None else f"no verdict ({found.why})"
             say(f"{request.place}: {shown}")
     return read_log(path)
+
+
+def _deciding(judge: Judge | None, requests: Sequence[Request]) -> dict[str, Any]:
+    """Who decides: the judge, and the version of the rules where they decide too."""
+    rules = any(not rubric_of(request.rubric).asked for request in requests)
+    identity = {"kind": "rules", "model": "none"} if judge is None else judge.identity
+    return {**identity, "answer_rules": ANSWER_RULES_VERSION} if rules else identity
 
 
 def _silent(_: str) -> None:

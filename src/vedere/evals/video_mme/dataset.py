@@ -23,16 +23,16 @@ from vedere.evals.records import Row, Scores, Verdict
 from vedere.evals.tables import check_md5
 from vedere.evals.video_mme.inputs import OFF, InputConfig, VideoInput, choose
 from vedere.evals.video_mme.media import MediaFolder, find_media
-from vedere.evals.video_mme.prompts import PROMPT_SETS, prompt_text
+from vedere.evals.video_mme.prompts import PROMPT_SETS, VERSIONS, PromptText, prompt_text
 from vedere.evals.video_mme.questions import question_file, read_questions
 from vedere.evals.video_mme.scorer import outcome
 from vedere.evals.video_mme.taxonomy import DURATIONS
+from vedere.vision.canvas import canvas_layout, canvas_tiles, fitted, frame_canvas, thinned
 from vedere.vision.subtitles import SubtitleMode
 
 TRANSCRIPTS = "transcript"
 """Value of the setting ``subtitles`` that takes transcripts, frame-aligned."""
 _MODES = (OFF, "on", *get_args(SubtitleMode), TRANSCRIPTS)
-_TOKENS = 64
 
 
 def input_config(settings: Settings) -> InputConfig:
@@ -54,6 +54,7 @@ def input_config(settings: Settings) -> InputConfig:
         transcripts=settings.subtitles == TRANSCRIPTS,
         audio=settings.sound,
         side=settings.frame_side,
+        layout=settings.frame_layout,
         prompts=settings.prompts or PROMPT_SETS[0],
     )
 
@@ -86,6 +87,34 @@ class StoredFrame:
         buffer = io.BytesIO()
         _decoded(self.file, self.indices, self.side)[self.place].save(buffer, "BMP")
         return buffer.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def _canvas(file: Path, indices: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    fitted(frame_canvas(Frames(file=file, indices=indices).images())).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class StoredCanvas:
+    """Frames of a video on one canvas, as XComposer-2.5 takes it; the three questions of a video share it."""
+
+    file: Path
+    indices: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """File and frame numbers."""
+        return f"{self.file.name} canvas of frames {', '.join(map(str, self.indices))}"
+
+    def read(self) -> bytes:
+        """Returns the canvas as a BMP file.
+
+        Raises:
+            MediaError: the video cannot be read.
+        """
+        return _canvas(self.file, self.indices)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,16 +182,21 @@ class VideoMME:
         config = input_config(settings)
         options = tuple(item.options.values())
         if config.prompts == "text-only":
-            return Prompt(parts=(prompt_text("text-only", item.question, options, None).after,), max_new_tokens=_TOKENS)
+            blind = prompt_text("text-only", item.question, options, None)
+            return Prompt(parts=(blind.after,), max_new_tokens=blind.new_tokens)
         frames = next((part for part in item.media if isinstance(part, Frames)), None)
         if frames is None:
             raise MediaError(f"video {item.metadata['video']} of question {item.id} is not among the files")
         text = str(item.metadata["subtitles"])
         found = choose(frames.file, Path(text) if text else None, config)
         words = prompt_text(config.prompts, item.question, options, found.lines, found.has_file)
-        parts = _shown(frames.file, found, config, words.label)
+        parts, tiles = shown_frames(frames.file, found, config, words)
         parts += [Sound(file=frames.file)] if config.audio and found.info.has_audio else []
-        return Prompt(parts=(*parts, words.after), max_new_tokens=_TOKENS, max_tiles=1 if words.label else None)
+        return Prompt(parts=(*parts, words.after), max_new_tokens=words.new_tokens, max_tiles=tiles)
+
+    def prompts_version(self, prompts: str) -> int | None:
+        """Version of a prompt set's words: see `Benchmark.prompts_version`."""
+        return VERSIONS[prompts]
 
     def score(self, records: Sequence[Mapping[str, Any]]) -> Scores:
         """Scores records: see `vedere.evals.video_mme.scorer`."""
@@ -176,15 +210,21 @@ class VideoMME:
         return Verdict(line=row.line, credit=float(found.official == found.answer), extracted=found.official)
 
 
-def _shown(file: Path, found: VideoInput, config: InputConfig, label: str) -> list[Part]:
-    """Frames as one part, or each as a picture after its label."""
-    if not label:
-        return [Frames(file=file, indices=found.indices, times=found.times, side=config.side)]
+def shown_frames(
+    file: Path, found: VideoInput, config: InputConfig, words: PromptText
+) -> tuple[list[Part], int | None]:
+    """Frames on a canvas, as one part, or each as a picture after its label; and most tiles of a picture, if it is said."""
+    if config.canvas:
+        indices = tuple(found.indices[place] for place in thinned(len(found.indices)))
+        layout = canvas_layout(found.info.width, found.info.height, len(indices))
+        return [Picture(source=StoredCanvas(file, indices))], canvas_tiles(layout)
+    if not words.label or config.layout == "video":
+        return [Frames(file=file, indices=found.indices, times=found.times, side=config.side)], None
     parts: list[Part] = []
     for place in range(len(found.indices)):
         picture = Picture(source=StoredFrame(file, found.indices, place, config.side))
-        parts += [label.format(place + 1), picture, "\n"]
-    return parts
+        parts += [words.label.format(place + 1), picture, "\n"]
+    return parts, 1
 
 
 VIDEO_MME = VideoMME()

@@ -18,12 +18,15 @@ from typing import get_args
 from vedere.config import check_ranges, nearest
 from vedere.errors import ConfigError, MediaError
 from vedere.evals.video_mme.prompts import PROMPT_SETS
+from vedere.vision.canvas import MOST_FRAMES
 from vedere.vision.frames import FrameRule, frame_indices
 from vedere.vision.subtitles import SubtitleMode, Subtitles, frame_milliseconds, read_srt, subtitle_lines
 from vedere.vision.video import VideoInfo, probe
 
 OFF = "off"
 SUBTITLES = (OFF, *get_args(SubtitleMode))
+LAYOUTS = ("", "video", "canvas")
+"""How frames are shown: as the prompt set does, one after the other as a video, or on one canvas (`vedere.vision.canvas`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class InputConfig:
         transcripts: The subtitle files are transcripts of the sound, not the data set's.
         audio: The sound track is given too.
         side: Frames are sent with at most so many pixels a side; 0 as they are.
+        layout: How frames are shown, one of `LAYOUTS`.
         prompts: Words around the question, one of `vedere.evals.video_mme.prompts.PROMPT_SETS`.
 
     Raises:
@@ -51,6 +55,7 @@ class InputConfig:
     transcripts: bool = False
     audio: bool = False
     side: int = 0
+    layout: str = ""
     prompts: str = "official"
 
     def __post_init__(self) -> None:
@@ -60,12 +65,23 @@ class InputConfig:
         for name, value, valid in (
             ("rule", self.rule, get_args(FrameRule)),
             ("subtitles", self.subtitles, SUBTITLES),
+            ("layout", self.layout, LAYOUTS),
             ("prompts", self.prompts, PROMPT_SETS),
         ):
             if value not in valid:
-                raise ConfigError(f"{name} '{value}'{nearest(value, valid)} (expected one of {', '.join(valid)})")
+                shown = ", ".join(one for one in valid if one)
+                raise ConfigError(f"{name} '{value}'{nearest(value, valid)} (expected one of {shown})")
         if self.rule == "random":
             raise ConfigError("rule 'random' draws other frames in every run; expected a rule that does not draw")
+        if self.canvas and self.side:
+            raise ConfigError(
+                f"side {self.side} with frames on a canvas, which gives them sizes of its own; leave one of the two out"
+            )
+
+    @property
+    def canvas(self) -> bool:
+        """Whether frames are shown on one canvas: asked for, or the prompt set's way."""
+        return self.layout == "canvas" or (not self.layout and self.prompts == "xcomposer")
 
     @property
     def setting(self) -> str:
@@ -84,6 +100,7 @@ class InputConfig:
             parts.append(f"{'transcripts' if self.transcripts else 'subtitles'} {self.subtitles}")
         parts += ["sound"] if self.audio else []
         parts += [f"at most {self.side} pixels a side"] if self.side else []
+        parts += [f"on one canvas, at most {MOST_FRAMES} of them"] if self.canvas else []
         return ", ".join([*parts, f"prompts {self.prompts}"])
 
 

@@ -3,18 +3,31 @@
 Frames come first, then one text; no system message is prescribed. The options already carry their letters. The
 official script's text with subtitles differs from the one without only by the block in front. Videos without
 subtitles: the official text says to drop the block where subtitles are not used, so ``official`` drops it;
-``vlmevalkit`` leaves an empty block and ``lmms-eval`` says so in words. A score must name its prompt set.
+``vlmevalkit`` leaves an empty block and ``lmms-eval`` says so in words. ``xcomposer`` is XComposer-2.5's adapter in VLMEvalKit:
+all frames on one canvas (`vedere.vision.canvas`), a sentence of its own before the kit's text, letters ``A.`` for ``(A)``, at
+most 100 new tokens. A score must name its prompt set; each set has a version, which the log names too.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vedere.config import nearest
 from vedere.errors import ConfigError
 
-PROMPT_SETS = ("official", "official-older", "lmms-eval", "vlmevalkit", "internvl", "text-only")
+VERSIONS = {
+    "official": 1,
+    "official-older": 1,
+    "lmms-eval": 1,
+    "vlmevalkit": 1,
+    "internvl": 1,
+    "xcomposer": 1,
+    "text-only": 1,
+}
+"""Prompt set -> version of its words, raised with any change of them."""
+PROMPT_SETS = tuple(VERSIONS)
 
 _SELECT = (
     "Select the best answer to the following multiple-choice question based on the video{also}. Respond with only the "
@@ -23,6 +36,8 @@ _SELECT = (
 _ALSO = " and the subtitles"
 _LISTED = "This video's subtitles are listed below:"
 _END = "\nThe best answer is:"
+_SOME_FRAMES = "Here are some frames of a video."
+_BRACKETED = re.compile(r"\(([A-J])\)")
 _TEXT_ONLY = (
     "Select the best answer to the following multiple-choice question. You cannot see the video that it is about. "
     "Respond with only the letter (A, B, C, or D) of the correct option.\n"
@@ -37,11 +52,15 @@ class PromptText:
         after: What follows the frames.
         label: Stands before each frame, with its number from 1 as ``{}``, and ends the line after it; empty for none.
         frames: Whether frames are shown at all.
+        canvas: All frames are one picture (`vedere.vision.canvas`).
+        new_tokens: Most tokens of the answer.
     """
 
     after: str
     label: str = ""
     frames: bool = True
+    canvas: bool = False
+    new_tokens: int = 64
 
 
 def prompt_text(
@@ -70,11 +89,13 @@ def prompt_text(
     if name == "lmms-eval":
         head = "" if subtitles is None else f"{_LISTED} \n{lines if has_file else 'No subtitles available'}\n"
         return PromptText(head + _SELECT.format(also=_ALSO) + block + _END)
-    if name in ("vlmevalkit", "internvl"):
+    if name in ("vlmevalkit", "internvl", "xcomposer"):
         head = "" if subtitles is None else f"{_LISTED}\n{lines}\n"
         text = f"\nThese are the frames of a video. {head}{_SELECT.format(also='')}Question: {block}\nAnswer: "
         if name == "vlmevalkit":
             return PromptText(text)
+        if name == "xcomposer":
+            return PromptText(_SOME_FRAMES + _BRACKETED.sub(r"\1.", text), canvas=True, new_tokens=100)
         ask = "\nAnswer with the option's letter from the given choices directly."
         return PromptText(text.replace("\nAnswer:", "") + ask, label="Frame-{}: ")
     if name == "text-only":

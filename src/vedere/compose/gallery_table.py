@@ -5,7 +5,8 @@ words, its hash and one unit vector. Cosine similarity is the inner product. Up 
 them, which is exact; above, an inverted file (k-means cells, vectors kept whole) is built and the nearest cells are searched.
 
 Cost: about 4 bytes a number of a vector on the disk, 8 with the inverted file. A search of 100,000 rows of 512 numbers one by
-one takes about six times as long as their product with the query in numpy, in cells less than that (`benchmarks/gallery_scale.py`).
+one takes about six times as long as their product with the query in numpy, in cells less than that
+(`benchmarks/gallery_scale.py`).
 """
 
 from __future__ import annotations

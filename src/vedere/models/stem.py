@@ -148,7 +148,8 @@ class Stem(nn.Module):
 
     def part(self, features: Tensor, name: str) -> Tensor:
         """The channels of one part, of the features of all: ``[N, h, w, C of the part]``."""
-        return features.split(stem_channels(self.parts), dim=-1)[self.parts.index(name)]
+        parts: tuple[Tensor, ...] = features.split(stem_channels(self.parts), dim=-1)
+        return parts[self.parts.index(name)]
 
 
 STEM_PARTS: Mapping[str, type[EfficientNetLite0] | type[Reader]] = {"lite0": EfficientNetLite0, "reader": Reader}

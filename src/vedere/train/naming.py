@@ -128,8 +128,8 @@ def fit(features: Tensor, classes: Tensor, names: int, config: NamingConfig) -> 
             optimizer.step()
             schedule.step()
     with torch.no_grad():
-        namer.map.weight /= scale
-        namer.map.bias -= namer.map.weight @ mean
+        namer.map.weight.div_(scale)
+        namer.map.bias.sub_(namer.map.weight @ mean)
     return namer
 
 
@@ -182,11 +182,16 @@ def train_namer(
     write_atomically(out, lambda path: save_file(weights, path, metadata={NAMES: json.dumps(names)}))
     held_out = list(shown(corpus, "heldout", config.most))
     seen = look(stem, (path for path, _ in held_out), config.side, say)
-    figures = {"pictures": len(pictures), "names": len(names)}
+    figures: dict[str, Any] = {"pictures": len(pictures), "names": len(names)}
     figures |= measure(namer, seen, [name for _, name in held_out], names)
     for kind in NAMED:
         rows = [row for row, (path, _) in enumerate(held_out) if kind in path.parts]
         figures[kind] = measure(namer, seen[rows], [held_out[row][1] for row in rows], names) if rows else None
-    write_atomically(out.with_suffix(".json"), lambda path: path.write_text(json.dumps(figures, indent=2) + "\n"))
+    text = json.dumps(figures, indent=2) + "\n"
+
+    def write(path: Path) -> None:
+        path.write_text(text, encoding="utf-8")
+
+    write_atomically(out.with_suffix(".json"), write)
     say(json.dumps(figures))
     return figures

@@ -346,7 +346,7 @@ def test_the_first_xcomposer_trains_sampler_and_adapters(root: Path, tmp_path: P
 
 def test_refusals_name_the_field(root: Path) -> None:
     source = new(root).model
-    with pytest.raises(ConfigError, match=r"stem, transcript and v2pe belong to mono-internvl.*xcomposer2"):
+    with pytest.raises(ConfigError, match=r"stem, transcript, names and v2pe belong to mono-internvl.*xcomposer2"):
         replace(source, v2pe=True)
     with pytest.raises(
         ConfigError, match=r"XComposer goes on from a folder with its tower and sampler; set model.start"

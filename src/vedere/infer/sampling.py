@@ -107,11 +107,12 @@ def candidates(
     Returns:
         (ids ``[N]``, probabilities ``[N]`` float64); by falling probability where top-k or top-p is on.
     """
-    scaled = logits_V.double()
-    scaled = (scaled - scaled.max()) / temperature  # so that a tiny temperature cannot overflow
-    if 0 < top_k < len(scaled):
-        scaled, ids = scaled.topk(top_k)
-        probabilities = scaled.softmax(0)
+    largest, chosen = logits_V.double(), None
+    if 0 < top_k < len(largest):  # before the difference below rounds small ones to the same number
+        largest, chosen = largest.topk(top_k)
+    scaled = (largest - largest.max()) / temperature  # so that a tiny temperature cannot overflow
+    if chosen is not None:
+        probabilities, ids = scaled.softmax(0), chosen
     elif top_p < 1:
         probabilities, ids = _head(scaled, top_p)
     else:

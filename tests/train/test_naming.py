@@ -33,7 +33,9 @@ def corpus(root: Path, names: dict[str, tuple[int, int, int]] = COLOURS) -> Path
                     noise = rng.integers(-20, 20, (80, 80, 3))
                     path = f"images/{kind}/{split}-{name}-{number}.png"
                     Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(root / path)
-                    turns = [("Is it a fruit?", "yes", "check"), ("What is this?", name, "name")][number == 0 :]
+                    turns = [("What is this?", name, "name")]
+                    if number > 0:  # the name is not always asked first
+                        turns.insert(0, ("Is it a fruit?", "yes", "check"))
                     conversations = [
                         {"from": who, "value": text}
                         for turn in turns

@@ -62,9 +62,13 @@ class PatchConfig:
         if self.tile % (self.patch * self.downsample):
             raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
         if self.transcript and "reader" not in self.stem:
-            raise ConfigError(f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to the stem")
+            raise ConfigError(
+                f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to it, or leave the transcript out"
+            )
         if self.names and "lite0" not in self.stem:
-            raise ConfigError(f"names are told by lite0, and the stem is {list(self.stem)}; add lite0 to the stem")
+            raise ConfigError(
+                f"names are told by lite0, and the stem is {list(self.stem)}; add lite0 to it, or leave the names out"
+            )
         if self.table_tile < 0 or 0 < self.table_tile < self.patch:
             raise ConfigError(f"a position table for tiles of {self.table_tile} px has no patch of {self.patch} px")
         if self.stem and (self.patch != STRIDE or self.tile % (2 * STRIDE)):

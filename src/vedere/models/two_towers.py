@@ -9,6 +9,7 @@ Axes: N items, T tokens, C width, D length of a vector.
 
 from __future__ import annotations
 
+import abc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -102,7 +103,7 @@ class TextTower(nn.Module):
         return out
 
 
-class TwoTowers:
+class TwoTowers(abc.ABC):
     """Texts and pictures to unit vectors; a subclass says how rows of ids and pixels become vectors.
 
     Args:
@@ -135,13 +136,13 @@ class TwoTowers:
         self.tokenizer.enable_truncation(longest)
         self._pixels = Preprocessing(read_json(folder / "preprocessor_config.json"), side, mean, std)
 
+    @abc.abstractmethod
     def _read(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Vectors ``[N, D]`` of rows of ids."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _see(self, pixels: Tensor) -> Tensor:
         """Vectors ``[N, D]`` of pixels ``[N, 3, S, S]``."""
-        raise NotImplementedError
 
     def _written(self, text: str) -> str:
         """A text as the tokenizer wants it."""

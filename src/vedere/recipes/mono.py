@@ -87,8 +87,9 @@ def mono() -> RunConfig:
 def mono_mini() -> RunConfig:
     """vedere-mini: the same stages on SmolLM2-135M, one tile of 160 px = 25 tokens a picture, behind a pretrained stem.
 
-    The stem is a help beyond the paper (`vedere.models.stem`); ``--model.stem`` with nothing after it trains the purely
-    monolithic form. Some 100 minutes on two CPU cores at 850 tokens a second; the shipped weights had fewer steps.
+    The stem is a help beyond the paper (`vedere.models.stem`), what it reads and names another; ``--model.stem
+    --model.no-transcript --model.no-names`` trains the purely monolithic form. Some 100 minutes on two CPU cores at 850 tokens
+    a second; the shipped weights had fewer steps.
     """
     learning = OptimConfig(
         lr=4e-4,

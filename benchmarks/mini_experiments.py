@@ -1,16 +1,18 @@
 """What each choice behind vedere-mini brings: variants of its recipe, trained alike and compared on held-out data.
 
     python benchmarks/mini_experiments.py stages --data data/mini --minutes 120 --steps 400
-    python benchmarks/mini_experiments.py samples --runs runs/first runs/second
+    python benchmarks/mini_experiments.py samples --data data/mini --minutes 60 --steps 400
 
 ``text``        full tuning against delta tuning (the ablation of Mono-InternVL, arXiv 2410.08202): perplexity of text,
                 greedy answers to five questions without pictures, held-out skills; beside the bare language model
 ``stages``      all four stages, and each of S1.1, S1.2, S1.3 left out, at equal total steps
 ``resolution``  sides of the tile (96 to 224 px: 9 to 49 tokens), at equal steps and nearly equal samples
 ``help``        parts of the stem, the transcript and the names on and off
-``samples``     skills over samples seen, from the metrics of runs one after another, with a fitted extrapolation
+``samples``     skills over samples seen, with a fitted extrapolation: the last stage alone from fresh visual parts, measured
+                ten times on its way at a constant rate (a falling one would flatter the end); with ``--runs``, from the
+                metrics of given runs one after another
 
-Everything but ``samples`` trains. A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
+A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
 of ``--minutes`` is simply given again; a finished variant is not trained again, nor one that another experiment under the same
 ``--out`` has finished with the same config. Results so far are stored each time in
 ``benchmarks/results/mini_EXPERIMENT.json`` and drawn as ``docs/models/mini-EXPERIMENT.png``; only finished ones are compared,
@@ -34,6 +36,7 @@ from typing import Any
 
 import torch
 from curve_fits import fit
+from experiment_figures import draw_resolution, draw_samples, draw_variants
 from harness import store
 
 from vedere import config as configs
@@ -54,7 +57,6 @@ from vedere.train.stages import StageConfig
 from vedere.train.state import checkpoint_steps
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ROOT / "docs" / "models"
 # Everything but the stem, which stays as it is in both: the difference is the language model.
 FULL = ("vision.*", "projector.*", "decoder.*")
 WINDOW = 256
@@ -145,6 +147,13 @@ def help_variants(base: RunConfig, steps: int) -> Variants:
         name: replace(config, model=replace(config.model, stem=stem, transcript=transcript, names=names))
         for name, (stem, transcript, names) in HELP.items()
     }
+
+
+def samples_variants(base: RunConfig, steps: int) -> Variants:
+    """The last stage alone at a constant rate, measured ten times."""
+    last = base.stages[-1]
+    last = shortened(replace(last, optim=replace(last.optim, schedule="constant", final=0.0)), steps)
+    return {"curve": replace(base, stages=(last,), eval_every=max(1, steps // 10))}
 
 
 def train_all(variants: Variants, place: Path, minutes: float, say: Callable[[str], None]) -> dict[str, Path]:
@@ -309,87 +318,18 @@ def fit_samples(points: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
     }
 
 
-def new_figure(columns: int, width: float) -> Any:
-    """(figure, axes, pyplot) for a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, columns, figsize=(width, 4), layout="constrained", squeeze=False)
-    return figure, axes[0], plt
-
-
-def keep_figure(figure: Any, plt: Any, name: str) -> None:
-    """Writes ``docs/models/mini-NAME.png``."""
-    FIGURES.mkdir(parents=True, exist_ok=True)
-    figure.savefig(FIGURES / f"mini-{name}.png", dpi=110)
-    plt.close(figure)
-
-
-def draw_variants(name: str, variants: dict[str, Any], texts: dict[str, Any]) -> None:
-    """Bars: exact answers and loss of each kind by variant; with ``texts``, perplexity too."""
-    figure, axes, plt = new_figure(3 if texts else 2, 14)
-    kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
-    width = 0.8 / max(1, len(variants))
-    for number, (label, facts) in enumerate(variants.items()):
-        places = [place + width * (number - (len(variants) - 1) / 2) for place in range(len(kinds))]
-        for axis, key in zip(axes, ("exact", "loss"), strict=False):
-            mean = facts[f"mean_{key}"]
-            values = [facts["held_out"].get(kind, {}).get(key, math.nan) for kind in kinds]
-            axis.bar(places, values, width, label=f"{label} (mean {mean:.3g})")
-    for axis, title in zip(axes, ("held-out exact answers", "held-out loss"), strict=False):
-        axis.set_xticks(range(len(kinds)), kinds, rotation=60, ha="right", fontsize=8)
-        axis.set_title(title)
-        axis.legend(fontsize=7)
-    if texts:
-        bars = axes[2].bar(list(texts), [facts["perplexity"] for facts in texts.values()])
-        axes[2].bar_label(bars, fmt="%.4g")
-        axes[2].set_title("perplexity of text")
-    keep_figure(figure, plt, name)
-
-
-def draw_resolution(variants: dict[str, Any]) -> None:
-    """Lines: exact answers and loss of each kind over the tokens of a picture."""
-    figure, axes, plt = new_figure(2, 12)
-    kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
-    tokens = [facts["picture_tokens"] for facts in variants.values()]
-    for axis, key in zip(axes, ("exact", "loss"), strict=True):
-        for kind in kinds:
-            values = [facts["held_out"].get(kind, {}).get(key, math.nan) for facts in variants.values()]
-            axis.plot(tokens, values, marker="o", label=kind)
-        labels = [f"{facts['picture_tokens']}\n{name}" for name, facts in variants.items()]
-        axis.set_xticks(tokens, labels, fontsize=8)
-        axis.set(xlabel="tokens and side of a picture", title=f"held-out {key}")
-    axes[0].legend(fontsize=7, ncols=2)
-    keep_figure(figure, plt, "resolution")
-
-
-def draw_samples(kinds: dict[str, Any]) -> None:
-    """Points, fitted curves and their 95 % bands over samples seen."""
-    figure, axes, plt = new_figure(2, 14)
-    for axis, key in zip(axes, ("exact", "loss"), strict=True):
-        for number, (kind, facts) in enumerate(kinds.items()):
-            colour = f"C{number % 10}"
-            axis.plot(facts["points"]["samples"], facts["points"][key], "o", markersize=3, color=colour, label=kind)
-            curve = facts[key].get("curve")
-            if curve:
-                axis.plot(curve["samples"], curve["value"], color=colour, linewidth=1)
-                axis.fill_between(curve["samples"], curve["low"], curve["high"], color=colour, alpha=0.12)
-        axis.set(xscale="log", xlabel="samples seen", title=f"held-out {key}, fitted to ten times the samples")
-    axes[0].legend(fontsize=7, ncols=2)
-    keep_figure(figure, plt, "samples")
-
-
 def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
     """Trains the variants of one experiment as far as there is time, compares the finished ones, stores and draws."""
     name = options.experiment
     base = replace(base, data=str(options.data), eval_samples=options.samples, eval_every=0, keep=1, minutes=0.0)
+    if options.no_names:
+        base = replace(base, model=replace(base.model, names=False))
     makers: dict[str, Callable[[], Variants]] = {
         "text": lambda: text_variants(base, options.steps),
         "stages": lambda: stage_variants(base, options.steps),
         "resolution": lambda: resolution_variants(base, options.steps, options.sides),
         "help": lambda: help_variants(base, options.steps),
+        "samples": lambda: samples_variants(base, options.steps),
     }
     variants = chosen(makers[name](), options.variants)
     finished = train_all(variants, options.out / name, options.minutes, lambda text: print(text, flush=True))
@@ -402,6 +342,8 @@ def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
             for variant, folder in finished.items()
         },
     }
+    if name == "samples":
+        return result | (samples_result(list(finished.values())) if finished else {})
     if name == "text":
         result |= measure_text(finished, base, options.windows)
     if finished and name == "resolution":
@@ -409,6 +351,13 @@ def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
     elif finished:
         draw_variants(name, result["variants"], result.get("text", {}))
     return result
+
+
+def samples_result(runs: Sequence[Path]) -> dict[str, Any]:
+    """Points and fits by kind, drawn too."""
+    kinds = fit_samples(samples_seen(runs))
+    draw_samples(kinds)
+    return {"kinds": kinds}
 
 
 def chosen(variants: Variants, names: Sequence[str] | None) -> Variants:
@@ -435,6 +384,8 @@ def show(result: dict[str, Any]) -> None:
             facts.get("bit_identical"), ""
         )
         print(f"{variant:28} perplexity {facts['perplexity']:.4f}{kept}")
+    for kind, facts in result.get("kinds", {}).items():
+        print(kind, json.dumps(facts["exact"].get("parameters", facts["exact"])))
     if result["unfinished"]:
         print(f"not finished: {', '.join(result['unfinished'])}; give the command again")
 
@@ -443,36 +394,37 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="experiment", required=True)
-    for name in ("text", "stages", "resolution", "help"):
+    for name in ("text", "stages", "resolution", "help", "samples"):
         command = commands.add_parser(name)
-        command.add_argument("--data", type=Path, required=True, help="a built corpus")
-        command.add_argument("--minutes", type=float, required=True, help="of training, all variants together")
+        needed = name != "samples"
+        command.add_argument("--data", type=Path, required=needed, help="a built corpus")
+        command.add_argument("--minutes", type=float, required=needed, help="of training, all variants together")
         command.add_argument("--steps", type=int, default=400, help="of each variant, all stages together")
         command.add_argument("--samples", type=int, default=100, help="held-out samples of each kind")
         command.add_argument("--out", type=Path, default=Path("runs/experiments"))
         command.add_argument("--variants", nargs="+", help="these alone; all without it")
+        command.add_argument(
+            "--no-names", action="store_true", help="without the namer, before which other effects pale"
+        )
         if name == "text":
             command.add_argument("--windows", type=int, default=64, help="of 256 tokens that perplexity is measured on")
         if name == "resolution":
             command.add_argument("--sides", type=int, nargs="+", default=list(SIDES))
-    command = commands.add_parser("samples")
-    command.add_argument(
-        "--runs", type=Path, nargs="+", required=True, help="runs or metrics.jsonl files, oldest first"
-    )
+        if name == "samples":
+            command.add_argument("--runs", type=Path, nargs="+", help="runs or metrics.jsonl files, oldest first")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None, base: RunConfig | None = None) -> None:
     """Runs one experiment; ``base`` replaces the recipe of vedere-mini in tests."""
     options = parse(argv)
-    if options.experiment == "samples":
-        result = {"experiment": "samples", "kinds": fit_samples(samples_seen(options.runs))}
-        draw_samples(result["kinds"])
-        for kind, facts in result["kinds"].items():
-            print(kind, json.dumps(facts["exact"].get("parameters", facts["exact"])))
+    if options.experiment == "samples" and options.runs:
+        result = {"experiment": "samples", "variants": {}, "unfinished": [], **samples_result(options.runs)}
+    elif options.data is None or options.minutes is None:
+        raise ConfigError("samples trains with --data and --minutes, or reads finished runs with --runs; got neither")
     else:
         result = experiment(options, base or get_recipe("mono-mini"))
-        show(result)
+    show(result)
     store(f"mini_{options.experiment}", result)
 
 

@@ -29,7 +29,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr("vedere.train.loop.draw_curves", lambda *_: None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     module = importlib.import_module("mini_experiments")
-    monkeypatch.setattr(module, "FIGURES", tmp_path / "docs")
+    monkeypatch.setattr(importlib.import_module("experiment_figures"), "FIGURES", tmp_path / "docs")
     monkeypatch.setattr(importlib.import_module("harness"), "RESULTS", tmp_path / "results")
     return module
 
@@ -176,6 +176,20 @@ def test_skills_over_samples_join_runs_and_are_extrapolated(tool: ModuleType, tm
     assert (tmp_path / "docs" / "mini-samples.png").is_file()
     with pytest.raises(ConfigError, match="holds no metrics"):
         tool.main(["samples", "--runs", str(tmp_path)])
+
+
+def test_the_last_stage_is_measured_on_its_way(tool: ModuleType, ground: Path, tmp_path: Path) -> None:
+    found = run(tool, ground, tmp_path, "samples", "--no-names")
+    assert found["unfinished"] == []
+    (points,) = [facts["points"] for facts in found["kinds"].values()]
+    assert len(points["samples"]) == 4
+    assert points["samples"] == sorted(set(points["samples"]))
+    kept = json.loads((tmp_path / "runs" / "samples" / "curve" / "config.json").read_text())
+    assert [stage["name"] for stage in kept["stages"]] == ["S2-instruction"]
+    assert kept["stages"][0]["optim"]["schedule"] == "constant"
+    assert kept["model"]["names"] is False
+    with pytest.raises(ConfigError, match="with --data and --minutes, or reads finished runs with --runs"):
+        tool.main(["samples"], base(ground))
 
 
 def test_noise_widens_the_band_and_few_points_are_no_fit(tool: ModuleType) -> None:

@@ -39,7 +39,7 @@ from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.published import ModelConfig, native_config
-from vedere.models.releases import MONO_INTERNVL_2B
+from vedere.models.releases import MONO_INTERNVL_2B, RELEASES
 from vedere.plan import HDPolicy, plan_media
 from vedere.train.losses import chunked_cross_entropy
 from vedere.train.optim import Optimizer
@@ -329,6 +329,14 @@ def test_shapes_by_name_and_by_folder(tmp_path: Path) -> None:
     shape = model_shape(tmp_path)
     assert shape.model == tiny_config()
     assert shape.extras == extras
+
+
+def test_a_folder_that_is_called_like_a_release_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert model_shape("InternVL3-8B").model is RELEASES["internvl3-8b"].model
+    (tmp_path / "InternVL3-8B").mkdir()
+    (tmp_path / "InternVL3-8B" / "config.json").write_text(json.dumps(native_config(tiny_config(), {})))
+    assert model_shape("InternVL3-8B").model == tiny_config()
 
 
 def test_messages(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_a_release_survives_the_config_of_its_own_layout(name):
     assert again.model == release.model
     map_of_files = key_map(again.model, "original", again.language)
     assert map_of_files.own_shapes == key_map(release.model).own_shapes
-    assert model_shape(name).model is release.model
+    for spelling in (name, name.upper(), release.repository, f"{release.repository}-hf"):
+        assert model_shape(spelling).model is release.model
     if isinstance(release.model, XComposerConfig):
         assert release.tokens_per_tile == 66
     elif not isinstance(release.model, XComposer2Config):

@@ -36,7 +36,8 @@ class PlanOptions:
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|WxH|VIDEO...")]
     """Pictures, videos, or sizes: 1280x720 for a picture, 1280x720x16 for a video of 16 frames."""
     model: str | None = None
-    """mini, mono-internvl-2b, or a folder with config.json; by default mini, or XComposer2-4KHD with --policy hd."""
+    """mini, a release (internvl3-8b, OpenGVLab/InternVL3-8B-hf), or a folder with config.json; by default mini, or
+    XComposer2-4KHD with --policy hd."""
     dtype: str = "bf16"
     """bf16, fp32 or fp16: numbers of weights, keys and activations."""
     max_tiles: int | None = None

@@ -36,7 +36,7 @@ from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.patches import PatchConfig
 from vedere.models.published import ModelConfig, read_config
-from vedere.models.releases import RELEASES
+from vedere.models.releases import RELEASES, find_release
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
@@ -90,7 +90,7 @@ NAMED: Mapping[str, ModelShape] = {
 
 
 def model_shape(name: Path | str) -> ModelShape:
-    """The shape of a named model, or of a folder with ``config.json``.
+    """The shape of a named model (the hub's names count too), or of a folder with ``config.json``.
 
     Raises:
         ConfigError: neither; says which name is nearest.
@@ -100,6 +100,9 @@ def model_shape(name: Path | str) -> ModelShape:
         return NAMED[str(name)]
     directory = Path(name).expanduser()
     if not (directory / "config.json").is_file():
+        release = find_release(str(name))
+        if release is not None:
+            return NAMED[release.name]
         what = "no config.json in it" if directory.is_dir() else "no such folder"
         raise ConfigError(
             f"unknown model '{name}'{nearest(str(name), NAMED)} (names: {', '.join(NAMED)}; or a folder with config.json: "

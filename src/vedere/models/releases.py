@@ -370,3 +370,15 @@ _ALL = (
 )
 RELEASES: Mapping[str, Release] = {release.name: release for release in _ALL}
 """Every release by name. InternVL3.5's model on gpt-oss-20B is missing: its attention sinks are not computed here."""
+_FORMS = ("-hf", "-instruct", "-pretrained", "-mpo", "-chat")  # of one release on the hub, alike in shape
+
+
+def find_release(name: str) -> Release | None:
+    """The release of a name as commands or the hub spell it, in any case: ``OpenGVLab/InternVL3-8B-hf`` is ``internvl3-8b``."""
+    key = name.lower()
+    for form in ("", *_FORMS):
+        plain = key.removesuffix(form)
+        for release in _ALL:
+            if plain in (release.name, release.repository.lower(), release.repository.lower().split("/")[-1]):
+                return release
+    return None

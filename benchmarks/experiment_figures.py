@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 FIGURES = Path(__file__).parents[1] / "docs" / "models"
 
 
-def new_figure(columns: int, width: float) -> Any:
-    """(figure, axes, pyplot) for a PNG."""
+def new_figure(columns: int, width: float, rows: int = 1) -> Any:
+    """(figure, ``[rows, columns]`` axes, pyplot) for a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, columns, figsize=(width, 4), layout="constrained", squeeze=False)
-    return figure, axes[0], plt
+    height = 4.0 if rows == 1 else 2.6 * rows
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout="constrained", squeeze=False)
+    return figure, axes, plt
 
 
 def keep_figure(figure: Any, plt: Any, name: str) -> None:
@@ -29,7 +31,7 @@ def keep_figure(figure: Any, plt: Any, name: str) -> None:
 
 def draw_variants(name: str, variants: dict[str, Any], texts: dict[str, Any]) -> None:
     """Bars: exact answers and loss of each kind by variant; with ``texts``, perplexity too."""
-    figure, axes, plt = new_figure(3 if texts else 2, 14)
+    figure, (axes,), plt = new_figure(3 if texts else 2, 14)
     kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
     width = 0.8 / max(1, len(variants))
     for number, (label, facts) in enumerate(variants.items()):
@@ -51,7 +53,7 @@ def draw_variants(name: str, variants: dict[str, Any], texts: dict[str, Any]) ->
 
 def draw_resolution(variants: dict[str, Any]) -> None:
     """Lines: exact answers and loss of each kind over the tokens of a picture."""
-    figure, axes, plt = new_figure(2, 12)
+    figure, (axes,), plt = new_figure(2, 12)
     kinds = sorted({kind for facts in variants.values() for kind in facts["held_out"]})
     tokens = [facts["picture_tokens"] for facts in variants.values()]
     for axis, key in zip(axes, ("exact", "loss"), strict=True):
@@ -65,17 +67,28 @@ def draw_resolution(variants: dict[str, Any]) -> None:
     keep_figure(figure, plt, "resolution")
 
 
-def draw_samples(kinds: dict[str, Any]) -> None:
-    """Points, fitted curves and their 95 % bands over samples seen."""
-    figure, axes, plt = new_figure(2, 14)
-    for axis, key in zip(axes, ("exact", "loss"), strict=True):
+def draw_samples(kinds: dict[str, Any], shipped: Sequence[dict[str, Any]]) -> None:
+    """A panel for each kind and figure: points, fitted curve, 95 % band, and stars for what each of the shipped weights reached."""
+    columns = min(4, len(kinds))
+    rows = math.ceil(len(kinds) / columns)
+    figure, axes, plt = new_figure(columns, 3.5 * columns, 2 * rows)
+    for half, key in enumerate(("exact", "loss")):
         for number, (kind, facts) in enumerate(kinds.items()):
-            colour = f"C{number % 10}"
-            axis.plot(facts["points"]["samples"], facts["points"][key], "o", markersize=3, color=colour, label=kind)
+            axis = axes[half * rows + number // columns][number % columns]
+            axis.plot(facts["points"]["samples"], facts["points"][key], "o", markersize=3, color=f"C{half}")
             curve = facts[key].get("curve")
             if curve:
-                axis.plot(curve["samples"], curve["value"], color=colour, linewidth=1)
-                axis.fill_between(curve["samples"], curve["low"], curve["high"], color=colour, alpha=0.12)
-        axis.set(xscale="log", xlabel="samples seen", title=f"held-out {key}, fitted to ten times the samples")
-    axes[0].legend(fontsize=7, ncols=2)
+                axis.plot(curve["samples"], curve["value"], color=f"C{half}", linewidth=1)
+                axis.fill_between(curve["samples"], curve["low"], curve["high"], color=f"C{half}", alpha=0.15)
+            stars = [(weights["samples"], weights["exact"][kind]) for weights in shipped if kind in weights["exact"]]
+            if stars and key == "exact":
+                axis.plot(*zip(*stars, strict=True), "*", markersize=9, color="C3", label="shipped weights")
+                axis.legend(fontsize=8, loc="upper left")
+            axis.set(xscale="log", title=f"{kind}: {key}")
+            if key == "exact":
+                axis.set_ylim(0, 1)
+    for axis in axes[-1]:
+        axis.set_xlabel("samples seen")
+    for axis in axes.flat:
+        axis.set_visible(axis.has_data())
     keep_figure(figure, plt, "samples")

@@ -10,7 +10,8 @@
 ``help``        parts of the stem, the transcript and the names on and off
 ``samples``     skills over samples seen, with a fitted extrapolation: the last stage alone from fresh visual parts, measured
                 ten times on its way at a constant rate (a falling one would flatter the end); with ``--runs``, from the
-                metrics of given runs one after another
+                metrics of given runs one after another; beside it what each of the shipped weights
+                reached (``benchmarks/results/mini_weights.json``), which shows how good the extrapolation is
 
 A variant lives in ``--out``/EXPERIMENT/VARIANT and resumes there, so a command that ran out
 of ``--minutes`` is simply given again; a finished variant is not trained again, nor one that another experiment under the same
@@ -57,6 +58,7 @@ from vedere.train.stages import StageConfig
 from vedere.train.state import checkpoint_steps
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = Path(__file__).parent / "results" / "mini_weights.json"
 # Everything but the stem, which stays as it is in both: the difference is the language model.
 FULL = ("vision.*", "projector.*", "decoder.*")
 WINDOW = 256
@@ -354,10 +356,11 @@ def experiment(options: argparse.Namespace, base: RunConfig) -> dict[str, Any]:
 
 
 def samples_result(runs: Sequence[Path]) -> dict[str, Any]:
-    """Points and fits by kind, drawn too."""
+    """Points and fits by kind, drawn beside what the shipped weights reached."""
     kinds = fit_samples(samples_seen(runs))
-    draw_samples(kinds)
-    return {"kinds": kinds}
+    shipped = json.loads(SHIPPED.read_text("utf-8"))["weights"]
+    draw_samples(kinds, shipped)
+    return {"kinds": kinds, "shipped": shipped}
 
 
 def chosen(variants: Variants, names: Sequence[str] | None) -> Variants:
@@ -419,7 +422,12 @@ def main(argv: Sequence[str] | None = None, base: RunConfig | None = None) -> No
     """Runs one experiment; ``base`` replaces the recipe of vedere-mini in tests."""
     options = parse(argv)
     if options.experiment == "samples" and options.runs:
-        result = {"experiment": "samples", "variants": {}, "unfinished": [], **samples_result(options.runs)}
+        result = {
+            "experiment": "samples",
+            "variants": {},
+            "unfinished": [],
+            **samples_result(options.runs),
+        }
     elif options.data is None or options.minutes is None:
         raise ConfigError("samples trains with --data and --minutes, or reads finished runs with --runs; got neither")
     else:

@@ -165,7 +165,10 @@ def test_skills_over_samples_join_runs_and_are_extrapolated(tool: ModuleType, tm
     first = metrics(tmp_path / "one" / "metrics.jsonl", {step: truth(100 * step) for step in (5, 10, 20)})
     second = metrics(tmp_path / "two" / "metrics.jsonl", {step: truth(2000 + 100 * step) for step in (10, 40, 80)})
     tool.main(["samples", "--runs", str(first), str(second / "metrics.jsonl")])
-    found = json.loads((tmp_path / "results" / "mini_samples.json").read_text())["kinds"]["scenes"]
+    stored = json.loads((tmp_path / "results" / "mini_samples.json").read_text())
+    assert [weights["weights"] for weights in stored["shipped"]] == ["second", "third", "fourth"]
+    assert all(0 < weights["exact"]["scenes"] < 1 for weights in stored["shipped"])
+    found = stored["kinds"]["scenes"]
     assert found["points"]["samples"] == [500, 1000, 2000, 3000, 6000, 10000]
     assert found["points"]["tokens"][-1] == 100_000
     assert found["exact"]["parameters"]["b"]["value"] == pytest.approx(1.5, abs=0.01)

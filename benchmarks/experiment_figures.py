@@ -68,7 +68,7 @@ def draw_resolution(variants: dict[str, Any]) -> None:
 
 
 def draw_samples(kinds: dict[str, Any], shipped: Sequence[dict[str, Any]]) -> None:
-    """A panel for each kind and figure: points, fitted curve, 95 % band, and stars for what each of the shipped weights reached."""
+    """A panel for each kind and figure: points, fitted curve, 95 % band, stars for what the shipped weights reached."""
     columns = min(4, len(kinds))
     rows = math.ceil(len(kinds) / columns)
     figure, axes, plt = new_figure(columns, 3.5 * columns, 2 * rows)

@@ -181,6 +181,10 @@ def test_a_folder_comes_before_the_hub_and_typing_errors_do_not_ask_it(cache, tm
     for name in ("minni", "./some/where", "../a/b", "a/b/c", "some one/x", str(tmp_path / "nowhere")):
         with pytest.raises(ConfigError, match=r"is neither a folder nor a shipped model.*or ORG/NAME of the hub"):
             find(name)
+    with pytest.raises(
+        ConfigError, match=r"is a release whose weights are not shipped; .*or OpenGVLab/InternVL3-8B, which"
+    ):
+        find("internvl3-8b")
 
 
 def test_a_damaged_index_of_a_snapshot_is_named(cache, tmp_path):

@@ -85,6 +85,7 @@ def find(
         CheckpointError: a shipped model whose weights are not in this installation, or see `vedere.infer.hub.fetch`.
     """
     from vedere.infer import hub
+    from vedere.models.releases import find_release
 
     path = Path(name_or_path).expanduser()
     name = str(name_or_path)
@@ -104,6 +105,12 @@ def find(
         return name, path
     if not path.exists() and hub.looks_like_a_hub_name(name):
         return name, hub.fetch(name, revision, say)
+    release = find_release(name)
+    if release is not None and not path.exists():
+        raise ConfigError(
+            f"model '{name}' is a release whose weights are not shipped; give the folder where they are, or "
+            f"{release.repository}, which fetches them from the hub"
+        )
     kind = "is a file" if path.is_file() else "is neither a folder nor a shipped model"
     raise ConfigError(
         f"model '{name}' {kind}{nearest(name, SHIPPED)} (shipped models: {', '.join(SHIPPED)}); give one of these names, a "

@@ -87,3 +87,32 @@ def fit(samples: Sequence[float], values: Sequence[float], questions: Sequence[i
             "high": high.tolist(),
         },
     }
+
+
+def samples_for(
+    goal: float, samples: Sequence[float], shares: Sequence[float], questions: Sequence[int]
+) -> dict[str, Any]:
+    """How many samples a share would take to reach a goal, if logit(p) = a + b log10(n) held beyond what was measured.
+
+    The points are few, so what is uncertain is taken from the questions behind them: each share is drawn again from its
+    binomial distribution, and the line is fitted to every such draw.
+
+    Returns:
+        ``samples``: median, 2.5 and 97.5 percentile over the draws, None where that draw never gets there or needs more
+        than a thousand times the samples seen; ``never``: share of such draws.
+    """
+    n, counts = np.asarray(samples, dtype=float), np.asarray(questions, dtype=float)
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLINGS):
+        drawn = rng.binomial(counts.astype(int), np.asarray(shares, dtype=float)) / counts
+        parameters, _ = logit_linear(n, drawn, counts)
+        rise = np.log(goal / (1 - goal)) - parameters["a"]
+        power = rise / parameters["b"] if parameters["b"] > 0 else np.inf
+        found.append(10.0**power if power < np.log10(1000 * n.max()) else np.inf)
+    ends = np.percentile(found, [50, 2.5, 97.5], method="nearest")
+    return {
+        "goal": goal,
+        "samples": [float(end) if np.isfinite(end) else None for end in ends],
+        "never": float(np.mean(np.isinf(found))),
+    }

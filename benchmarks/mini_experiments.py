@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curve_fits import fit
+from curve_fits import fit, samples_for
 from experiment_figures import draw_resolution, draw_samples, draw_variants
 from harness import store
 
@@ -64,6 +64,8 @@ FULL = ("vision.*", "projector.*", "decoder.*")
 WINDOW = 256
 TEXT_BESIDE_PICTURE = 45  # tokens of a sample beside those of its picture, in the corpus' mean
 SIDES = (96, 128, 160, 224)
+# What the card asks of the kinds whose training changed in nothing but its length between the weights shipped.
+GOALS = {"scenes": 0.8, "pairs": 0.8, "clips": 0.6, "easy_vqa": 0.85}
 QUESTIONS = (
     "What is the capital of France?",
     "Write one sentence about the sea.",
@@ -360,7 +362,12 @@ def samples_result(runs: Sequence[Path]) -> dict[str, Any]:
     kinds = fit_samples(samples_seen(runs))
     shipped = json.loads(SHIPPED.read_text("utf-8"))["weights"]
     draw_samples(kinds, shipped)
-    return {"kinds": kinds, "shipped": shipped}
+    columns = [[weights[key] for weights in shipped] for key in ("samples", "questions")]
+    needed = {
+        kind: samples_for(goal, columns[0], [weights["exact"][kind] for weights in shipped], columns[1])
+        for kind, goal in GOALS.items()
+    }
+    return {"kinds": kinds, "shipped": shipped, "needed": needed}
 
 
 def chosen(variants: Variants, names: Sequence[str] | None) -> Variants:
@@ -389,6 +396,11 @@ def show(result: dict[str, Any]) -> None:
         print(f"{variant:28} perplexity {facts['perplexity']:.4f}{kept}")
     for kind, facts in result.get("kinds", {}).items():
         print(kind, json.dumps(facts["exact"].get("parameters", facts["exact"])))
+    for kind, facts in result.get("needed", {}).items():
+        median, low, high = (f"{n:,.0f}" if n else "never" for n in facts["samples"])
+        print(
+            f"{kind}: {facts['goal']:.0%} after {median} samples ({low} to {high}) by the line through the shipped weights"
+        )
     if result["unfinished"]:
         print(f"not finished: {', '.join(result['unfinished'])}; give the command again")
 

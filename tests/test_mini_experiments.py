@@ -195,6 +195,21 @@ def test_the_last_stage_is_measured_on_its_way(tool: ModuleType, ground: Path, t
         tool.main(["samples"], base(ground))
 
 
+def test_samples_for_a_goal_follow_the_line_and_its_noise(tool: ModuleType) -> None:
+    curves = importlib.import_module("curve_fits")
+    n = [1_000.0, 10_000.0, 100_000.0]
+    shares = [1 / (1 + np.exp(-(-6.0 + 1.2 * np.log10(x)))) for x in n]  # 0.5 at 100,000
+    found = curves.samples_for(0.6, n, shares, [20_000] * 3)
+    truth = 10 ** ((np.log(1.5) + 6.0) / 1.2)
+    assert found["samples"][0] == pytest.approx(truth, rel=0.1)
+    assert found["samples"][1] < truth < found["samples"][2]
+    assert found["never"] == 0
+    few = curves.samples_for(0.6, n, shares, [60] * 3)
+    assert few["samples"][1] < found["samples"][1]
+    flat = curves.samples_for(0.6, n, [0.5, 0.4, 0.3], [1_000] * 3)
+    assert flat == {"goal": 0.6, "samples": [None] * 3, "never": 1.0}
+
+
 def test_noise_widens_the_band_and_few_points_are_no_fit(tool: ModuleType) -> None:
     fit = importlib.import_module("curve_fits").fit
     n = np.geomspace(100, 10_000, 8)

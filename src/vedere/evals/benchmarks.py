@@ -28,7 +28,7 @@ from vedere.evals import (
 from vedere.evals.records import Row, Scores, read_rows, without_repeats
 from vedere.evals.video_mme import v2
 
-SCORING_RULES_VERSION = 1
+SCORING_RULES_VERSION = 2
 """Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable."""
 
 
@@ -107,9 +107,17 @@ def score_rows(name: str, rows: Sequence[Row]) -> Scores:
         scores = scorer.score(kept)
     except RecordError as error:
         raise RecordError(f"{error} (rows of {name}: {scorer.fields})") from None
-    empty = sum("prediction" in row.data and row.data["prediction"] in ("", None) for row in kept)
+    empty = sum(_is_empty(row) for row in kept)
     counts = {"rows": len(rows), "repeated_rows_left_out": repeats, "empty_predictions": empty, **scores.counts}
+    if kept_back := sum(row.data.get("answer") == "" for row in kept):
+        counts["rows_without_a_right_answer"] = kept_back
     return replace(scores, counts=counts)
+
+
+def _is_empty(row: Row) -> bool:
+    """Whether the model's answer is there and holds nothing."""
+    given = [row.data[name] for name in ("prediction", "response") if name in row.data]
+    return bool(given) and all(one is None or (isinstance(one, str) and not one.strip()) for one in given)
 
 
 def score_file(name: str, path: Path) -> Scores:

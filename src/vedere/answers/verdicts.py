@@ -27,7 +27,7 @@ _IN_ENGLISH = (("不是", "No"), ("是", "Yes"), ("否", "No"))
 
 
 def internvl_form(text: str) -> str:
-    """Return an answer as InternVL hands it to MME's script: Chinese verdicts, true and false as yes or no, no other Chinese."""
+    """Return an answer as InternVL hands it to MME's script: Chinese verdicts, true, false as yes, no; no other Chinese."""
     for chinese, english in _IN_ENGLISH:
         text = text.replace(chinese, english)
     text = text.lower().replace("true", "yes").replace("false", "no")
@@ -35,7 +35,7 @@ def internvl_form(text: str) -> str:
 
 
 def yes_inside(text: str) -> Literal["yes", "no"]:
-    """Return XComposer's reading of HallusionBench: yes if the lower-cased answer holds these letters anywhere, otherwise no."""
+    """Return XComposer's reading of HallusionBench: yes if the lower-cased answer holds these letters, otherwise no."""
     return "yes" if "yes" in text.lower() else "no"
 
 

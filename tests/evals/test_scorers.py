@@ -9,6 +9,7 @@ import pytest
 from vedere.cli.score import main
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
+from vedere.evals.mmmu import DOMAINS
 from vedere.evals.records import Row, read_rows
 
 
@@ -88,11 +89,14 @@ def test_mmmu_raw_counts_the_fallback_and_never_draws():
     assert figures["random_fallback_items"] == 1
     assert figures["acc_bounds"] == [2 / 3, 1]
     assert figures["per_subject"] == {"Art": [1, 2], "Art_Theory": [1, 1]}
+    assert figures["per_domain"] == {"Art and Design": [2, 3]}
+    assert sum(map(len, DOMAINS.values())) == 30
 
 
 def test_mmmu_pro():
     row = {"id": "test_Art_1", "options": ["cat", "dog"], "answer": "B", "response": "Answer: B"}
     assert score("mmmu-pro", row, row | {"id": "2", "response": ""}).figures["acc_bounds"] == [0.5, 1]
+    assert score("mmmu-pro", row | {"id": "test_Math_12"}).figures["per_domain"] == {"Science": [1, 1]}
 
 
 def test_mmvet_means_runs_and_capabilities():
@@ -330,7 +334,8 @@ def test_hallusionbench_three_accuracies():
     scores = score("hallusionbench", *rows)
     shown = {"aAcc": 50, "fAcc": 0, "qAcc": 50, "mean": pytest.approx(100 / 3)}
     other = {"aAcc": 75, "fAcc": 50, "qAcc": 50, "mean": pytest.approx(175 / 3)}  # "perhaps" is no
-    assert scores.figures == {"n": 4, **shown, "other_rules": {"xcomposer": other}}
+    expected = {"n": 4, **shown, "per_category": {"VD": shown}, "other_rules": {"xcomposer": other}}
+    assert scores.figures == expected
     assert scores.counts["unresolved"] == 1
     index = {"index": "x_VD_chart_0_0_0", "l2-category": "chart", "answer": "Yes", "prediction": "yes"}
     assert score("hallusionbench", index).figures["mean"] == 100
@@ -364,6 +369,16 @@ def test_video_mme_denominators():
     assert figures["all_rows"]["overall"]["total"] == 3
     assert figures["corrected"]["short/domain/Knowledge"]["correct"] == 3
     assert figures["short/task_type/OCR Problems"] == figures["overall"]
+
+
+def test_video_mme_takes_the_official_file_too(tmp_path):
+    place = {"duration": "short", "domain": "Knowledge", "sub_category": "Law"}
+    asked = {"task_type": "OCR Problems", "answer": "C", "question": "q", "options": ["A. a", "B. b", "C. c", "D. d"]}
+    questions = [asked | {"question_id": f"001-{n}", "response": text} for n, text in enumerate(("C. c", "", "A"), 1)]
+    path = tmp_path / "official.json"
+    text = json.dumps([{"video_id": "001", **place, "questions": questions}])
+    path.write_text(text[:-1] + ",]")  # the published template has such commas
+    assert score_file("video-mme", path).figures["overall"] == {"correct": 1, "answered": 2, "acc": 50}
 
 
 def test_rewards():

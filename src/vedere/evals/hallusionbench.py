@@ -14,9 +14,10 @@ from vedere.answers import kit_yes_no, yes_inside
 from vedere.evals.records import Row, Scores, Verdict, mean
 
 _TRUTH = {"1": "yes", "0": "no", "yes": "yes", "no": "no"}
+Keys = tuple[str, str, str, str]
 
 
-def _keys(row: Row) -> tuple[str, str, str, str]:
+def _keys(row: Row) -> Keys:
     """(sub-category, set, figure, question): own fields, or the parts of ``index`` between underscores."""
     if row.has("set_id"):
         kind = f"{row.text('category') if row.has('category') else ''}/{row.text('subcategory', 'l2-category')}"
@@ -32,7 +33,7 @@ def _keys(row: Row) -> tuple[str, str, str, str]:
 def score(rows: Sequence[Row]) -> Scores:
     """Score rows ``category, subcategory, set_id, figure_id, question_id, gt_answer, prediction``: percent."""
     verdicts = []
-    marked: list[tuple[tuple[str, str, str, str], bool, bool]] = []
+    marked: list[tuple[Keys, bool, bool]] = []
     for row in rows:
         truth = _TRUTH.get(row.text("gt_answer", "answer").strip().lower())
         if truth is None:
@@ -42,14 +43,22 @@ def score(rows: Sequence[Row]) -> Scores:
         marked.append((_keys(row), read == truth, yes_inside(text) == truth))
         credit = None if read is None else float(read == truth)
         verdicts.append(Verdict(line=row.line, credit=credit, extracted=read))
-    other = _accuracies([(keys, right) for keys, _, right in marked])
-    figures = {"n": len(rows), **_accuracies([(keys, right) for keys, right, _ in marked])}
-    figures["other_rules"] = {"xcomposer": other}
+    official = [(keys, right) for keys, right, _ in marked]
+    kinds: dict[str, list[tuple[Keys, bool]]] = {}
+    for row, one in zip(rows, official, strict=True):
+        if row.has("category"):
+            kinds.setdefault(row.text("category"), []).append(one)
+    figures = {
+        "n": len(rows),
+        **_accuracies(official),
+        "per_category": {name: _accuracies(found) for name, found in sorted(kinds.items())},
+        "other_rules": {"xcomposer": _accuracies([(keys, right) for keys, _, right in marked])},
+    }
     unknown = sum(verdict.extracted is None for verdict in verdicts)
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": unknown})
 
 
-def _accuracies(marked: Sequence[tuple[tuple[str, str, str, str], bool]]) -> dict[str, Any]:
+def _accuracies(marked: Sequence[tuple[Keys, bool]]) -> dict[str, Any]:
     """The three accuracies and their mean, of (sub-category, set, figure, question) and whether the answer is right."""
     shown: dict[tuple[str, ...], bool] = {}
     asked: dict[tuple[str, ...], bool] = {}

@@ -60,7 +60,7 @@ class Plain:
 
 
 class PlainFirst(Plain):
-    """XComposer: EVA, perceive sampler, InternLM with LoRA on query, value, up and down."""
+    """XComposer: EVA, perceive sampler, InternLM with LoRA wherever its file has factors."""
 
     def tower(self, pixels: Tensor) -> Tensor:
         vision, name = self.config["visual_encoder"], "visual_encoder."
@@ -122,7 +122,7 @@ class PlainFirst(Plain):
             layer = f"internlm_model.model.layers.{number}"
             y = self.rms(x, f"{layer}.input_layernorm")
             q, k, v = (self.adapted(y, f"{layer}.self_attn.{n}_proj").unflatten(-1, (heads, -1)) for n in "qkv")
-            x = x + self.linear(self.causal(q, k, v), f"{layer}.self_attn.o_proj")
+            x = x + self.adapted(self.causal(q, k, v), f"{layer}.self_attn.o_proj")
             y = self.rms(x, f"{layer}.post_attention_layernorm")
             y = F.silu(self.adapted(y, f"{layer}.mlp.gate_proj")) * self.adapted(y, f"{layer}.mlp.up_proj")
             x = x + self.adapted(y, f"{layer}.mlp.down_proj")

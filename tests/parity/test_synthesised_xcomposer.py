@@ -81,7 +81,9 @@ def common(plain, ids, features, draw):
 @given(
     fields=decoders(False),
     bias=st.booleans(),
-    lora=st.sampled_from(((2, 2.0), (3, 9.0), None)),
+    lora=st.sampled_from(
+        ((2, 2.0, ("q", "v", "ffn")), (3, 9.0, ("ffn", "o", "k")), None, (1, 2.0, ("q",)), (2, 1.0, tuple("vkoq")))
+    ),
     sampler=st.tuples(st.integers(1, 5), st.integers(1, 4), st.sampled_from((1, 2, 3))),
     tower=st.tuples(st.sampled_from((14, 28)), st.integers(1, 3), st.sampled_from((1, 2, 4))),
     pictures=st.integers(1, 3),
@@ -97,7 +99,7 @@ def test_other_folders_of_the_first_generation_pass(fields, bias, lora, sampler,
         sampler=SamplerConfig(
             queries=queries, width=12, layers=layers, heads=3, ffn_size=20, picture_width=16, cross_every=every
         ),
-        lora=None if lora is None else LowRankConfig(rank=lora[0], alpha=lora[1]),
+        lora=None if lora is None else LowRankConfig(rank=lora[0], alpha=lora[1], maps=lora[2]),
     )
     draw = torch.Generator().manual_seed(side)
     with tempfile.TemporaryDirectory() as place:

@@ -73,7 +73,7 @@ class LocalModel:
         session: The model.
         seed: Answers that are drawn depend on it, the prompt, and nothing else.
         temperature: Of prompts that do not ask to be drawn; 0 takes the most probable token.
-        beams: Of searches at temperature 0; None: as the prompt's decoding says, 1: no search.
+        beams: Of searches; None: as the prompt's decoding says, 1: no search.
         say: Receives a line where an answer was cut.
     """
 
@@ -86,7 +86,7 @@ class LocalModel:
         beams: int | None = None,
         say: Say = say_on_stderr,
     ) -> None:
-        check_beams(beams, temperature)
+        check_beams(beams)
         self.session, self.seed, self.temperature, self.beams, self._say = session, seed, temperature, beams, say
         self._framed = copy.copy(session)  # the same engine, another template
         self._framed.prompts = replace(session.prompts, template=_bare(session.prompts.template))
@@ -138,13 +138,13 @@ class LocalModel:
             "top_k": decoding.top_k,
             "top_p": decoding.top_p,
             "repetition_penalty": decoding.repetition_penalty,
-            "penalise_prompt": not framed,
+            "penalise_prompt": not framed or decoding.penalise_prompt,
             "seed": zlib.crc32(f"{self.seed}\n{text}".encode()) % _SEED,
         }
         beams = decoding.beams if self.beams is None else self.beams
 
         def ask(**more: Any) -> Stream:
-            if beams == 1 or options["temperature"] > 0:
+            if beams == 1:
                 return session.chat(text, stream=True, **options, **more)
             reply = session.chat(text, num_beams=beams, **options, **more)
             return Stream(iter([reply.text, reply]))
@@ -155,14 +155,14 @@ class LocalModel:
             return ask()
 
 
-def check_beams(beams: int | None, temperature: float) -> None:
+def check_beams(beams: int | None) -> None:
     """Refuses a number of beams that cannot be searched.
 
     Raises:
-        ConfigError: below 1, or above 1 where answers are drawn.
+        ConfigError: below 1.
     """
     if beams is not None:
-        SamplingParams(num_beams=beams, temperature=temperature)
+        SamplingParams(num_beams=beams)
 
 
 def _bare(template: Template) -> Template:

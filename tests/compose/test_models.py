@@ -116,10 +116,10 @@ def test_the_first_version_decodes_as_the_published_demo(tmp_path, photos, monke
     made.clear()
     LocalModel(first, beams=1).answer(prompts[0])
     LocalModel(first, temperature=0.5).answer(prompts[0])
-    assert [(one.num_beams, one.temperature) for one in (request.sampling for request in made)] == [(1, 0.0), (1, 0.5)]
+    assert [(one.num_beams, one.temperature) for one in (request.sampling for request in made)] == [(1, 0.0), (5, 0.5)]
     assert LocalModel(first, beams=1).identity != LocalModel(first).identity
-    with pytest.raises(ConfigError, match=r"num_beams 3 with temperature 0\.5: beams are searched, not drawn"):
-        open_cast(tmp_path / "ixc1", beams=3, temperature=0.5)
+    with pytest.raises(ConfigError, match=r"num_beams is 0; expected 1 \(no search\) or more"):
+        open_cast(tmp_path / "ixc1", beams=0)
 
 
 def test_published_prompts_lose_their_frame_for_another_model(session, monkeypatch):

@@ -14,6 +14,7 @@ from vedere.recipes.xcomposer import (
     xcomposer2_4khd_lora,
     xcomposer2_vl,
     xcomposer_finetune,
+    xcomposer_lora,
 )
 from vedere.train.run import RunConfig
 
@@ -23,6 +24,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "mono-mini-hd": mono_mini_hd,
     "xcomposer": xcomposer,
     "xcomposer-finetune": xcomposer_finetune,
+    "xcomposer-lora": xcomposer_lora,
     "xcomposer2-vl": xcomposer2_vl,
     "xcomposer2-4khd": xcomposer2_4khd,
     "xcomposer2-4khd-finetune": xcomposer2_4khd_finetune,

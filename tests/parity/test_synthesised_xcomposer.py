@@ -40,6 +40,8 @@ def decoders(draw, grouped):
     }
     theta = draw(st.sampled_from((1e4, 1e6))) if grouped else 1e4
     limit = draw(st.sampled_from((16, 400)))
+    scaling = draw(st.sampled_from(("none", "dynamic", "linear"))) if grouped else "none"
+    fields |= {"rope_scaling": scaling, "rope_factor": 1.5} if scaling != "none" else {}
     return fields | {
         "head_dim": size,
         "vocab_size": WORDS,
@@ -62,7 +64,7 @@ def common(plain, ids, features, draw):
     embeds, logits = plain.logits(ids, features)
     labels = ids.where(torch.arange(len(ids)) > 1, torch.tensor(-100))
     text = torch.randint(3, WORDS, (7,), generator=draw)
-    grown = ids
+    text_logits, grown = plain.logits(text, None)[1], ids  # in this order: the rotary tables remember
     for _ in range(3):
         grown = torch.cat([grown, plain.logits(grown, features)[1][-1:].argmax(-1)])
     return {
@@ -72,7 +74,7 @@ def common(plain, ids, features, draw):
         "logits": logits[None],
         "loss": torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=-100)[None],
         "text_only_input_ids": text[None],
-        "text_only_logits": plain.logits(text, None)[1][None],
+        "text_only_logits": text_logits[None],
         "generated_ids": grown[None, len(ids) :],
     }
 

@@ -188,6 +188,10 @@ def test_config_decides_about_adapters_and_says_what_it_cannot_do(golden):
             {"internlm_lora": given | {"learn_param": "qv"}},
             r"is 'qv'; expected a list of the adapted maps: q, k, v, o, ffn",
         ),
+        (
+            {"visual_encoder": data["visual_encoder"] | {"qk_scale": 0.5}},
+            r"'visual_encoder.qk_scale' is 0.5; expected one of None",
+        ),
         ({"tie_word_embeddings": True}, r"'tie_word_embeddings' is True; expected one of False"),
         ({"num_attention_heads": 3}, r"'num_attention_heads' is 3; expected a divisor of hidden_size 64"),
     ):

@@ -27,7 +27,7 @@ from vedere.infer.session import Session, Stream
 from vedere.models.xcomposer import XComposer
 from vedere.models.xcomposer2 import XComposer2
 from vedere.packages import Say, say_on_stderr
-from vedere.plan import TilingPolicy, plan_media
+from vedere.plan import SquarePolicy, plan_media
 
 if TYPE_CHECKING:
     from vedere.text.chat import Template
@@ -41,8 +41,19 @@ def published_style(session: Session) -> Style | None:
     kinds: tuple[tuple[type, str, Style], ...] = ((XComposer, "ixc1", FIRST), (XComposer2, "ixc2", SECOND))
     for kind, template, style in kinds:
         if isinstance(session.model, kind) and session.prompts.template.name == template:
-            return replace(style, room=min(style.room, session.prompts.max_positions))
+            most, size = session.prompts.max_positions, _positions(session)
+            if size > style.per_picture:  # another model of the line, which was not tuned to 4096 positions
+                return replace(style, room=most, per_picture=size)
+            return replace(style, room=min(style.room, most))
     return None
+
+
+def _positions(session: Session) -> int:
+    """Positions of a picture of an ordinary size among several; 0 for a model that sees none."""
+    policy = session.prompts.policy
+    if policy is None:
+        return 0
+    return plan_media(*_TYPICAL, policy if isinstance(policy, SquarePolicy) else policy.for_images(5)).tokens
 
 
 def style_of(session: Session, language: str = "en") -> Style:
@@ -58,12 +69,10 @@ def style_of(session: Session, language: str = "en") -> Style:
     published = published_style(session)
     if published is not None:
         return published
-    policy = session.prompts.policy
-    if policy is None:
-        return plain_style(language, room=session.prompts.max_positions)
-    shared = policy.for_images(5) if isinstance(policy, TilingPolicy) else policy
-    per_picture = plan_media(*_TYPICAL, shared).tokens + 2
-    return plain_style(language, room=session.prompts.max_positions, per_picture=per_picture)
+    room = session.prompts.max_positions
+    if session.prompts.policy is None:
+        return plain_style(language, room=room)
+    return plain_style(language, room=room, per_picture=_positions(session) + 2)
 
 
 class LocalModel:

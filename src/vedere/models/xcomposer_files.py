@@ -192,6 +192,14 @@ def _read_tower(data: Mapping[str, Any], where: str) -> EvaConfig:
         return EvaConfig()
     fields = Fields(data["visual_encoder"], where, "visual_encoder")
     fields.only("qkv_bias", [True], True)
+    for name, off in (
+        ("qk_scale", None),
+        ("init_values", None),
+        ("use_rel_pos_bias", False),
+        ("use_shared_rel_pos_bias", False),
+    ):
+        fields.only(name, [off], off)  # switches of the released builder that it never sets
+    fields.only("use_abs_pos_emb", [True], True)
     width = fields.size("embed_dim")
     patches = PatchConfig(
         width=width, patch=fields.size("patch_size", 14), tile=fields.size("img_size", 224), downsample=1

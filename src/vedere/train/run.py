@@ -226,6 +226,8 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguag
     words = open_words(source, say)
     model = _started(source, words) if source.start else _new(source, words, seed, say)
     rows = model.decoder.config.vocab_size
+    if isinstance(model, (XComposer, XComposer2)):
+        words = replace(words, tokenizer=words.tokenizer.below(rows))
     if words.tokenizer.vocab_size > rows:
         raise CheckpointError(
             f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"

@@ -335,3 +335,12 @@ def test_candidates_stand_in_the_order_of_the_originals_loops(least: int, most: 
 def test_more_tiles_than_anyone_has_memory_for_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"max_tiles 1000000: expected 1 <= min <= max <= 1024"):
         TilingPolicy(max_tiles=1_000_000)
+
+
+def test_several_pictures_of_xcomposer25_have_six_sub_images_each():
+    policy = HDPolicy.xcomposer25()
+    assert [policy.for_images(count).limit for count in (0, 1, 2, 9)] == [24, 24, 6, 6]
+    assert HDPolicy.xcomposer25(4).for_images(2).limit == 4
+    assert HDPolicy(limit=55).for_images(2) == HDPolicy(limit=55)
+    with pytest.raises(ConfigError, match="together -1: expected a limit for several pictures"):
+        HDPolicy(together=-1)

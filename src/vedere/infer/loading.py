@@ -144,6 +144,7 @@ def open_model(
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.quantized import check_form, choose_form, pack_weights
     from vedere.models.vision_language import VisionLanguageModel
+    from vedere.models.xcomposer import XComposer
     from vedere.models.xcomposer2 import XComposer2
     from vedere.plan import HDPolicy, TilingPolicy
 
@@ -168,6 +169,8 @@ def open_model(
     extras = dict(read.extras)
     tokenizer = Tokenizer.load(words)
     decoder = model if isinstance(model, Decoder) else model.decoder
+    if isinstance(model, (XComposer, XComposer2)):
+        tokenizer = tokenizer.below(decoder.config.vocab_size)
     if tokenizer.vocab_size > decoder.config.vocab_size:
         raise CheckpointError(
             f"the tokenizer in {words} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "

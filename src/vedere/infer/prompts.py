@@ -255,8 +255,8 @@ class PromptMaker:
             if most is not None:
                 policy = replace(policy, max_tiles=most, min_tiles=min(policy.min_tiles, most))
             policy = policy.for_images(together)
-        elif isinstance(policy, HDPolicy) and most is not None:
-            policy = replace(policy, limit=most)
+        elif isinstance(policy, HDPolicy):
+            policy = policy.for_images(together) if most is None else replace(policy, limit=most)
         plan = plan_media(*image.size, policy)
         hd = isinstance(policy, HDPolicy)
         tiles = hd_tiles(image, plan) if hd else media_tiles(image, plan, statistics=self.statistics)

@@ -185,6 +185,7 @@ def open_model(
         policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
     mode, delta = _positions(extras, model, decoder, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
+    said = extras.get("system_message")
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None and isinstance(model, XComposer2):
         chosen = "ixc2"  # released configs of this family name none
@@ -204,7 +205,7 @@ def open_model(
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
-        system=str(extras.get("system_message") or ("none" if native else "original")),
+        system=str(("none" if native else "original") if said is None else said),  # an empty one is one: no system block
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
 

@@ -249,7 +249,12 @@ def _positions(
         return "v2pe_fix", Fraction(given)
     stride = extras.get("rope_pos_id_stride")
     if decoder.config.v2pe and stride is not None:
-        return "v2pe_fix", Fraction(int(stride), 256)
+        if not isinstance(stride, int) or isinstance(stride, bool) or not 1 <= stride <= 256:
+            raise ConfigError(
+                f"'rope_pos_id_stride' in config.json is {stride!r}; expected 1 to 256, the step of a visual token in 1/256; "
+                "correct config.json, or give v2pe_delta"
+            )
+        return "v2pe_fix", Fraction(stride, 256)
     return "default", Fraction(1)
 
 

@@ -1,6 +1,6 @@
 import dataclasses
-import json
 import io
+import json
 import random
 
 import numpy as np

@@ -49,6 +49,16 @@ def test_v2pe_checkpoints_name_it_in_place_of_a_scaling(golden):
         parse_config(data)
 
 
+def test_a_scaling_without_its_factor_is_refused_but_for_yarn(golden):
+    data = original(golden, "internvl-qwen2")
+    for kind in ("dynamic", "linear", "llama3"):
+        data["llm_config"]["rope_scaling"] = {"type": kind, "original_max_position_embeddings": 1024}
+        with pytest.raises(CheckpointError, match=r"rope_scaling.factor' is missing; expected a positive number"):
+            parse_config(data)
+    data["llm_config"]["rope_scaling"]["type"] = "yarn"
+    assert parse_config(data).model.decoder.rope_factor == 4  # 4096 / 1024, as transformers has it
+
+
 def test_tiles_may_have_pixels_beyond_the_last_whole_patch(golden):
     data = original(golden, "internvl-qwen2")
     data["vision_config"]["image_size"] = data["force_image_size"] = 60

@@ -205,7 +205,9 @@ def open_model(
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
-        system=str(("none" if native else "original") if said is None else said),  # an empty one is one: no system block
+        system=str(
+            ("none" if native else "original") if said is None else said
+        ),  # an empty one is one: no system block
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
 

@@ -395,7 +395,9 @@ def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) 
         return policy
     if not extras.get("dynamic_image_size", True):
         return SquarePolicy(tile=tile, patch=patch, downsample=downsample, pad=bool(extras.get("pad2square", False)))
-    least, most = (_tiles(extras, key, default) for key, default in (("min_dynamic_patch", 1), ("max_dynamic_patch", 12)))
+    least, most = (
+        _tiles(extras, key, default) for key, default in (("min_dynamic_patch", 1), ("max_dynamic_patch", 12))
+    )
     return TilingPolicy(
         tile=tile,
         patch=patch,

@@ -1,8 +1,8 @@
 """InternViT, the vision tower of InternVL 1.5 to 3.5 (arXiv 2312.14238; shapes in InternVL3's table 1).
 
-Pre-norm blocks with layer scale; no final norm (transformers' class has one on request). The 300M model has LayerNorm and qkv biases; the 6B model RMSNorm, no qkv
-bias, and RMSNorm over the full width of q and k before the heads are split. Both carry the same ``model_type`` on the hub,
-so the fields decide.
+Pre-norm blocks with layer scale; no final norm (transformers' class has one on request). The 300M model has LayerNorm and qkv
+biases; the 6B model RMSNorm, no qkv bias, and RMSNorm over the full width of q and k before the heads are split. Both carry the
+same ``model_type`` on the hub, so the fields decide.
 
 Axes: N tiles, P patches (+1 class token), C width, H heads.
 """

@@ -207,8 +207,10 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}
-    if kind in ("dynamic", "linear", "llama3", "yarn"):
-        fields["rope_factor"] = rope.number("factor", 2.0)
+    if kind in ("dynamic", "linear", "llama3"):
+        if "factor" not in rope.data:  # no class has a default
+            raise rope.fail("factor", "a positive number")
+        fields["rope_factor"] = rope.number("factor", 1.0)
     if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
         default = KINDS["phi3"].positions if kind == "longrope" else limit
@@ -217,6 +219,8 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
         fields["rope_low_frequency"] = rope.number("low_freq_factor", 1.0)
         fields["rope_high_frequency"] = rope.number("high_freq_factor", 4.0)
     if kind == "yarn":
+        stretch = limit / fields["rope_original_positions"]
+        fields["rope_factor"] = stretch if rope.data.get("factor") is None else rope.number("factor", 1.0)
         rope.only("truncate", [True, None], None)
         rope.only("mscale_all_dim", [None, 0], None)  # DeepSeek's; nothing of this line
         fields["rope_low_frequency"], fields["rope_high_frequency"] = (

@@ -59,7 +59,9 @@ class PatchConfig:
             raise ConfigError(
                 f"width {self.width}, patch {self.patch}, tile {self.tile}, downsample {self.downsample}: expected sizes >= 1"
             )
-        if self.grid < 1 or self.grid % self.downsample:  # pixels beyond the last whole patch are left out, as in the originals
+        if (
+            self.grid < 1 or self.grid % self.downsample
+        ):  # pixels beyond the last whole patch are left out, as in the originals
             raise ConfigError(
                 f"a tile of {self.tile} px has {self.grid} x {self.grid} patches of {self.patch} px, which cannot be joined "
                 f"{self.downsample} x {self.downsample}: choose a multiple of {self.patch * self.downsample} px"

@@ -186,7 +186,11 @@ class Assembly:
         """
         sampling = SamplingParams(max_new_tokens=new)
         request = Request(
-            ids=ids_T, span_types=visual_types(ids_T, self.context), positions=positions_T, pixels=pixels, sampling=sampling
+            ids=ids_T,
+            span_types=visual_types(ids_T, self.context),
+            positions=positions_T,
+            pixels=pixels,
+            sampling=sampling,
         )
         most = max(
             len(ids_T) + new, self.model.decoder.config.context

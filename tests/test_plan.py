@@ -306,12 +306,18 @@ def test_videos_without_frames_are_refused() -> None:
 
 
 def test_policies_that_cannot_be_are_refused() -> None:
-    message = "a tile of 450 px cannot be cut into tokens of 14 px patches x 2; choose a multiple of 28"
+    message = "a tile of {} px cannot be cut into tokens of 14 px patches x 2; choose a multiple of 28"
     for kind in (TilingPolicy, HDPolicy, SquarePolicy):
-        with pytest.raises(ConfigError, match=message):
-            kind(tile=450)
+        with pytest.raises(ConfigError, match=message.format(434)):  # 31 patches
+            kind(tile=434)
+        with pytest.raises(ConfigError, match=message.format(14)):
+            kind(tile=14)
         with pytest.raises(ConfigError, match="cannot be cut into tokens"):
             kind(tile=0)
+    with pytest.raises(ConfigError, match=message.format(450)):
+        HDPolicy(tile=450)
+    # InternVL's convolution leaves out what is beyond the last whole patch.
+    assert TilingPolicy(tile=450).tokens_per_tile == SquarePolicy(tile=450).tokens_per_tile == 256
     for low, high in ((0, 5), (3, 2)):
         with pytest.raises(ConfigError, match=f"min_tiles {low} and max_tiles {high}: expected 1 <= min <= max"):
             TilingPolicy(min_tiles=low, max_tiles=high)

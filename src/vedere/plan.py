@@ -38,9 +38,11 @@ class SpanKind(IntEnum):
     SEPARATOR = 3
 
 
-def _tokens_per_side(tile: int, patch: int, downsample: int) -> int:
+def _tokens_per_side(tile: int, patch: int, downsample: int, whole: bool = False) -> int:
+    """Tokens a side; ``whole``: the patches fill the tile, else the convolution leaves out pixels beyond the last."""
     cell = patch * downsample
-    if tile <= 0 or patch <= 0 or downsample <= 0 or tile % cell:
+    bad = tile <= 0 or patch <= 0 or downsample <= 0
+    if bad or tile < cell or tile // patch % downsample or (whole and tile % patch):
         raise ConfigError(
             f"a tile of {tile} px cannot be cut into tokens of {patch} px patches x {downsample}; "
             f"choose a multiple of {cell}"
@@ -126,7 +128,7 @@ class HDPolicy:
         Raises:
             ConfigError: sizes that do not divide, a limit below 1 or beyond `MOST_TILES`, or numbers below 0.
         """
-        _tokens_per_side(self.tile, self.patch, self.downsample)
+        _tokens_per_side(self.tile, self.patch, self.downsample, whole=True)
         if self.limit < 1 or self.scale <= 0:
             raise ConfigError(f"limit {self.limit}, scale {self.scale}: expected a limit >= 1 and a scale > 0")
         if self.limit > MOST_TILES or self.steps < 0:

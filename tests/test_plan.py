@@ -306,12 +306,18 @@ def test_videos_without_frames_are_refused() -> None:
 
 
 def test_policies_that_cannot_be_are_refused() -> None:
-    message = "a tile of 450 px cannot be cut into tokens of 14 px patches x 2; choose a multiple of 28"
+    message = "a tile of {} px cannot be cut into tokens of 14 px patches x 2; choose a multiple of 28"
     for kind in (TilingPolicy, HDPolicy, SquarePolicy):
-        with pytest.raises(ConfigError, match=message):
-            kind(tile=450)
+        with pytest.raises(ConfigError, match=message.format(434)):  # 31 patches
+            kind(tile=434)
+        with pytest.raises(ConfigError, match=message.format(14)):
+            kind(tile=14)
         with pytest.raises(ConfigError, match="cannot be cut into tokens"):
             kind(tile=0)
+    with pytest.raises(ConfigError, match=message.format(450)):
+        HDPolicy(tile=450)
+    # InternVL's convolution leaves out what is beyond the last whole patch.
+    assert TilingPolicy(tile=450).tokens_per_tile == SquarePolicy(tile=450).tokens_per_tile == 256
     for low, high in ((0, 5), (3, 2)):
         with pytest.raises(ConfigError, match=f"min_tiles {low} and max_tiles {high}: expected 1 <= min <= max"):
             TilingPolicy(min_tiles=low, max_tiles=high)
@@ -335,3 +341,12 @@ def test_candidates_stand_in_the_order_of_the_originals_loops(least: int, most: 
 def test_more_tiles_than_anyone_has_memory_for_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"max_tiles 1000000: expected 1 <= min <= max <= 1024"):
         TilingPolicy(max_tiles=1_000_000)
+
+
+def test_several_pictures_of_xcomposer25_have_six_sub_images_each():
+    policy = HDPolicy.xcomposer25()
+    assert [policy.for_images(count).limit for count in (0, 1, 2, 9)] == [24, 24, 6, 6]
+    assert HDPolicy.xcomposer25(4).for_images(2).limit == 4
+    assert HDPolicy(limit=55).for_images(2) == HDPolicy(limit=55)
+    with pytest.raises(ConfigError, match="together -1: expected a limit for several pictures"):
+        HDPolicy(together=-1)

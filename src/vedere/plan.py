@@ -38,9 +38,11 @@ class SpanKind(IntEnum):
     SEPARATOR = 3
 
 
-def _tokens_per_side(tile: int, patch: int, downsample: int) -> int:
+def _tokens_per_side(tile: int, patch: int, downsample: int, whole: bool = False) -> int:
+    """Tokens a side; ``whole``: the patches fill the tile, else the convolution leaves out pixels beyond the last."""
     cell = patch * downsample
-    if tile <= 0 or patch <= 0 or downsample <= 0 or tile % cell:
+    bad = tile <= 0 or patch <= 0 or downsample <= 0
+    if bad or tile < cell or tile // patch % downsample or (whole and tile % patch):
         raise ConfigError(
             f"a tile of {tile} px cannot be cut into tokens of {patch} px patches x {downsample}; "
             f"choose a multiple of {cell}"
@@ -106,6 +108,7 @@ class HDPolicy:
         scale: Factor of ``identity``: 1.0 in released inference code, 1.5 in its fine-tuning.
         padding: Where white goes: ``centre`` (4KHD; the smaller half first) or ``end`` (2.5).
         steps: Sub-images along the long side that training drew for a picture (`hd_range`); 0: as many as ``mode`` says.
+        together: The limit of each picture where a prompt has several (XComposer-2.5: 6); 0: the same.
     """
 
     tile: int = 336
@@ -116,26 +119,33 @@ class HDPolicy:
     scale: float = 1.0
     padding: Literal["centre", "end"] = "centre"
     steps: int = 0
+    together: int = 0
     kind: Literal["hd"] = "hd"
 
     def __post_init__(self) -> None:
         """Checks the limits.
 
         Raises:
-            ConfigError: sizes that do not divide, a limit below 1 or beyond `MOST_TILES`, or steps below 0.
+            ConfigError: sizes that do not divide, a limit below 1 or beyond `MOST_TILES`, or numbers below 0.
         """
-        _tokens_per_side(self.tile, self.patch, self.downsample)
+        _tokens_per_side(self.tile, self.patch, self.downsample, whole=True)
         if self.limit < 1 or self.scale <= 0:
             raise ConfigError(f"limit {self.limit}, scale {self.scale}: expected a limit >= 1 and a scale > 0")
         if self.limit > MOST_TILES or self.steps < 0:
             raise ConfigError(
                 f"limit {self.limit}, steps {self.steps}: expected a limit <= {MOST_TILES} (the papers go to 65) and steps >= 0"
             )
+        if self.together < 0:
+            raise ConfigError(f"together {self.together}: expected a limit for several pictures, or 0 for the same one")
 
     @classmethod
     def xcomposer25(cls, limit: int = 24) -> HDPolicy:
-        """The variant of XComposer-2.5: 560 px, scaled identity, padding at the end."""
-        return cls(tile=560, limit=limit, mode="identity", padding="end")
+        """The variant of XComposer-2.5: 560 px, scaled identity, padding at the end, at most 6 where there are several."""
+        return cls(tile=560, limit=limit, mode="identity", padding="end", together=6)
+
+    def for_images(self, count: int) -> HDPolicy:
+        """The policy when a prompt holds ``count`` images."""
+        return replace(self, limit=min(self.limit, self.together)) if count > 1 and self.together else self
 
 
 @dataclass(frozen=True, kw_only=True)

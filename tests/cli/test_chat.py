@@ -77,9 +77,12 @@ def test_beams(capsys, model, picture):
     found = json.loads(_run(capsys, *words, "--length-penalty", "1.0", "--json")[1])
     assert text == found["text"] + "\n"
     assert found["answer_tokens"] <= 4
-    status, _, err = _run(capsys, *words, "--temperature", "1")
+    drawn = [_run(capsys, *words, "--temperature", "1", "--seed", seed)[1] for seed in "3345678"]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn)) > 1
+    status, _, err = _run(capsys, *words[:-1], "0")
     assert status == 2
-    assert "num_beams 3 with temperature 1: beams are searched, not drawn" in err
+    assert "num_beams is 0; expected 1 (no search) or more" in err
 
 
 def test_json_and_text_say_the_same(capsys, model, picture):

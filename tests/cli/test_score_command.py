@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vedere.cli import main
+from vedere.evals.benchmarks import SCORING_RULES_VERSION
 
 CASES = Path(__file__).parents[1] / "evals" / "cases"
 
@@ -25,7 +26,11 @@ def test_json_is_one_object_with_the_expected_keys(capsys):
     assert (status, err, out.count("\n")) == (0, "", 1)
     assert set(figures) == {*json.loads((folder / "expected.json").read_text()), "scoring"}
     assert figures["run1"]["all"][0] == pytest.approx(72.8, abs=0.05)
-    assert figures["scoring"] | {"counts": {}} == {"benchmark": "llava-wild", "rules": 1, "counts": {}}
+    assert figures["scoring"] | {"counts": {}} == {
+        "benchmark": "llava-wild",
+        "rules": SCORING_RULES_VERSION,
+        "counts": {},
+    }
     assert figures["scoring"]["counts"]["rows"] == 180
 
 

@@ -54,6 +54,18 @@ def test_proposals_are_accepted_and_undone():
     assert texts(edited) == ["一", "二", "三"]
 
 
+def test_an_added_picture_is_captioned_with_those_around_it_in_view():
+    """As the published demo: all captions up to one paragraph further on."""
+    edited = editor(FIRST, caption='山"', select="A")
+    edited.insert(3, "四")
+    edited.document.change("x", lambda a: a.with_illustration(3, Illustration(caption="远")))
+    edited.add_picture(0)
+    assert (
+        '现在<Seg1>后插入图像对应的标题是"雪"。给出适合在<Seg0>后插入的图像对应的标题。' in edited.model.prompts[0].text
+    )
+    assert "远" not in edited.model.prompts[0].text
+
+
 @pytest.mark.parametrize("style", [FIRST, SECOND])
 def test_regenerating_and_continuing_write_after_the_text_that_is_there(style):
     edited = editor(style, write=["另一段\n再一段", "四\n五"])

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import sys
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vedere.compose.article import Illustration
-from vedere.compose.export import credits_of, markdown, page, save_docx, save_markdown, save_page
+from vedere.compose.export import credits_of, markdown, page, save_docx, save_json, save_markdown, save_page, structured
 from vedere.errors import ConfigError, MediaError
 
 EVIL = '<script>alert("x")</script> & </p><img src=x onerror=y>'
@@ -90,6 +91,20 @@ def test_markdown_shows_signs_as_they_are():
     assert "\n\\- no list\n" in text
     assert "\n1\\. none\n" in text
     assert r"a\_b \[c\](d) \`e\`" in text
+
+
+def test_plain_data_names_the_chosen_picture_and_what_was_offered(illustrated, tmp_path):
+    save_json(illustrated, tmp_path / "article.json")
+    data = json.loads((tmp_path / "article.json").read_text(encoding="utf-8"))
+    assert data == structured(illustrated)
+    assert (data["title"], [section["text"] for section in data["sections"]]) == (EVIL, ["first", EVIL, "last"])
+    first, second, third = (section.get("image") for section in data["sections"])
+    assert second is None
+    assert (first["id"], first["selected"], first["caption"]) == ("p", 0, "断桥 <残雪>")
+    assert first["file"] == first["candidates"][0]["file"] == str(tmp_path / "雪 桥.PNG")
+    assert first["candidates"][0]["licence"] == "CC-BY-4.0"
+    assert (third["id"], third["file"], third["selected"]) == (None, None, None)
+    assert data["credits"] == ["A. Person, example.org/7, CC-BY-4.0"]
 
 
 def test_credits_are_named_once(illustrated):

@@ -20,6 +20,7 @@ from vedere.compose.prompts import FIRST, SECOND, Brief
 from vedere.compose.steps import Draft, OwnPictures, StreamingModel, pipeline, run
 from vedere.errors import ConfigError, ContextError, MediaError, PromptError
 from vedere.infer.session import load
+from vedere.plan import HDPolicy, plan_media
 from vedere.recaption.endpoint import EndpointConfig
 
 EN = plain_style("en")
@@ -116,10 +117,19 @@ def test_the_first_version_decodes_as_the_published_demo(tmp_path, photos, monke
     made.clear()
     LocalModel(first, beams=1).answer(prompts[0])
     LocalModel(first, temperature=0.5).answer(prompts[0])
-    assert [(one.num_beams, one.temperature) for one in (request.sampling for request in made)] == [(1, 0.0), (1, 0.5)]
+    assert [(one.num_beams, one.temperature) for one in (request.sampling for request in made)] == [(1, 0.0), (5, 0.5)]
     assert LocalModel(first, beams=1).identity != LocalModel(first).identity
-    with pytest.raises(ConfigError, match=r"num_beams 3 with temperature 0\.5: beams are searched, not drawn"):
-        open_cast(tmp_path / "ixc1", beams=3, temperature=0.5)
+    with pytest.raises(ConfigError, match=r"num_beams is 0; expected 1 \(no search\) or more"):
+        open_cast(tmp_path / "ixc1", beams=0)
+
+
+def test_a_sibling_with_larger_pictures_reckons_with_these(second, monkeypatch):
+    """4KHD was not tuned to the composition model's 256 positions a picture, nor to its 4096 of a prompt."""
+    assert style_of(second).per_picture == SECOND.per_picture
+    monkeypatch.setattr(second, "prompts", replace(second.prompts, policy=HDPolicy(limit=9)))
+    style = style_of(second)
+    assert (style.name, style.per_picture) == ("xcomposer2", plan_media(640, 480, HDPolicy(limit=9)).tokens)
+    assert style.room == second.prompts.max_positions
 
 
 def test_published_prompts_lose_their_frame_for_another_model(session, monkeypatch):

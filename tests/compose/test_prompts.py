@@ -45,9 +45,9 @@ PROMPTS = {
     ),
     "first, select": (
         FIRST.select(["西湖在杭州。\n", E, "断桥有雪。\n"], [A, B, C, D]),
-        " <|User|>:根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n<ImageHere>断桥有雪。\n\n\n"
+        "  <|User|>:根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n<ImageHere>断桥有雪。\n\n\n"
         "候选图像包括: A.<ImageHere>\nB.<ImageHere>\nC.<ImageHere>\nD.<ImageHere>\n\n"
-        "<TOKENS_UNUSED_0><TOKENS_UNUSED_0> <|Bot|>:最合适的图是",
+        "<TOKENS_UNUSED_0> <TOKENS_UNUSED_0> <|Bot|>:最合适的图是",
     ),
     "second, write": (
         SECOND.write(Brief(title="杭州西湖", outline="写三段。", material="西湖三面环山。", pictures=(A, B))),
@@ -143,18 +143,30 @@ def test_pictures_of_a_prompt_come_in_the_order_of_their_marks():
         ("first, caption", 1, False, 5.0, 100),
         ("first, select", 5, False, 1.0, 10),
         ("second, write", 1, True, 1.005, 4096),
-        ("second, select", 1, True, 1.0, 10),
-        ("second, expand", 1, True, 1.0, 500),
-        ("second, rewrite", 1, True, 1.0, 500),
-        ("second, abbreviate", 1, True, 1.0, 500),
-        ("second, insert between", 1, True, 1.0, 500),
-        ("second, spot", 1, True, 1.0, 200),
-        ("second, first caption", 1, True, 1.0, 200),
+        ("second, select", 1, True, 1.005, 10),
+        ("second, expand", 1, True, 1.005, 500),
+        ("second, rewrite", 1, True, 1.005, 500),
+        ("second, abbreviate", 1, True, 1.005, 500),
+        ("second, insert between", 1, True, 1.005, 500),
+        ("second, spot", 1, True, 1.005, 200),
+        ("second, first caption", 1, True, 1.005, 200),
     ],
 )
 def test_decoding_is_the_published_one(name, beams, sample, penalty, tokens):
     found = PROMPTS[name][0].decoding
     assert (found.beams, found.sample, found.repetition_penalty, found.new_tokens) == (beams, sample, penalty, tokens)
+    assert (found.top_p, found.top_k) == ((0.8, 40) if sample else (1.0, 0))
+
+
+def test_the_penalty_counts_the_prompt_where_the_published_code_asks_with_ids():
+    counted = {name for name, (prompt, _) in PROMPTS.items() if prompt.decoding.penalise_prompt}
+    asked_with_ids = {
+        "second, spot without pictures",
+        "second, first caption",
+        "second, caption after one",
+        "second, caption",
+    }
+    assert counted == asked_with_ids
 
 
 def test_the_question_is_the_prompt_without_its_frame():
@@ -162,9 +174,9 @@ def test_the_question_is_the_prompt_without_its_frame():
     for prompt, _ in PROMPTS.values():
         question = "".join(part if isinstance(part, str) else prompt.mark for part in prompt.question)
         before, _, after = prompt.text.partition(question)
-        assert before in (" <|User|>:", ASK2)
+        assert before in (" <|User|>:", "  <|User|>:", ASK2)
         assert after in (f"<TOKENS_UNUSED_0> <|Bot|>:{prompt.start}", f"{ANSWER2}{prompt.start}") or (
-            after == f"<TOKENS_UNUSED_0><TOKENS_UNUSED_0> <|Bot|>:{prompt.start}"
+            after == f"<TOKENS_UNUSED_0> <TOKENS_UNUSED_0> <|Bot|>:{prompt.start}"
         )
 
 

@@ -103,6 +103,20 @@ def test_vlmevalkit_rules(text, letter):
     assert kit_choice(text, FOUR) == letter
 
 
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("The correct answer is **C** since birds have feathers and wings and two legs each", "C"),
+        ("answer is b, which has four legs and a tail and barks all day", "B"),
+        ("The answer is cat", "C"),  # the letter may begin a word
+        ("The answer is E", None),
+        ("B is the answer", "B"),
+    ],
+)
+def test_newer_vlmevalkit_takes_the_letter_after_answer_is(text, letter):
+    assert kit_choice(text, FOUR, newer=True) == letter
+
+
 def test_a_missing_letter_is_never_chosen():
     options = {"A": "cat", "C": "red bird"}
     assert kit_choice("B", options) is None

@@ -19,6 +19,7 @@ from vedere.evals.prompt_sets import make_prompt, names, prompt_set
 from vedere.evals.records import Row
 from vedere.evals.suites import SUITES
 from vedere.evals.tables import PICTURES
+from vedere.plan import TilingPolicy
 
 ONE = Picture(source=picture(0))
 TWO = Picture(source=picture(1))
@@ -72,7 +73,7 @@ def item(kind="choice", question="What is it?", media=(ONE,), **fields) -> Item:
             "mme",
             item("yes_no", "Is it red? Please answer yes or no."),
             "<image>Is it red? Answer this question briefly",
-            10,
+            2048,
             36,
         ),
         (
@@ -115,7 +116,7 @@ def item(kind="choice", question="What is it?", media=(ONE,), **fields) -> Item:
             "Image-1: <image>\nImage-2: <image>\nIn <image 2>?\nA. cat\nB. dog\n"
             "Answer with the option's letter from the given choices directly.",
             10,
-            12,
+            24,
         ),
         (
             "vlmevalkit",
@@ -139,6 +140,13 @@ def test_marks_place_the_pictures_that_they_name():
     asked = item(media=(ONE, TWO), question="First <image 2>, then <image 1>")
     assert [part for part in make_prompt(asked, "vlmevalkit", "").parts if isinstance(part, Picture)] == [TWO, ONE]
     assert [part for part in make_prompt(asked, "xcomposer", "").parts if isinstance(part, Picture)] == [ONE, TWO]
+
+
+@pytest.mark.parametrize(("count", "each"), [(1, 12), (2, 12), (5, 12), (7, 9), (64, 1), (80, 1)])
+def test_internvl_gives_every_picture_its_own_tiles_within_64(count, each):
+    prompt = make_prompt(item(media=(ONE,) * count), "internvl", "mmmu")
+    policy = TilingPolicy(max_tiles=prompt.max_tiles).for_images(count)
+    assert policy.max_tiles == each
 
 
 def test_the_first_picture_of_mmmu_is_doubled_for_internvl():

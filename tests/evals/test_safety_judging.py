@@ -173,15 +173,16 @@ GOOD = '{"label_perception": "Perception Level2", "label_str": "Safe"}'
         ([GOOD], "", 1),
         (["garbage", GOOD], "", 2),
         ([Failed("status 500"), GOOD], "", 2),
+        (["garbage", "", GOOD], "", 3),
         ([Said(text="no", refused=True), GOOD], "", 2),
-        (["garbage"], "unreadable", 2),
-        (["I'm sorry, I can't judge this. Safe."], "refused", 2),
-        ([Said(text=GOOD, refused=True)], "refused", 2),
-        ([Failed("status 500")], "failed", 2),
-        ([""], "unreadable", 2),
+        (["garbage"], "unreadable", 3),
+        (["I'm sorry, I can't judge this. Safe."], "refused", 3),
+        ([Said(text=GOOD, refused=True)], "refused", 3),
+        ([Failed("status 500")], "failed", 3),
+        ([""], "unreadable", 3),
     ],
 )
-def test_a_judge_without_a_verdict_is_asked_once_more_and_then_counted_apart(tmp_path, lines, why, tries):
+def test_a_judge_without_a_verdict_is_asked_three_times_and_then_counted_apart(tmp_path, lines, why, tries):
     speaker = Scripted(*lines)
     found = ModelJudge(speaker, pause=0).judge(make_request(tmp_path), "[stand-in answer 3]")
     assert (found.why, found.tries) == (why, tries)
@@ -200,7 +201,7 @@ def test_the_judge_sees_both_pictures_with_the_papers_settings(tmp_path):
 
 def test_nothing_that_was_said_is_shown_by_repr(tmp_path):
     judged = ModelJudge(Scripted("CANARY"), pause=0).judge(make_request(tmp_path), "x")
-    assert judged.raw == ("CANARY", "CANARY")
+    assert judged.raw == ("CANARY",) * 3
     assert "CANARY" not in repr(judged) + repr(Said(text="CANARY"))
 
 

@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from vedere.cli.score import main
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
+from vedere.evals.mmmu import DOMAINS
 from vedere.evals.records import Row, read_rows
 
 
@@ -23,7 +25,26 @@ def mme(prediction, answer="Yes", image="1.jpg", category="count"):
 def test_mme_adds_accuracy_and_pairs():
     rows = [mme("yes"), mme("no", "No"), mme("yes", image="2.jpg"), mme("yes", "No", image="2.jpg")]
     figures = score("mme", *rows).figures
+    assert figures.pop("other_rules").keys() == {"internvl", "vlmevalkit"}
     assert figures == {"perception": 75 + 50, "cognition": 0, "categories": {"count": 125}}
+
+
+def test_mme_other_readings_stand_beside():
+    rows = [
+        mme("是的。"),
+        mme("不是", "No"),
+        mme("The answer is: true", image="2.jpg"),
+        mme("No, not yes", "No", image="2.jpg"),
+    ]
+    figures = score("mme", *rows).figures
+    assert figures["categories"] == {"count": 25}
+    # InternVL writes "yes", "no" and "the answer is: yes", which the four characters still miss
+    assert figures["other_rules"]["internvl"] == {"perception": 125, "cognition": 0, "categories": {"count": 125}}
+    assert figures["other_rules"]["vlmevalkit"]["categories"] == {"count": 0}
+    assert (
+        score("mme", mme("The answer is yes"), mme("No", "No")).figures["other_rules"]["vlmevalkit"]["perception"]
+        == 200
+    )
 
 
 def test_mme_rows_must_pair():
@@ -68,11 +89,14 @@ def test_mmmu_raw_counts_the_fallback_and_never_draws():
     assert figures["random_fallback_items"] == 1
     assert figures["acc_bounds"] == [2 / 3, 1]
     assert figures["per_subject"] == {"Art": [1, 2], "Art_Theory": [1, 1]}
+    assert figures["per_domain"] == {"Art and Design": [2, 3]}
+    assert sum(map(len, DOMAINS.values())) == 30
 
 
 def test_mmmu_pro():
     row = {"id": "test_Art_1", "options": ["cat", "dog"], "answer": "B", "response": "Answer: B"}
     assert score("mmmu-pro", row, row | {"id": "2", "response": ""}).figures["acc_bounds"] == [0.5, 1]
+    assert score("mmmu-pro", row | {"id": "test_Math_12"}).figures["per_domain"] == {"Science": [1, 1]}
 
 
 def test_mmvet_means_runs_and_capabilities():
@@ -83,6 +107,7 @@ def test_mmvet_means_runs_and_capabilities():
     figures = score("mmvet", *rows).figures
     assert figures["total_per_run"] == [50, 25]
     assert figures["capability"] == {"ocr": 100, "rec": 50}
+    assert figures["capability_combination"] == {"ocr_rec": 100, "rec": 0}
     with pytest.raises(RecordError, match=r"line 2: 'scores' is \[1\]; expected a list of 2 numbers"):
         score("mmvet", rows[0], {"id": "b", "scores": [1]})
     with pytest.raises(RecordError, match="expected grades from 0 to 1"):
@@ -106,7 +131,12 @@ def test_pope_rows_and_tables():
     assert [figures[name] for name in ("TP", "FP", "TN", "FN")] == [1, 1, 1, 0]
     assert figures["f1"] == pytest.approx(2 / 3)
     assert figures["other_rules"]["xcomposer"]["TN"] == 0
-    assert figures["other_rules"]["vlmevalkit"]["TN"] == 2  # a verdict that is not found counts as no
+    # a verdict that is not found counts as no, but not as a right one
+    assert figures["other_rules"]["vlmevalkit"]["TN"] == 2
+    assert figures["other_rules"]["vlmevalkit"]["acc"] == 0
+    asked = {"text": "Is there no dog?", "label": "yes"}  # the benchmark's own field names
+    assert score("pope", {**asked, "prediction": None}).figures["TP"] == 1
+    assert score("pope", {"text": "No", "label": "yes"}).figures["FN"] == 1
     split = score("pope", *({**row, "split": name} for name in ("random", "popular") for row in rows)).figures
     assert split["random"] == {key: figures[key] for key in split["random"]}
     assert split["mean_f1"] == pytest.approx(figures["f1"])
@@ -117,6 +147,21 @@ def test_pope_rows_and_tables():
     assert tables.figures["pooled"]["f1"] == 0.5
     with pytest.raises(RecordError, match="'FP' is -1; expected a whole number"):
         score("pope", {"TP": 1, "FP": -1, "TN": 0, "FN": 0})
+
+
+def test_mathvista_lists_and_nested_fields():
+    row = {"pid": 1, "question_type": "free_form", "answer_type": "list", "metadata": {"task": "t", "language": "zh"}}
+    rows = [
+        row | {"answer": "[0, 2]", "extraction": [0, 2]},
+        row | {"pid": 2, "answer": "[0, 2]", "extraction": "[0, 2]"},
+        row | {"pid": 3, "answer": "2", "answer_type": "float", "extraction": 1.6},  # no precision: a whole number
+        row | {"pid": 4, "answer": "1.55", "answer_type": "float", "extraction": 1.554, "precision": "2"},
+    ]
+    scores = score("mathvista", *rows)
+    assert [verdict.credit for verdict in scores.verdicts] == [1, 1, 1, 1]
+    assert scores.figures["task"]["t"]["total"] == scores.figures["language"]["zh"]["total"] == 4
+    with pytest.raises(RecordError, match="'precision' is \"two\"; expected a whole number"):
+        score("mathvista", rows[0] | {"precision": "two"})
 
 
 def test_mathvista_normal_forms():
@@ -155,7 +200,15 @@ def test_scienceqa_takes_the_recorded_judge_where_rules_leave_a_row_open():
         {"index": 4, **row, "prediction": "B", "truncated": True, "rule_extracted": "A"},
     ]
     figures = score("scienceqa", *rows).figures
-    assert figures == {"n": 4, "acc": 0.75, "rule_unresolved": 2, "acc_rules_only": 0.5}
+    expected = {"n": 4, "acc": 0.75, "rule_unresolved": 2, "acc_rules_only": 0.5, "acc_newer_rules_only": 0.25}
+    assert figures == expected
+    said = {
+        "index": 5,
+        **row,
+        "prediction": "The correct answer is **A** because it has long whiskers and it is a feline",
+    }
+    assert score("scienceqa", said).figures["acc_newer_rules_only"] == 1
+    assert score("scienceqa", said).figures["rule_unresolved"] == 1
 
 
 def test_seed_leaves_videos_out():
@@ -170,6 +223,13 @@ def test_seed_leaves_videos_out():
     assert scores.figures["acc_first_letter"] == 0.5
     assert scores.figures["per_type"] == {"Instance Counting": 1}
     assert scores.counts["video_rows_left_out"] == 1
+    unmarked = [
+        {**row, "question_id": "4", "question_type_id": "10", "prediction": "B"},
+        {"question_id": "v5", "choice_a": "cat", "choice_b": "dog", "answer": "A", "prediction": "B"},
+        {**row, "question_id": "6", "question_type_id": "1", "prediction": "B"},
+    ]
+    assert score("seed", *unmarked).counts["video_rows_left_out"] == 2
+    assert score("seed", *unmarked).figures["per_type"] == {"Scene Understanding": 1}
 
 
 def test_ai2d_and_realworldqa_and_mmstar():
@@ -178,6 +238,14 @@ def test_ai2d_and_realworldqa_and_mmstar():
     assert score("ai2d", *rows).figures == {"n": 4, "acc": 0.75, "acc_exact": 0.5, "acc_first_letter": 0.75}
     assert score("realworldqa", *rows).figures["acc"] == 0.75
     assert score("mmstar", *rows).figures["acc"] == 1
+    small = {"index": 9, "answer": "b", "category": "math", "prediction": "The answer is\nB"}
+    assert score("mmstar", small).figures["acc"] == 1
+
+
+def test_without_options_only_letters_are_read():
+    row = {"question": "Which?", "answer": "B", "category": "math"}
+    given = [{"index": n, **row, "prediction": text} for n, text in enumerate(("B", "it is (b)", "(B)"))]
+    assert score("mmstar", *given).figures["acc_vlmevalkit"] == pytest.approx(2 / 3)
 
 
 def test_circular_needs_every_pass():
@@ -201,6 +269,26 @@ def test_circular_needs_every_pass():
     assert score("mmbench", rows[0]).counts["questions_with_fewer_passes_than_options"] == 1
     with pytest.raises(RecordError, match="line 1: its question has no pass 0"):
         score("mmbench", rows[1])
+    as_texts = [{**row, "index": str(row["index"])} for row in rows]
+    assert score("mmbench", *as_texts).figures == scores.figures
+    with pytest.raises(RecordError, match="'index' is \"seven\"; expected a whole number"):
+        score("mmbench", rows[0] | {"index": "seven"})
+
+
+def test_right_answers_that_are_kept_back_are_counted(tmp_path, capsys):
+    row = {"index": 7, "A": "cat", "B": "dog", "answer": "", "prediction": "A"}
+    assert score("mmbench", row).counts["rows_without_a_right_answer"] == 1
+    assert "rows_without_a_right_answer" not in score("mmbench", row | {"answer": "A"}).counts
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row))
+    assert main(["mmbench", str(path), "--json"]) == 0
+    assert "1 rows have an empty 'answer' and count as wrong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [{"prediction": ""}, {"response": None}, {"response": " \n"}])
+def test_empty_answers_are_counted(given):
+    row = {"id": "validation_Art_1", "question_type": "multiple-choice", "answer": "A", "index2ans": {"A": "cat"}}
+    assert score("mmmu", row | given).counts["empty_predictions"] == 1
 
 
 def test_ocrbench_parts():
@@ -244,7 +332,10 @@ def test_hallusionbench_three_accuracies():
         row("1", "1", "0", "perhaps"),
     ]
     scores = score("hallusionbench", *rows)
-    assert scores.figures == {"n": 4, "aAcc": 50, "fAcc": 0, "qAcc": 50, "mean": pytest.approx(100 / 3)}
+    shown = {"aAcc": 50, "fAcc": 0, "qAcc": 50, "mean": pytest.approx(100 / 3)}
+    other = {"aAcc": 75, "fAcc": 50, "qAcc": 50, "mean": pytest.approx(175 / 3)}  # "perhaps" is no
+    expected = {"n": 4, **shown, "per_category": {"VD": shown}, "other_rules": {"xcomposer": other}}
+    assert scores.figures == expected
     assert scores.counts["unresolved"] == 1
     index = {"index": "x_VD_chart_0_0_0", "l2-category": "chart", "answer": "Yes", "prediction": "yes"}
     assert score("hallusionbench", index).figures["mean"] == 100
@@ -278,6 +369,16 @@ def test_video_mme_denominators():
     assert figures["all_rows"]["overall"]["total"] == 3
     assert figures["corrected"]["short/domain/Knowledge"]["correct"] == 3
     assert figures["short/task_type/OCR Problems"] == figures["overall"]
+
+
+def test_video_mme_takes_the_official_file_too(tmp_path):
+    place = {"duration": "short", "domain": "Knowledge", "sub_category": "Law"}
+    asked = {"task_type": "OCR Problems", "answer": "C", "question": "q", "options": ["A. a", "B. b", "C. c", "D. d"]}
+    questions = [asked | {"question_id": f"001-{n}", "response": text} for n, text in enumerate(("C. c", "", "A"), 1)]
+    path = tmp_path / "official.json"
+    text = json.dumps([{"video_id": "001", **place, "questions": questions}])
+    path.write_text(text[:-1] + ",]")  # the published template has such commas
+    assert score_file("video-mme", path).figures["overall"] == {"correct": 1, "answered": 2, "acc": 50}
 
 
 def test_rewards():

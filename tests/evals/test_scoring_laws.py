@@ -111,6 +111,7 @@ def test_textvqa_scores_the_number_of_annotators_who_agree(answers, prediction):
         ("1,000", "1000", "1000"),
         ("x-ray", "x ray", "x ray"),
         ("3.5", "3.5", "3.5"),
+        ("Somebody'd", "somebodyd", "somebodyd"),  # an entry of the original list that goes the other way
         ("", "", ""),
     ],
 )
@@ -200,6 +201,7 @@ def test_mme_reads_four_characters(text, read):
         (["C"], "cat", False),
         (["24/7", "7"], "= 7.0", True),
         (["x"], "", False),
+        (["who knows"], "it is a cat thus \nwho knows", True),  # a line that ends with a later mark has no tail at all
     ],
 )
 def test_mmmu_open_answers(answers, response, right):

@@ -47,7 +47,8 @@ def answers(engine, *requests):
 
 def drive(table, params, seen=None):
     """A search in a model whose logits depend on the tokens so far as ``table`` says; the best answer."""
-    search, rows = BeamSearch(params, seen), table(())[None]
+    generator = torch.Generator().manual_seed(params.seed or 0)
+    search, rows = BeamSearch(params, seen, generator), table(())[None]
     while True:
         before = search.beams
         order = search.advance(rows)
@@ -116,6 +117,54 @@ def test_the_penalty_of_repetition_works_on_log_probabilities():
     assert found.logprobs[0] == pytest.approx(float(table(()).log_softmax(0)[found.ids[0]]))  # the model's own
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 5),
+    st.sampled_from([0.0, 1.0, 2.0]),
+    st.sampled_from([1.0, 1.7]),
+    st.sampled_from([(), (1,), (0, 3, 5)]),
+    st.integers(0, 50),
+)
+def test_as_the_temperature_falls_drawing_becomes_the_search(seed, beams, penalty, repetition, stops, draw):
+    table = random_table(seed, 9)
+    params = SamplingParams(
+        max_new_tokens=5, num_beams=beams, length_penalty=penalty, repetition_penalty=repetition, stop_ids=stops
+    )
+    seen = torch.tensor([2, 4]) if repetition != 1 else None
+    expected = drive(table, params, seen)
+    found = drive(table, replace(params, temperature=1e-6, seed=draw), seen)
+    assert found.ids == expected.ids
+    assert found.logprobs == expected.logprobs
+
+
+def test_one_step_is_drawn_by_the_probabilities_that_temperature_and_filters_leave():
+    """Two beams draw four of five tokens, the best of which wins: its chance is that of being drawn at all."""
+    logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5])
+    params = SamplingParams(max_new_tokens=1, num_beams=2, temperature=1.3)
+    chances = (logits / 1.3).softmax(0)
+    wanted = torch.zeros(5)
+    for first, second in itertools.permutations(range(5), 2):  # only the first two drawn count as answers
+        wanted[min(first, second)] += chances[first] * chances[second] / (1 - chances[first])
+    counts, tries = torch.zeros(5), 4000
+    for seed in range(tries):
+        counts[drive(lambda ids: logits, replace(params, seed=seed)).ids[0]] += 1
+    assert ((counts / tries - wanted).abs() < 4 * (wanted * (1 - wanted) / tries).sqrt() + 1e-3).all()
+
+
+@pytest.mark.parametrize("filters", [{"top_k": 1}, {"top_p": 0.01}, {"min_p": 0.99}])
+def test_a_filter_leaves_one_token_more_than_there_are_stop_tokens(filters):
+    """So that a beam can go on where all of them are drawn."""
+    logits = torch.arange(9.0)
+    drawn = set()
+    for seed in range(60):
+        params = SamplingParams(max_new_tokens=1, num_beams=2, temperature=9.0, stop_ids=(8, 7), seed=seed, **filters)
+        search = BeamSearch(params, None, torch.Generator().manual_seed(seed))
+        search.advance(logits[None])
+        drawn |= {answer.ids[0] for answer in search.answers}
+    assert drawn == {6, 7, 8}
+
+
 def test_one_beam_is_greedy():
     for seed in range(20):
         table = random_table(seed, 30)
@@ -157,6 +206,7 @@ def test_the_engine_searches_as_a_model_without_a_cache(made, chunk):
 def test_a_search_among_other_requests_changes_none(tmp_path):
     model = tiny_model()
     asked = [text(5, 1), text(12, 2, num_beams=4), picture(), picture(num_beams=2), text(7, 3, temperature=1.0, seed=4)]
+    asked.append(text(6, 4, num_beams=3, temperature=1.2, top_p=0.9, seed=9))
     together = answers(Engine(model, max_batch=2, chunk=6), *asked)
     for number, request in enumerate(asked):
         (alone,) = answers(Engine(model), request)
@@ -215,17 +265,16 @@ def test_what_goes_with_beams_and_what_does_not(tmp_path):
         SamplingParams(num_beams=0)
     with pytest.raises(ConfigError, match=r"length_penalty is nan; expected a finite number"):
         SamplingParams(length_penalty=float("nan"))
-    with pytest.raises(
-        ConfigError, match=r"num_beams 5 with temperature 0\.7: beams are searched, not drawn; set temperature"
-    ):
-        SamplingParams(num_beams=5, temperature=0.7)
     session = load(tiny_models.tiny_directory(tmp_path), device="cpu")
     with pytest.raises(
         ConfigError, match=r"num_beams 2 with stream=True: which answer .* is known at its end; set stream to"
     ):
         session.chat("Hello", stream=True, num_beams=2)
-    with pytest.raises(ConfigError, match="beams are searched, not drawn"):
-        session.chat("Hello", num_beams=2, temperature=1.0)
+    drawn = [
+        session.chat("Hello", num_beams=3, temperature=1.5, seed=seed, max_new_tokens=6) for seed in (5, 5, 6, 7, 8)
+    ]
+    assert drawn[0].logprobs == drawn[1].logprobs
+    assert len({reply.text for reply in drawn}) > 1
     reply = session.chat("Hello", num_beams=3, length_penalty=0.5, max_new_tokens=5)
     (same,) = session.chat_many([Question(text="Hello", num_beams=3, length_penalty=0.5, max_new_tokens=5)])
     assert (reply.text, reply.logprobs) == (same.text, same.logprobs)
@@ -254,11 +303,8 @@ def test_damaged_weights_are_said():
         answers(Engine(model), text(num_beams=2))
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize("beams", [2, 5])
-@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
-def test_answers_are_those_of_the_live_peer(tmp_path, beams, length_penalty):
-    """A tiny Llama; prompts and stop tokens of many kinds, with and without a penalty of repetition."""
+def tiny_peer(folder):
+    """A tiny random Llama of the peer, saved."""
     import transformers
 
     torch.manual_seed(3)
@@ -280,7 +326,16 @@ def test_answers_are_those_of_the_live_peer(tmp_path, beams, length_penalty):
         for parameter in peer.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.25)
-    peer.save_pretrained(tmp_path)
+    peer.save_pretrained(folder)
+    return peer
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("beams", [2, 5])
+@pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 1.0, 2.0])
+def test_answers_are_those_of_the_live_peer(tmp_path, beams, length_penalty):
+    """A tiny Llama; prompts and stop tokens of many kinds, with and without a penalty of repetition."""
+    peer = tiny_peer(tmp_path)
     engine = Engine(load_model(tmp_path))
     ended = 0
     for content, stops, penalty in itertools.product(range(4), [(2,), (3, 4, 5), tuple(range(6, 16))], [1.0, 1.3, 5.0]):
@@ -306,3 +361,32 @@ def test_answers_are_those_of_the_live_peer(tmp_path, beams, length_penalty):
         assert list(mine.ids) == expected, (content, stops, penalty)
         ended += mine.reason == "stop"
     assert 3 < ended < 36
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("options", [{}, {"top_k": 7}, {"top_p": 0.6, "repetition_penalty": 1.3}, {"min_p": 0.2}])
+def test_drawn_answers_are_those_of_the_live_peer(tmp_path, options):
+    """The peer calls ``torch.multinomial``, whose noise is drawn as ours is; so the same seed gives the same answer."""
+    import transformers
+
+    peer = tiny_peer(tmp_path)
+    engine, ended = Engine(load_model(tmp_path)), 0
+    settings = {"num_beams": 3, "temperature": 1.4, "max_new_tokens": 9, "length_penalty": 0.5} | options
+    off = {"top_k": 0, "top_p": 1.0} | options
+    for seed, stops in itertools.product(range(8), [(2,), tuple(range(6, 16))]):
+        ids = torch.randint(0, 60, (6,), generator=torch.Generator().manual_seed(seed))
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            found = peer.generate(
+                ids[None],
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                do_sample=True,
+                eos_token_id=list(stops),
+                pad_token_id=0,
+                early_stopping=False,
+                generation_config=transformers.GenerationConfig(**(settings | off)),
+            )
+        (mine,) = answers(engine, Request(ids=ids, sampling=SamplingParams(stop_ids=stops, seed=seed, **settings)))
+        assert list(mine.ids) == found[0, len(ids) :].tolist(), (seed, stops)
+        ended += mine.reason == "stop"
+    assert 0 < ended < 16

@@ -128,7 +128,7 @@ def test_one_uniform_a_token_whatever_the_filters():
         sampler = Sampler(SamplingParams(temperature=1, seed=3, **options), torch.tensor([0]))
         for _ in range(5):
             sampler.choose(logits)
-        states.append(sampler._generator.get_state())
+        states.append(sampler.generator.get_state())
     assert all(torch.equal(state, states[0]) for state in states)
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import random
 
 import numpy as np
@@ -191,13 +192,14 @@ def test_the_original_system_message_and_none_are_a_choice(session, folder, tmp_
         "original": {"model_type": "internvl_chat", "template": "internvl2_5"},
         "native": {"converted_from": {"model_type": "internvl"}},
         "own": {"model_type": "internvl_chat", "template": "internvl2_5", "system_message": "Be brief."},
+        "empty": {"model_type": "internvl_chat", "template": "internvl2_5", "system_message": ""},
     }.items():
         made[name] = load(tiny_directory(tmp_path / name, extras))
         assert prompt_text(made[name], "original") == block + rest
         assert prompt_text(made[name], "none") == prompt_text(made[name], "") == rest
         assert prompt_text(made[name], "Shout.") == f"<|im_start|>system\nShout.<|im_end|>\n{rest}"
     assert prompt_text(made["original"], None) == block + rest
-    assert prompt_text(made["native"], None) == rest
+    assert prompt_text(made["native"], None) == prompt_text(made["empty"], None) == rest
     assert prompt_text(made["own"], None) == f"<|im_start|>system\nBe brief.<|im_end|>\n{rest}"
     assert prompt_text(session, None) == prompt_text(session, "original")
 
@@ -238,6 +240,12 @@ def test_v2pe_positions_of_a_checkpoint(tmp_path, picture):
     assert float(positions[visual[-1] + 1]) == before + 2  # ceil(before + 1) + 1
     plain = load(tmp_path, v2pe_delta=1).prompts.make(Question(text="what?", images=[picture])).request
     assert plain.positions.tolist() == list(range(len(plain.ids)))
+    config = json.loads((tmp_path / "config.json").read_text())
+    for stride in (0, 512, "four", 0.5):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"rope_pos_id_stride": stride}))
+        with pytest.raises(ConfigError, match=f"'rope_pos_id_stride' in config.json is {stride!r}; expected 1 to 256"):
+            load(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
     assert (
         session.chat("what?", [picture], **SHORT).logprobs
         != load(tmp_path, v2pe_delta=1).chat("what?", [picture], **SHORT).logprobs
@@ -251,6 +259,9 @@ def test_policy_of_a_checkpoint():
     assert policy_from({}, *shape) == TilingPolicy()
     fields = {"max_dynamic_patch": 6, "min_dynamic_patch": 2, "use_thumbnail": False}
     assert policy_from(fields, *shape) == TilingPolicy(min_tiles=2, max_tiles=6, thumbnail=False)
+    assert policy_from(dict.fromkeys(fields), *shape) == TilingPolicy(thumbnail=False)  # null is absent, or false
+    with pytest.raises(ConfigError, match=r"'max_dynamic_patch' in config.json is 'six'; expected a number of tiles"):
+        policy_from({"max_dynamic_patch": "six"}, *shape)
     assert policy_from({"dynamic_image_size": False, "pad2square": True}, *shape) == SquarePolicy(pad=True)
     assert policy_from({"policy": {"kind": "tiling", "max_tiles": 3}}, *shape) == TilingPolicy(max_tiles=3)
     with pytest.raises(ConfigError, match="unknown key 'max_tile' for TilingPolicy; did you mean 'max_tiles'"):

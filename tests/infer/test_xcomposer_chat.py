@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vedere.infer.prompts import Question
 from vedere.infer.session import Session, load
 from vedere.models.low_rank import LowRank
 from vedere.plan import HDPolicy, SpanKind, plan_media
+from vedere.text.tokenizer import Tokenizer
 
 
 def page(width: int, height: int, text: str = "page") -> Image.Image:
@@ -87,6 +89,19 @@ def test_the_prompt_of_the_first_xcomposer_is_its_layout(first: Path) -> None:
     assert ids == [1, *assembled]
     stops = {tokenizer.token_id(f"<TOKENS_UNUSED_{number}>") for number in (0, 1)}
     assert stops <= set(request.sampling.stop_ids)
+
+
+def test_names_behind_the_last_row_are_text(four_k: Path, session: Session, tmp_path: Path) -> None:
+    """Added tokens of another family, which the release's tokenizer may name, have no row; the model loads without them."""
+    shutil.copytree(four_k, tmp_path / "named")
+    (tmp_path / "named" / "added_tokens.json").write_text(json.dumps({"<|begin|>": 600, "<|end|>": 601}))
+    assert Tokenizer.load(tmp_path / "named").vocab_size == 602
+    named = load(tmp_path / "named", hd_num=6, device="cpu")
+    assert named.prompts.tokenizer.vocab_size == 600
+    asked = "Is <|begin|> a token?"
+    plain, found = (one.chat(asked, max_new_tokens=4) for one in (session, named))
+    assert found.logprobs == plain.logprobs
+    assert found.prompt_tokens == plain.prompt_tokens
 
 
 def test_an_untagged_picture_of_4khd_stands_before_all_text(session: Session) -> None:

@@ -11,6 +11,7 @@ import tiny_internvl
 import tiny_xcomposer2
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.adapters import LoRA, PartialLoRA, attach, detach_lora, learn, load_adapter, merge_lora, save_adapter
+from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.experts import SpanRouter
 from vedere.models.keymaps import internlm2, llama
@@ -200,6 +201,79 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"is \[2, 5\]; expected \[2, "):
         load_adapter(decoder(), tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
-    with pytest.raises(CheckpointError, match=r"only plain LoRA is computed here"):
-        load_adapter(decoder(), tmp_path)
+    for variant in ({"use_dora": True}, {"alora_invocation_tokens": [5]}, {"init_lora_weights": "pissa_niter_4"}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(config | variant))
+        with pytest.raises(CheckpointError, match=rf"{next(iter(variant))}.*only plain LoRA is computed here"):
+            load_adapter(decoder(), tmp_path)
+
+
+def test_what_peft_is_told_to_adapt(tmp_path):
+    """Ends of names reach every layer; where only some layers are adapted, whole names are given."""
+    for targets, told in (
+        (("attention.wqkv",), ["attention.wqkv"]),
+        (("model.layers.1.attention.wqkv",), ["model.layers.1.attention.wqkv"]),
+    ):
+        model = decoder()
+        attach(model, LoRA(rank=2, alpha=2, targets=targets))
+        save_adapter(model, tmp_path)
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == told
+        assert load_adapter(decoder(), tmp_path)
+
+
+PEER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 60,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("targets", [(), ("q_proj", "v_proj"), ("*.layers.1.self_attn.o_proj", "mlp.up_proj")])
+def test_peft_reads_what_is_saved_here_and_the_other_way_round(tmp_path, targets):
+    """The same logits of a tiny Llama of transformers with the adapter put on by peft itself."""
+    import transformers
+
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(3)
+    base = transformers.LlamaForCausalLM(transformers.LlamaConfig(**PEER)).eval()
+    base.save_pretrained(tmp_path / "base")
+    ids = torch.arange(3, 20)
+
+    def ours(model):
+        with torch.no_grad():
+            return model.logits(model(model.embed(ids), torch.arange(len(ids)), [0, len(ids)]))
+
+    def theirs(model):
+        with torch.no_grad():
+            return model(ids[None]).logits[0]
+
+    def fresh():
+        return transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
+
+    mine = load_model(tmp_path / "base")
+    names = attach(mine, LoRA(rank=3, alpha=7, targets=targets, naming="llama"))
+    moved(mine, "lora")
+    save_adapter(mine, tmp_path / "mine", naming="llama", base=str(tmp_path / "base"))
+    put = peft.PeftModel.from_pretrained(fresh(), tmp_path / "mine").eval()
+    assert {name.split(".lora_A")[0] for name, _ in put.named_parameters() if "lora_A" in name} == {
+        f"base_model.model.{name}" for name in names
+    }
+    torch.testing.assert_close(ours(mine), theirs(put), rtol=0, atol=2e-6)
+    assert (theirs(put) - theirs(base)).abs().max() > 0.05
+
+    asked = peft.LoraConfig(r=3, lora_alpha=5, target_modules=names, task_type="CAUSAL_LM")
+    other = peft.get_peft_model(fresh(), asked).eval()
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.2)
+    other.save_pretrained(tmp_path / "theirs")
+    mine = load_model(tmp_path / "base")
+    assert load_adapter(mine, tmp_path / "theirs") == sorted(names)
+    torch.testing.assert_close(ours(mine), theirs(other), rtol=0, atol=2e-6)
+    torch.testing.assert_close(ours(merge_lora(mine)), theirs(other.merge_and_unload()), rtol=0, atol=2e-6)

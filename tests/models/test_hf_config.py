@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from vedere.errors import CheckpointError
 from vedere.models.checkpoints import load_model, read_config
+from vedere.models.hf_config import hf_config
 from vedere.models.internvl import InternVLConfig
-from vedere.models.published import parse_config
+from vedere.models.published import original_config, parse_config
 
 
 def native(golden, case="internvl-hf"):
@@ -34,6 +35,17 @@ def test_absent_fields_take_the_defaults_of_the_class(golden):
     tower = parse_config(data).model.vision
     assert (tower.patches.width, tower.layers, tower.heads, tower.ffn_size) == (1024, 24, 16, 4096)
     assert (tower.patches.tile, tower.patches.downsample, tower.qkv_bias) == (448, 2, False)
+
+
+def test_what_only_the_native_class_has_is_read_and_stays_native(golden):
+    data = native(golden, "internvl-hf-6b-style")
+    assert parse_config(data).model.vision.qk_norm_eps is None
+    data["vision_config"] |= {"layer_norm_eps": 1e-5, "use_mean_pooling": False}
+    model = parse_config(data).model
+    assert (model.vision.norm_eps, model.vision.qk_norm_eps, model.vision.final_norm) == (1e-5, 1e-6, True)
+    assert parse_config(hf_config(model, {}, image_token=500)).model == model
+    with pytest.raises(CheckpointError, match="no norm after the tower and one epsilon for all of its norms"):
+        original_config(model, {})
 
 
 @pytest.mark.parametrize("kind", ["proportional", "yarn", "dynamic", "default"])
@@ -83,11 +95,10 @@ def test_the_head_is_tied_by_its_absence_not_by_a_flag_at_the_top(golden, tmp_pa
         ("", "projector_hidden_act", "relu", "'projector_hidden_act' is 'relu'"),
         ("", "downsample_ratio", 0.3, "expected 1 divided by a whole number"),
         ("", "text_config", None, "'text_config' is missing or no object"),
-        ("vision_config", "use_mean_pooling", False, "'vision_config.use_mean_pooling' is False; expected one of True"),
+        ("vision_config", "use_mean_pooling", None, "'vision_config.use_mean_pooling' is None; expected true or false"),
         ("vision_config", "image_size", [448, 224], r"image_size' is \[448, 224\]; expected an integer, or a pair"),
         ("vision_config", "patch_size", 0, "expected an integer, or a pair of equal ones"),
         ("vision_config", "num_attention_heads", 7, "expected a divisor of hidden_size 64"),
-        ("vision_config", "layer_norm_eps", 1e-5, "'vision_config.layer_norm_eps' is 1e-05; expected 1e-06 beside"),
         ("text_config", "hidden_size", "64", "'text_config.hidden_size' is '64'; expected an integer"),
         ("text_config", "model_type", "gpt_oss", "'text_config.model_type' is 'gpt_oss'; expected one of 'qwen2'"),
         ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is missing or no object"),

@@ -16,6 +16,7 @@ from vedere.cli import main
 from vedere.infer.prompts import Question
 from vedere.infer.session import load
 from vedere.models.checkpoints import load_model, read_config, save_model
+from vedere.models.patches import PatchConfig
 from vedere.text.chat import get_template
 from vedere.text.jinja import jinja_template
 from vedere.text.tokenizer import Tokenizer
@@ -114,6 +115,13 @@ KINDS = {
     "dynamic": {"rope_scaling": "dynamic"},
     "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_positions": 16, "rope_high_frequency": 8.0},
     **{f"state {n}": {"tower": {"layers": 4, "select_layer": n}} for n in (-4, -2, 1, 4)},
+    **{
+        f"a final norm, state {n}": {"tower": {"layers": 3, "final_norm": True, "select_layer": n, "norm": "rms_norm"}}
+        for n in (-1, -2, 3)
+    },
+    "norms of two epsilons": {"tower": {"norm_eps": 1e-2, "qk_norm": True, "qk_norm_eps": 1e-6}},
+    "pixels beyond the last patch": {"tower": {"patches": PatchConfig(width=24, patch=7, tile=32)}},
+    "four by four patches": {"tower": {"patches": PatchConfig(width=24, patch=7, tile=56, downsample=4)}},
 }
 
 

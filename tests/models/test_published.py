@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vedere.errors import CheckpointError
+from vedere.errors import CheckpointError, ConfigError
 from vedere.models.checkpoints import load_model
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.published import parse_config, read_config
@@ -27,6 +27,46 @@ def test_absent_fields_take_the_defaults_of_the_released_classes(golden):
     assert (decoder.qkv_bias, decoder.out_bias, decoder.ffn_bias) == (True, True, False)
     assert (decoder.norm_eps, decoder.rope_theta, decoder.max_positions) == (1e-6, 10_000.0, 2048)
     assert not decoder.tied_head
+
+
+@pytest.mark.parametrize("case", ["internvl-qwen2", "internvl-llama", "internvl-internlm2", "internvl-hf"])
+def test_a_null_number_of_key_heads_is_one_for_every_query_head(golden, case):
+    """Qwen2's class, whose absent field means 32, too."""
+    data = original(golden, case)
+    llm = data["text_config" if case == "internvl-hf" else "llm_config"]
+    llm["num_key_value_heads"] = None
+    assert parse_config(data).model.decoder.kv_heads == llm["num_attention_heads"]
+
+
+def test_v2pe_checkpoints_name_it_in_place_of_a_scaling(golden):
+    data = original(golden, "v2pe")
+    data["llm_config"]["rope_scaling"] = {"type": "v2pe", "factor": 1.0}
+    decoder = parse_config(data).model.decoder
+    assert (decoder.v2pe, decoder.rope_scaling) == (True, "none")
+    data = original(golden, "internvl-qwen2")
+    data["llm_config"]["rope_scaling"] = {"type": "v2pe", "factor": 1.0}
+    with pytest.raises(CheckpointError, match=r"rope_scaling.type' is 'v2pe'; expected one of 'default'"):
+        parse_config(data)
+
+
+def test_a_scaling_without_its_factor_is_refused_but_for_yarn(golden):
+    data = original(golden, "internvl-qwen2")
+    for kind in ("dynamic", "linear", "llama3"):
+        data["llm_config"]["rope_scaling"] = {"type": kind, "original_max_position_embeddings": 1024}
+        with pytest.raises(CheckpointError, match=r"rope_scaling.factor' is missing; expected a positive number"):
+            parse_config(data)
+    data["llm_config"]["rope_scaling"]["type"] = "yarn"
+    assert parse_config(data).model.decoder.rope_factor == 4  # 4096 / 1024, as transformers has it
+
+
+def test_tiles_may_have_pixels_beyond_the_last_whole_patch(golden):
+    data = original(golden, "internvl-qwen2")
+    data["vision_config"]["image_size"] = data["force_image_size"] = 60
+    patches = parse_config(data).model.vision.patches
+    assert (patches.tile, patches.grid, patches.tokens_per_tile) == (60, 4, 4)
+    data["force_image_size"] = 70
+    with pytest.raises(ConfigError, match="a tile of 70 px has 5 x 5 patches of 14 px, which cannot be joined 2 x 2"):
+        parse_config(data)
 
 
 @pytest.mark.parametrize("model_type", ["internlm2", "internlm2ve"])

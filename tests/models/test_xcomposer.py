@@ -15,7 +15,7 @@ from vedere.models.low_rank import LoRALinear, LowRank
 from vedere.models.perceive_sampler import PerceiveSampler, SamplerConfig
 from vedere.models.published import original_config, parse_config
 from vedere.models.releases import XCOMPOSER_7B
-from vedere.models.xcomposer import XComposer
+from vedere.models.xcomposer import LowRankConfig, XComposer
 from vedere.models.xcomposer_files import buffers
 from vedere.plan import SquarePolicy, plan_media
 
@@ -177,9 +177,22 @@ def test_config_decides_about_adapters_and_says_what_it_cannot_do(golden):
     plain = parse_config(data | {"internlm_lora": None}).model
     assert plain.lora is None
     assert parse_config(original_config(plain, {})).model == plain
+    given = data["internlm_lora"]
     for change, message in (
-        ({"internlm_lora": data["internlm_lora"] | {"learn_param": ["q"]}}, r"'internlm_lora.learn_param' is \['q'\]"),
-        ({"intern_converted_llm": False}, r"'intern_converted_llm' is False; expected one of True"),
+        (
+            {"internlm_lora": given | {"learn_param": ["q", "gate"]}},
+            r"'internlm_lora.learn_param' is \['q', 'gate'\]; expected some of q, k, v, o, ffn, each once",
+        ),
+        ({"internlm_lora": given | {"learn_param": ["q", "q"]}}, r"expected some of q, k, v, o, ffn, each once"),
+        (
+            {"internlm_lora": given | {"learn_param": "qv"}},
+            r"is 'qv'; expected a list of the adapted maps: q, k, v, o, ffn",
+        ),
+        (
+            {"visual_encoder": data["visual_encoder"] | {"qk_scale": 0.5}},
+            r"'visual_encoder.qk_scale' is 0.5; expected one of None",
+        ),
+        ({"tie_word_embeddings": True}, r"'tie_word_embeddings' is True; expected one of False"),
         ({"num_attention_heads": 3}, r"'num_attention_heads' is 3; expected a divisor of hidden_size 64"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -189,6 +202,43 @@ def test_config_decides_about_adapters_and_says_what_it_cannot_do(golden):
     grouped = dataclasses.replace(XCOMPOSER_7B, decoder=dataclasses.replace(XCOMPOSER_7B.decoder, kv_heads=8))
     with pytest.raises(CheckpointError, match='layout="vedere"'):
         original_config(grouped, {})
+
+
+def test_what_a_config_leaves_out_is_what_the_released_class_says(golden):
+    data = json.loads((golden / NAME / "config.json").read_text())
+    full = parse_config(data).model
+    silent = ("rms_norm_eps", "kqvo_bias", "intern_converted_llm", "max_position_embeddings", "hidden_act")
+    assert parse_config({name: value for name, value in data.items() if name not in silent}).model == full
+    assert (
+        parse_config({name: value for name, value in data.items() if name != "num_query_token"}).model.sampler.queries
+        == 32
+    )
+    lora = parse_config(data | {"internlm_lora": {"learn_param": ["o", "k"]}}).model.lora
+    assert lora == LowRankConfig(rank=8, alpha=16.0, dropout=0.05, maps=("o", "k"))
+    assert parse_config(data | {"internlm_lora": data["internlm_lora"] | {"lora_dropout": 0}}).model.lora.dropout == 0
+    assert parse_config(data | {"internlm_lora": data["internlm_lora"] | {"learn_param": []}}).model.lora is None
+    plain = parse_config(data | {"intern_converted_llm": False}).model.decoder  # its attention never has biases
+    assert (plain.qkv_bias, plain.out_bias) == (False, False)
+
+
+@pytest.mark.parametrize("maps", [("q",), ("o", "k"), ("ffn",), ("k", "v", "q", "o", "ffn")])
+def test_other_choices_of_adapted_maps_make_other_files_and_come_back(golden, tmp_path, maps):
+    data = json.loads((golden / NAME / "config.json").read_text())
+    shape = parse_config(data | {"internlm_lora": data["internlm_lora"] | {"learn_param": list(maps)}}).model
+    assert shape.lora.maps == maps
+    names = {name for name in key_map(shape, "original").foreign_shapes if ".lora_A." in name and ".layers.0." in name}
+    kept = {name.rsplit(".", 3)[1] for name in names}
+    assert kept == {f"{m}_proj" for m in maps if m != "ffn"} | ({"up_proj", "down_proj"} if "ffn" in maps else set())
+    save_model(XComposer(shape), tmp_path, layout="original")
+    assert read_config(tmp_path).model == shape
+    assert json.loads((tmp_path / "config.json").read_text())["lora_cfg"]["learn_param"] == list(maps)
+    assert parameters(shape).total == sum(p.numel() for p in load_model(tmp_path).parameters())
+
+
+def test_adapters_that_the_released_code_does_not_have_are_refused():
+    for maps in (("gate",), (), ("q", "q")):
+        with pytest.raises(ConfigError, match="expected some of q, k, v, o, ffn, each once, or no adapters"):
+            LowRankConfig(maps=maps)
 
 
 def test_named_in_vedere_plan():

@@ -20,6 +20,7 @@ class Plain:
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.tensors = load_file(folder / "model.safetensors")
+        self.longest = 0  # tokens of the longest sequence so far, for which the rotary tables are made
 
     def linear(self, x: Tensor, name: str) -> Tensor:
         return F.linear(x, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
@@ -43,7 +44,13 @@ class Plain:
     def turned(self, part: Tensor) -> Tensor:
         """Heads ``[T, H, d]`` rotated by their place."""
         size, theta = part.shape[-1], self.config.get("rope_theta", 10_000)
-        angles = torch.arange(len(part))[:, None] / theta ** (torch.arange(0, size, 2) / size)
+        scaling, places = self.config.get("rope_scaling") or {}, torch.arange(len(part))
+        if scaling.get("type") == "linear":
+            places = places / scaling["factor"]
+        if scaling.get("type") == "dynamic" and self.longest > self.config["max_position_embeddings"]:
+            stretch = scaling["factor"] * self.longest / self.config["max_position_embeddings"] - scaling["factor"] + 1
+            theta = theta * stretch ** (size / (size - 2))
+        angles = places[:, None] / theta ** (torch.arange(0, size, 2) / size)
         cos, sin = (table.repeat(1, 2)[:, None] for table in (angles.cos(), angles.sin()))
         front, back = part.chunk(2, -1)
         return part * cos + torch.cat([-back, front], -1) * sin
@@ -60,7 +67,7 @@ class Plain:
 
 
 class PlainFirst(Plain):
-    """XComposer: EVA, perceive sampler, InternLM with LoRA on query, value, up and down."""
+    """XComposer: EVA, perceive sampler, InternLM with LoRA wherever its file has factors."""
 
     def tower(self, pixels: Tensor) -> Tensor:
         vision, name = self.config["visual_encoder"], "visual_encoder."
@@ -114,6 +121,7 @@ class PlainFirst(Plain):
 
     def logits(self, ids: Tensor, pictures: Tensor | None) -> tuple[Tensor, Tensor]:
         """(embeddings ``[T, D]``, logits ``[T, V]``)."""
+        self.longest = max(self.longest, len(ids))
         x = self.tensors["internlm_model.model.embed_tokens.weight"][ids.clamp(min=0)]
         if pictures is not None:
             x[ids < 0] = pictures.flatten(0, 1)
@@ -122,7 +130,7 @@ class PlainFirst(Plain):
             layer = f"internlm_model.model.layers.{number}"
             y = self.rms(x, f"{layer}.input_layernorm")
             q, k, v = (self.adapted(y, f"{layer}.self_attn.{n}_proj").unflatten(-1, (heads, -1)) for n in "qkv")
-            x = x + self.linear(self.causal(q, k, v), f"{layer}.self_attn.o_proj")
+            x = x + self.adapted(self.causal(q, k, v), f"{layer}.self_attn.o_proj")
             y = self.rms(x, f"{layer}.post_attention_layernorm")
             y = F.silu(self.adapted(y, f"{layer}.mlp.gate_proj")) * self.adapted(y, f"{layer}.mlp.up_proj")
             x = x + self.adapted(y, f"{layer}.mlp.down_proj")
@@ -183,6 +191,7 @@ class PlainSecond(Plain):
 
     def logits(self, ids: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """(embeddings ``[T, D]``, logits ``[T, V]``)."""
+        self.longest = max(self.longest, len(ids))
         x, image = self.tensors["model.tok_embeddings.weight"][ids.clamp(min=0)], ids < 0
         if features is not None:
             x[image] = features

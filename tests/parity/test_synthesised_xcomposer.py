@@ -40,6 +40,8 @@ def decoders(draw, grouped):
     }
     theta = draw(st.sampled_from((1e4, 1e6))) if grouped else 1e4
     limit = draw(st.sampled_from((16, 400)))
+    scaling = draw(st.sampled_from(("none", "dynamic", "linear"))) if grouped else "none"
+    fields |= {"rope_scaling": scaling, "rope_factor": 1.5} if scaling != "none" else {}
     return fields | {
         "head_dim": size,
         "vocab_size": WORDS,
@@ -62,7 +64,7 @@ def common(plain, ids, features, draw):
     embeds, logits = plain.logits(ids, features)
     labels = ids.where(torch.arange(len(ids)) > 1, torch.tensor(-100))
     text = torch.randint(3, WORDS, (7,), generator=draw)
-    grown = ids
+    text_logits, grown = plain.logits(text, None)[1], ids  # in this order: the rotary tables remember
     for _ in range(3):
         grown = torch.cat([grown, plain.logits(grown, features)[1][-1:].argmax(-1)])
     return {
@@ -72,7 +74,7 @@ def common(plain, ids, features, draw):
         "logits": logits[None],
         "loss": torch.nn.functional.cross_entropy(logits[:-1], labels[1:], ignore_index=-100)[None],
         "text_only_input_ids": text[None],
-        "text_only_logits": plain.logits(text, None)[1][None],
+        "text_only_logits": text_logits[None],
         "generated_ids": grown[None, len(ids) :],
     }
 
@@ -81,7 +83,9 @@ def common(plain, ids, features, draw):
 @given(
     fields=decoders(False),
     bias=st.booleans(),
-    lora=st.sampled_from(((2, 2.0), (3, 9.0), None)),
+    lora=st.sampled_from(
+        ((2, 2.0, ("q", "v", "ffn")), (3, 9.0, ("ffn", "o", "k")), None, (1, 2.0, ("q",)), (2, 1.0, tuple("vkoq")))
+    ),
     sampler=st.tuples(st.integers(1, 5), st.integers(1, 4), st.sampled_from((1, 2, 3))),
     tower=st.tuples(st.sampled_from((14, 28)), st.integers(1, 3), st.sampled_from((1, 2, 4))),
     pictures=st.integers(1, 3),
@@ -97,7 +101,7 @@ def test_other_folders_of_the_first_generation_pass(fields, bias, lora, sampler,
         sampler=SamplerConfig(
             queries=queries, width=12, layers=layers, heads=3, ffn_size=20, picture_width=16, cross_every=every
         ),
-        lora=None if lora is None else LowRankConfig(rank=lora[0], alpha=lora[1]),
+        lora=None if lora is None else LowRankConfig(rank=lora[0], alpha=lora[1], maps=lora[2]),
     )
     draw = torch.Generator().manual_seed(side)
     with tempfile.TemporaryDirectory() as place:

@@ -244,3 +244,24 @@ def test_stop_ids(tokenizer):
         ConfigError, match=r"'smollm2' stops at <\|nothing\|>, but the vocabulary of .* has none of them"
     ):
         stranger.stop_ids(tokenizer)
+
+
+def test_xcomposer2_trains_on_texts_without_white_space_around_them():
+    """As its fine-tuning code does; a prompt is taken as it is."""
+    turns = (Turn("user", " Red?\n"), Turn("assistant", "\n yes "))
+    trained = render_pieces(turns, (), get_template("ixc2"), train=True)
+    assert "".join(piece.text for piece in trained) == (
+        "[UNUSED_TOKEN_146]user\nRed?[UNUSED_TOKEN_145]\n[UNUSED_TOKEN_146]assistant\nyes[UNUSED_TOKEN_145]\n"
+    )
+    assert " Red?\n" in [piece.text for piece in render_pieces(turns[:1], (), get_template("ixc2"), train=False)]
+
+
+def test_the_first_xcomposer_trains_on_the_prompt_that_it_is_asked_with():
+    """Its data have a line break behind ``<image>``, its prompts have none."""
+    turns = (Turn("user", "<image>\nRed?"), Turn("assistant", "yes"))
+    template = dataclasses.replace(get_template("ixc1"), system=None, system_with_media=None)
+    trained = render_pieces(turns, plans([1]), template, train=True)
+    asked = render_pieces((Turn("user", "<image>Red?"),), plans([1]), template, train=False)
+    begun = "".join(piece.text for piece in asked)
+    assert "".join(piece.text for piece in trained) == f"{begun}yes<TOKENS_UNUSED_1>"
+    assert [piece.media is None for piece in trained].count(False) == 1

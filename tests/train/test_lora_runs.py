@@ -203,11 +203,6 @@ def test_what_does_not_fit_is_refused(root: Path, run: Path, tmp_path: Path) -> 
         Trainer(replace(config, model=replace(config.model, lora=LoRA(rank=0))), tmp_path / "b", say=silent)
     with pytest.raises(ConfigError, match=r"rank -1, alpha 64\.0, dropout 0\.0: expected a rank >= 1"):
         build_model(replace(config.model, lora=LoRA(rank=-1)), 0, silent)
-    start = tiny_xcomposer.folder(tmp_path / "first")
-    first = replace(config.model, architecture="xcomposer", start=str(start), template="ixc1")
-    first = replace(first, tile=56, tower=replace(first.tower, sampled=tiny_xcomposer.TOKENS))
-    with pytest.raises(ConfigError, match=r"first has LoRA of its own, of rank \d+; let stages train that"):
-        build_model(first, 0, silent)
     with pytest.raises(
         CheckpointError, match=r"LoRA, which changes the language model, so a delta cannot hold it; save the"
     ):
@@ -234,3 +229,36 @@ def test_an_adapter_is_refused_where_it_is_not_all(root: Path, run: Path, tmp_pa
         Trainer(config, tmp_path / str(number), say=silent).train()
         with pytest.raises(CheckpointError, match=message):
             convert(tmp_path / str(number), tmp_path / "out", layout="adapter")
+
+
+def test_the_first_xcomposers_script_stands_around_the_releases_own(root: Path, tmp_path: Path) -> None:
+    """The release's LoRA is merged, the new one alone moves, and its folder goes onto the release as it lies on the hub."""
+    recipe = get_recipe("xcomposer-lora")
+    lora, optim = recipe.model.lora, recipe.stages[0].optim
+    assert (lora.rank, lora.alpha, lora.dropout, len(lora.targets), optim.lr) == (64, 64, 0.05, 7, 5e-5)
+    start = tiny_xcomposer.folder(tmp_path / "start")
+    given = {"data": root / "data", "workers": 0, "model.start": start, "model.tile": 56, "model.patch-width": 48}
+    given |= {"model.tower.sampled": tiny_xcomposer.TOKENS, "model.lora.rank": 4, "model.lora.alpha": 8}
+    given |= {
+        "stages.0.steps": 3,
+        "stages.0.samples-per-step": 3,
+        "stages.0.pack-tokens": 700,
+        "stages.0.optim.lr": 0.02,
+    }
+    argv = [word for key, value in (given | {"precision": "fp32"}).items() for word in (f"--{key}", str(value))]
+    config = train.parse("xcomposer-lora", argv, recipe)[1]
+    begun = merge_lora(load_model(start, torch.float32)).state_dict()
+    Trainer(config, tmp_path / "run", say=silent).train()
+    assert all(".low.lora_" in name for name in weights(tmp_path / "run"))
+    trained = load_run(tmp_path / "run", silent).model.state_dict()
+    assert all(torch.equal(trained[name], tensor) for name, tensor in begun.items())
+    convert(tmp_path / "run", tmp_path / "adapter", layout="adapter")
+    convert(tmp_path / "run", tmp_path / "whole", dtype="fp32")
+    picture = root / "data" / "finetune" / "red.png"
+    asked = {"max_new_tokens": 4}
+    plain = load(start, device="cpu").chat("What colour is it?", [picture], **asked)
+    around = load(start, device="cpu", adapter=tmp_path / "adapter").chat("What colour is it?", [picture], **asked)
+    whole = load(tmp_path / "whole", device="cpu").chat("What colour is it?", [picture], **asked)
+    assert around.text == whole.text
+    assert around.logprobs == pytest.approx(whole.logprobs, abs=1e-4)
+    assert around.logprobs != pytest.approx(plain.logprobs, abs=1e-4)

@@ -179,6 +179,9 @@ def test_the_other_recipes_values() -> None:
     assert pretraining.optim.lr * pretraining.optim.final == pytest.approx(1e-5)
     assert multitask.trains == instruction.trains
     assert not any(pattern.startswith("vision") for stage in (pretraining, multitask) for pattern in stage.trains)
+    (script,) = get_recipe("xcomposer-finetune").stages
+    assert script.optim == finetune.optim
+    assert (script.optim.lr, script.optim.warmup, script.samples_per_step, script.pack_tokens) == (1e-5, 0.01, 32, 2048)
 
 
 def test_the_memory_that_the_page_names_is_what_a_run_estimates() -> None:
@@ -319,6 +322,17 @@ def test_the_square_sibling(root: Path, tmp_path: Path) -> None:
     reply = session.chat("What colour is it?", [root / "data" / "sft" / "red.png"], max_new_tokens=3)
     assert reply.plans[0].tokens == 4
     assert session.prompts.statistics == "clip"
+
+
+def test_the_first_xcomposers_script_trains_all_but_the_flags(root: Path, tmp_path: Path) -> None:
+    tiny_xcomposer.folder(tmp_path / "start")
+    model = {"start": tmp_path / "start", "patch-width": 48, "tile": 56, "tower.sampled": tiny_xcomposer.TOKENS}
+    Trainer(config_of(root, "xcomposer-finetune", **model), tmp_path / "run", say=silent).train()
+    begun = {n: t.bfloat16().float() for n, t in load_model(tmp_path / "start").state_dict().items()}
+    after = weights_after(tmp_path / "run", 2)
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, begun[name])}
+    assert {name.split(".")[0] for name in changed} == {"vision", "sampler", "projector", "decoder"}
+    assert any("lora" in name for name in changed)
 
 
 def test_the_first_xcomposer_trains_sampler_and_adapters(root: Path, tmp_path: Path) -> None:

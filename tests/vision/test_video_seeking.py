@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 from drawn_films import CONSTANT, all_frames, film, write
 from hypothesis import HealthCheck, example, given, settings
@@ -15,6 +17,24 @@ from vedere.vision import read_frames
 from vedere.vision import video as video_module
 from vedere.vision.container import open_container
 from vedere.vision.video import frames_at
+
+
+@pytest.mark.parametrize("size", [(48, 32), (33, 17)])
+@pytest.mark.parametrize("layout", ["yuv420p", "yuv444p16le", "yuv422p10le", "gray", "gbrp10le", "bgr0", "yuva420p"])
+def test_every_pixel_layout_gives_the_pictures_of_the_decoder(
+    tmp_path: Path, layout: str, size: tuple[int, int]
+) -> None:
+    path, noise = tmp_path / "film.mkv", np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        (stream.width, stream.height), stream.pix_fmt = size, layout
+        for _ in range(5):
+            picture = noise.integers(0, 256, (size[1], size[0], 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=layout)))
+        container.mux(stream.encode(None))
+    found = frames_at(path, range(5)).frames
+    assert {image.size for image in found} == {size}
+    assert [image.tobytes() for image in found] == all_frames(path)
 
 
 def test_seeking_decodes_a_fraction_of_the_file(films: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,10 +27,12 @@ from vedere.answers.verdicts import (
     first_or_second,
     first_sentence,
     grade_pair,
+    internvl_form,
     kit_yes_no,
     only_no,
     signs,
     unit_grade,
+    yes_inside,
 )
 from vedere.answers.video_mme import (
     video_mme_corrected,
@@ -50,6 +52,7 @@ __all__ = [
     "first_sentence",
     "grade_pair",
     "internvl_choice",
+    "internvl_form",
     "kit_choice",
     "kit_yes_no",
     "leading_letter",
@@ -66,5 +69,6 @@ __all__ = [
     "video_mme_corrected",
     "video_mme_letter",
     "video_mme_v2_letter",
+    "yes_inside",
     "yes_no",
 ]

@@ -10,6 +10,7 @@ Cost: linear in the answer's length for each option.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 NONE_OF_THEM = "Z"
@@ -21,10 +22,11 @@ _REFUSALS = (
     "I'm sorry, but without the image provided",
     "Cannot determine the answer",
 )
+_SAID = re.compile(r"(?i)(?:correct )?answer is \**([ABCD])\**")
 _MARKS = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
 
 
-def kit_choice(text: str, options: Mapping[str, str]) -> str | None:
+def kit_choice(text: str, options: Mapping[str, str], *, newer: bool = False) -> str | None:
     """Return the option that VLMEvalKit's rules find before its judge model is asked.
 
     A letter counts as a whole token once ``. ( ) [ ] , : ; ! * # { }`` are blanks, if no other option's letter is one and
@@ -34,6 +36,8 @@ def kit_choice(text: str, options: Mapping[str, str]) -> str | None:
     Args:
         text: the answer.
         options: letter -> text of the options that are there.
+        newer: take the letter after "answer is" too, before texts are looked for, as newer versions do; in any case and
+            without a look at what follows, so that "the answer is a dog" gives A.
 
     Returns:
         A key of `options`, "Z" for a refusal, or None where the judge would decide.
@@ -48,6 +52,9 @@ def kit_choice(text: str, options: Mapping[str, str]) -> str | None:
         return present[0]
     if not present and NONE_OF_THEM in tokens:
         return NONE_OF_THEM
+    said = _SAID.search(text) if newer else None
+    if said is not None and said[1].upper() in options:
+        return said[1].upper()
     lowered = text.lower()
     texts = {letter: str(option).lower() for letter, option in options.items()}
     if len(lowered) > 2 * sum(map(len, texts.values())):
@@ -122,7 +129,7 @@ def _latest(text: str, options: Mapping[str, str], forms: tuple[str, ...]) -> st
 
 def leading_letter(text: str) -> str | None:
     """Return the letter where MMStar's script looks for it: first, after "(", after "option " or after "the answer is "."""
-    lowered = text.lower().strip()
+    lowered = text.lower().strip().replace("\n", " ")
     for lead in ("(", "option ", "the answer is ", ""):
         if lowered.startswith(lead) and lowered[len(lead) : len(lead) + 1] in set("abcdefgh"):
             return lowered[len(lead)].upper()

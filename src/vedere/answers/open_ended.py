@@ -37,13 +37,23 @@ def open_answers(response: str) -> list[Normal]:
     tails = []
     for number, piece in enumerate(pieces, 1):
         marks = (*_TAILS, "=") if number == len(pieces) else _TAILS
-        found = [piece.rsplit(mark, 1)[-1].strip() for mark in marks if mark in piece]
-        tail = min(filter(None, found), key=len, default="")
+        tail = _shortest_tail(piece, marks)
         if tail and tail not in (":", ",", ".", "!", "?", ";", "'"):
             tails.append(tail)
     tails = tails or ["\n".join(pieces)]
     numbers = [one for tail in tails for pattern in _NUMBERS for one in pattern.findall(tail)]
     return [form for text in (*tails, *numbers) for form in normal_forms(text)]
+
+
+def _shortest_tail(piece: str, marks: Sequence[str]) -> str:
+    """The shortest text after a mark's last place; empty for none, and where the text ends with a mark that came last."""
+    shortest = ""
+    for mark in marks:
+        if mark in piece:
+            tail = piece.rsplit(mark, 1)[-1].strip()
+            if not shortest or len(tail) < len(shortest):
+                shortest = tail
+    return shortest
 
 
 def quick_extraction(response: str, choices: Sequence[str], answer_type: str) -> str | None:

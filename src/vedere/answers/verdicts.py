@@ -23,6 +23,22 @@ def first_four(text: str) -> Literal["yes", "no", "other"]:
     return "yes" if "yes" in start else "no" if "no" in start else "other"
 
 
+_IN_ENGLISH = (("不是", "No"), ("是", "Yes"), ("否", "No"))
+
+
+def internvl_form(text: str) -> str:
+    """Return an answer as InternVL hands it to MME's script: Chinese verdicts, true, false as yes, no; no other Chinese."""
+    for chinese, english in _IN_ENGLISH:
+        text = text.replace(chinese, english)
+    text = text.lower().replace("true", "yes").replace("false", "no")
+    return re.sub("[\u4e00-\u9fa5]", "", text)
+
+
+def yes_inside(text: str) -> Literal["yes", "no"]:
+    """Return XComposer's reading of HallusionBench: yes if the lower-cased answer holds these letters, otherwise no."""
+    return "yes" if "yes" in text.lower() else "no"
+
+
 def first_sentence(text: str) -> Literal["yes", "no"]:
     """Return LLaVA's reading: no if a word before the first period is No, not or no (commas deleted), otherwise yes."""
     words = text.split(".", 1)[0].replace(",", "").split(" ")

@@ -115,7 +115,7 @@ def _convert_folder(
         patches = model.patches
         if layout == "hf" and any(name in beside for name in TOKENIZER_FILES):
             tokenizer = Tokenizer.load(source)
-            template = get_template(str(extras.get("template", "internvl2_5")))
+            template = get_template(str(extras.get("template") or "internvl2_5"))
             policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)
             written = hf_files(source, tokenizer, template, policy, patches, shape.decoder.max_positions)
             token = tokenizer.token_id(template.image_context)

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
     policy = _policy(options, shape)
     sizes = [(name, *_size(name, options.frames)) for name in options.inputs]
     pictures = sum(frames is None for *_, frames in sizes)
-    shared = policy.for_images(pictures) if isinstance(policy, TilingPolicy) else policy
+    shared = policy if isinstance(policy, SquarePolicy) else policy.for_images(pictures)
     planned = [Planned(name, plan_media(width, height, shared, frames)) for name, width, height, frames in sizes]
     total = _footprint(options, shape, planned)
     if options.json:

@@ -52,6 +52,8 @@ def main(argv: list[str]) -> int:
         note(
             f"vedere score: {scores.counts['repeated_rows_left_out']} rows repeat an earlier question and are left out"
         )
+    if missing := scores.counts.get("rows_without_a_right_answer"):
+        note(f"vedere score: {missing} rows have an empty 'answer' and count as wrong; test splits keep answers back")
     about_run = {"benchmark": options.benchmark, "rules": SCORING_RULES_VERSION, "counts": dict(scores.counts)}
     if options.json:
         print_json({**scores.figures, "scoring": about_run})

@@ -123,7 +123,7 @@ def open_cast(
     from vedere.infer.loading import SHIPPED
     from vedere.infer.session import load
 
-    check_beams(beams, temperature)  # before the model is loaded
+    check_beams(beams)  # before the model is loaded
     session = load(model, device=device, max_tiles=max_tiles, say=say)
     local = LocalModel(session, seed=seed, temperature=temperature, beams=beams, say=say)
     style = style_of(session, language)

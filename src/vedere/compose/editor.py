@@ -123,7 +123,7 @@ class Editor:
         """
         if self.article.at(place).illustration is not None:
             raise ConfigError(f"paragraph {place} has a picture already; swap it, search again, or remove it first")
-        spots = [(where, spot.caption) for where, spot in self.article.spots() if where < place]
+        spots = [(where, spot.caption) for where, spot in self.article.spots() if where <= place + 1 and spot.caption]
         caption = self.style.caption_of(self.model.answer(self.style.caption(self.article, place, spots)))
         return self.search(place, caption or self.article.at(place).text[-50:], action="add picture")
 

@@ -138,6 +138,8 @@ def structured(article: Article) -> dict[str, Any]:
         spot = paragraph.illustration
         if spot is not None:
             section["image"] = {
+                "id": spot.picture.id if spot.picture else None,
+                "file": spot.picture.path if spot.picture else None,
                 "caption": _caption(spot),
                 "selected": spot.selected,
                 "chosen_by": spot.chosen_by,

@@ -27,7 +27,7 @@ from vedere.infer.session import Session, Stream
 from vedere.models.xcomposer import XComposer
 from vedere.models.xcomposer2 import XComposer2
 from vedere.packages import Say, say_on_stderr
-from vedere.plan import TilingPolicy, plan_media
+from vedere.plan import SquarePolicy, plan_media
 
 if TYPE_CHECKING:
     from vedere.text.chat import Template
@@ -41,8 +41,19 @@ def published_style(session: Session) -> Style | None:
     kinds: tuple[tuple[type, str, Style], ...] = ((XComposer, "ixc1", FIRST), (XComposer2, "ixc2", SECOND))
     for kind, template, style in kinds:
         if isinstance(session.model, kind) and session.prompts.template.name == template:
-            return replace(style, room=min(style.room, session.prompts.max_positions))
+            most, size = session.prompts.max_positions, _positions(session)
+            if size > style.per_picture:  # another model of the line, which was not tuned to 4096 positions
+                return replace(style, room=most, per_picture=size)
+            return replace(style, room=min(style.room, most))
     return None
+
+
+def _positions(session: Session) -> int:
+    """Positions of a picture of an ordinary size among several; 0 for a model that sees none."""
+    policy = session.prompts.policy
+    if policy is None:
+        return 0
+    return plan_media(*_TYPICAL, policy if isinstance(policy, SquarePolicy) else policy.for_images(5)).tokens
 
 
 def style_of(session: Session, language: str = "en") -> Style:
@@ -58,12 +69,10 @@ def style_of(session: Session, language: str = "en") -> Style:
     published = published_style(session)
     if published is not None:
         return published
-    policy = session.prompts.policy
-    if policy is None:
-        return plain_style(language, room=session.prompts.max_positions)
-    shared = policy.for_images(5) if isinstance(policy, TilingPolicy) else policy
-    per_picture = plan_media(*_TYPICAL, shared).tokens + 2
-    return plain_style(language, room=session.prompts.max_positions, per_picture=per_picture)
+    room = session.prompts.max_positions
+    if session.prompts.policy is None:
+        return plain_style(language, room=room)
+    return plain_style(language, room=room, per_picture=_positions(session) + 2)
 
 
 class LocalModel:
@@ -73,7 +82,7 @@ class LocalModel:
         session: The model.
         seed: Answers that are drawn depend on it, the prompt, and nothing else.
         temperature: Of prompts that do not ask to be drawn; 0 takes the most probable token.
-        beams: Of searches at temperature 0; None: as the prompt's decoding says, 1: no search.
+        beams: Of searches; None: as the prompt's decoding says, 1: no search.
         say: Receives a line where an answer was cut.
     """
 
@@ -86,7 +95,7 @@ class LocalModel:
         beams: int | None = None,
         say: Say = say_on_stderr,
     ) -> None:
-        check_beams(beams, temperature)
+        check_beams(beams)
         self.session, self.seed, self.temperature, self.beams, self._say = session, seed, temperature, beams, say
         self._framed = copy.copy(session)  # the same engine, another template
         self._framed.prompts = replace(session.prompts, template=_bare(session.prompts.template))
@@ -138,13 +147,13 @@ class LocalModel:
             "top_k": decoding.top_k,
             "top_p": decoding.top_p,
             "repetition_penalty": decoding.repetition_penalty,
-            "penalise_prompt": not framed,
+            "penalise_prompt": not framed or decoding.penalise_prompt,
             "seed": zlib.crc32(f"{self.seed}\n{text}".encode()) % _SEED,
         }
         beams = decoding.beams if self.beams is None else self.beams
 
         def ask(**more: Any) -> Stream:
-            if beams == 1 or options["temperature"] > 0:
+            if beams == 1:
                 return session.chat(text, stream=True, **options, **more)
             reply = session.chat(text, num_beams=beams, **options, **more)
             return Stream(iter([reply.text, reply]))
@@ -155,14 +164,14 @@ class LocalModel:
             return ask()
 
 
-def check_beams(beams: int | None, temperature: float) -> None:
+def check_beams(beams: int | None) -> None:
     """Refuses a number of beams that cannot be searched.
 
     Raises:
-        ConfigError: below 1, or above 1 where answers are drawn.
+        ConfigError: below 1.
     """
     if beams is not None:
-        SamplingParams(num_beams=beams, temperature=temperature)
+        SamplingParams(num_beams=beams)
 
 
 def _bare(template: Template) -> Template:

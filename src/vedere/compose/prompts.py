@@ -4,9 +4,10 @@ The prompts are Chinese because the checkpoints were tuned on them, and they mix
 may ask for another language. `FIRST` is internlm-xcomposer-7b, `SECOND` internlm-xcomposer2-7b, which also has the four
 operations on paragraphs. A prompt is a row of texts and pictures that ends inside the answer, where the model goes on.
 
-The first version's selection prompt goes through a normaliser in the original that writes its end-of-question token twice; so
-it stands here. The published code cuts a prompt at 1680 positions from the end, which loses the question of a long article; the
-pipeline drops the oldest context instead (`vedere.compose.steps.Select`). What repairs an answer outside the options is ours.
+The first version's selection prompt goes through a normaliser in the original that writes a second blank before the question
+and its end-of-question token twice; so it stands here. The published code cuts a prompt at 1680 positions from the end, which
+loses the question of a long article; the pipeline drops the oldest context instead (`vedere.compose.steps.Select`). What
+repairs an answer outside the options is ours.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Decoding:
         repetition_penalty: 1: none.
         top_p: Mass that is drawn from.
         top_k: Tokens that are drawn from; 0: all.
+        penalise_prompt: The penalty counts the prompt's tokens as well: the published code does where it asks with ids.
     """
 
     new_tokens: int
@@ -41,6 +43,19 @@ class Decoding:
     repetition_penalty: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    penalise_prompt: bool = False
+
+
+def _drawn(new_tokens: int, *, penalise_prompt: bool = False) -> Decoding:
+    """How the second version decodes every answer."""
+    return Decoding(
+        new_tokens=new_tokens,
+        sample=True,
+        repetition_penalty=1.005,
+        top_p=0.8,
+        top_k=40,
+        penalise_prompt=penalise_prompt,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +156,7 @@ class Style:
         else:
             head, tail = " <|User|>:", "<TOKENS_UNUSED_0> <|Bot|>:"
             if step == "select":
-                tail = "<TOKENS_UNUSED_0>" + tail
+                head, tail = f" {head}", f"<TOKENS_UNUSED_0> {tail}"
         return Prompt(
             step=step,
             parts=merged([head, *question, again, tail, start]),
@@ -155,12 +170,10 @@ class Style:
         """Writes the article, or goes on after the text that is there."""
         if self.second:
             asked: list[str | Picture] = [part for picture in brief.pictures for part in (picture, " ")]
-            decoding = Decoding(new_tokens=4096, sample=True, repetition_penalty=1.005, top_p=0.8, top_k=40)
-            return self._ask(
-                "write", [*asked[:-1], brief.instruction], so_far, decoding
-            )  # the marks alone are stripped
-        question = f"根据给定标题写一个图文并茂，不重复的文章：{brief.instruction}\n"
-        return self._ask("write", [question], so_far, Decoding(new_tokens=1000, beams=5, repetition_penalty=5.0))
+            question = [*asked[:-1], brief.instruction]  # the marks alone are stripped
+            return self._ask("write", question, so_far, _drawn(4096))
+        question = [f"根据给定标题写一个图文并茂，不重复的文章：{brief.instruction}\n"]
+        return self._ask("write", question, so_far, Decoding(new_tokens=1000, beams=5, repetition_penalty=5.0))
 
     def spot(self, article: Article, number: int | None = None, pictures: Sequence[Picture] = ()) -> Prompt:
         """After which paragraphs pictures belong; ``number`` None lets the model decide."""
@@ -168,7 +181,7 @@ class Style:
         text = f'给定文章"{full}" 根据上述文章，选择适合插入图像的{n}行'
         if self.second:
             asked: list[str | Picture] = [part for picture in pictures for part in (picture, " ")]
-            return self._ask("spot", [*asked, text], "适合插入图像的行是", Decoding(new_tokens=200, sample=True))
+            return self._ask("spot", [*asked, text], "适合插入图像的行是", _drawn(200, penalise_prompt=not pictures))
         return self._ask("spot", [f"{text} \n"], "适合插入图像的行是", Decoding(new_tokens=300, beams=5))
 
     def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]]) -> Prompt:
@@ -178,7 +191,7 @@ class Style:
         told = f"现在{told[:-2]}。" if told else ""
         text = f'给定文章"{context}" {told}给出适合在<Seg{place}>后插入的图像对应的标题。'
         if self.second:
-            return self._ask("caption", [text], '标题是"', Decoding(new_tokens=200, sample=True))
+            return self._ask("caption", [text], '标题是"', _drawn(200, penalise_prompt=True))
         return self._ask("caption", [f" {text} \n"], ' 标题是"', Decoding(new_tokens=100, repetition_penalty=5.0))
 
     def select(self, context: Sequence[str | Picture], candidates: Sequence[Picture], repair: bool = False) -> Prompt:
@@ -196,7 +209,7 @@ class Style:
             parts += [] if self.second else ["\n"]
         parts += [] if self.second else ["\n"]
         again = f"只回答一个字母：{'、'.join(LETTERS[: len(candidates)])}。" if repair else ""
-        decoding = Decoding(new_tokens=10, sample=True) if self.second else Decoding(new_tokens=10, beams=5)
+        decoding = _drawn(10) if self.second else Decoding(new_tokens=10, beams=5)
         return self._ask("select", parts, "最合适的图是", decoding, again)
 
     def expand(self, text: str, material: str = "") -> Prompt:
@@ -244,7 +257,7 @@ class Style:
                 f"'{self.name}' was not tuned to {step} paragraphs; use the second version's prompts (SECOND), or "
                 "regenerate or edit the paragraph"
             )
-        return self._ask(step, [text], "", Decoding(new_tokens=500, sample=True))
+        return self._ask(step, [text], "", _drawn(500))
 
 
 FIRST = Style(name="xcomposer", mark="<ImageHere>", room=1680, per_picture=66, query_limit=53, second=False)

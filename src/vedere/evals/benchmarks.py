@@ -27,17 +27,19 @@ from vedere.evals import (
 )
 from vedere.evals.records import Row, Scores, read_rows, without_repeats
 from vedere.evals.video_mme import v2
+from vedere.evals.video_mme.results import result_rows
 
-SCORING_RULES_VERSION = 1
+SCORING_RULES_VERSION = 2
 """Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark's scorer and the fields that its rows have."""
+    """A benchmark's scorer, the fields that its rows have, and what reads them from a file."""
 
     score: Callable[[Sequence[Row]], Scores]
     fields: str
+    read: Callable[[Path], list[Row]] = read_rows
 
 
 BENCHMARKS: dict[str, Benchmark] = {
@@ -69,11 +71,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         hallusionbench.score, "category, subcategory, set_id, figure_id, question_id, gt_answer, prediction"
     ),
     "refcoco": Benchmark(refcoco.score, "image, sent, bbox, height, width, prediction, [split]"),
-    "video-mme": Benchmark(video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response"),
+    "video-mme": Benchmark(
+        video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response", result_rows
+    ),
     "video-mme-v2": Benchmark(v2.score, "video_id, question_id, group_type, group_structure, answer, response"),
     "open-images": Benchmark(open_scoring.score, "id, kind, category, options, answer, prediction"),
     "open-videos": Benchmark(
-        video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response"
+        video_mme.score, "question_id, duration, domain, sub_category, task_type, answer, response", result_rows
     ),
     "rm-bench": Benchmark(reward.score_rm_bench, "score_chosen, score_rejected"),
     "vl-rewardbench": Benchmark(reward.score_vl_rewardbench, "group, correct"),
@@ -107,15 +111,23 @@ def score_rows(name: str, rows: Sequence[Row]) -> Scores:
         scores = scorer.score(kept)
     except RecordError as error:
         raise RecordError(f"{error} (rows of {name}: {scorer.fields})") from None
-    empty = sum("prediction" in row.data and row.data["prediction"] in ("", None) for row in kept)
+    empty = sum(_is_empty(row) for row in kept)
     counts = {"rows": len(rows), "repeated_rows_left_out": repeats, "empty_predictions": empty, **scores.counts}
+    if kept_back := sum(row.data.get("answer") == "" for row in kept):
+        counts["rows_without_a_right_answer"] = kept_back
     return replace(scores, counts=counts)
+
+
+def _is_empty(row: Row) -> bool:
+    """Whether the model's answer is there and holds nothing."""
+    given = [row.data[name] for name in ("prediction", "response") if name in row.data]
+    return bool(given) and all(one is None or (isinstance(one, str) and not one.strip()) for one in given)
 
 
 def score_file(name: str, path: Path) -> Scores:
     """Score a result file. Errors as `score_rows` and `vedere.evals.records.read_rows`."""
     benchmark(name)  # a wrong name is said before a large file is read
-    rows = read_rows(path)
+    rows = BENCHMARKS[name].read(path)
     try:
         return score_rows(name, rows)
     except RecordError as error:

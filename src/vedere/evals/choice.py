@@ -25,7 +25,7 @@ SEED_TYPES = (
 def options_in(row: Row) -> dict[str, str]:
     """Return a row's options, wherever they stand: own fields, ``choice_a`` ..., a text "A: ..., B: ...", or the question.
 
-    Letters A to D without texts when nothing is found.
+    Letters A to D with empty texts when nothing is found: answers are then read by their letters alone.
     """
     if row.has("choice_a"):
         return {letter: row.text(name) for letter, name in _SEED_CHOICES.items() if row.has(name)}
@@ -33,7 +33,7 @@ def options_in(row: Row) -> dict[str, str]:
         return row.options()
     text = row.data.get("options") if row.has("options") else row.data.get("question")
     found = dict(_INSIDE.findall(str(text or "")))
-    return found if len(found) > 1 else {letter: f"({letter})" for letter in "ABCD"}
+    return found if len(found) > 1 else dict.fromkeys("ABCD", "")
 
 
 def judge(row: Row) -> Verdict:
@@ -71,7 +71,7 @@ def score_mmstar(rows: Sequence[Row]) -> Scores:
     """
     verdicts = []
     for row in rows:
-        read, right = leading_letter(row.answer()), row.text("answer").strip()
+        read, right = leading_letter(row.answer()), row.text("answer").strip().upper()
         verdicts.append(Verdict(line=row.line, credit=float(read == right), extracted=read))
     parts = {name: credit(found) for name, found in sorted(by(rows, verdicts, "category").items())}
     details = {name: credit(found) for name, found in sorted(by(rows, verdicts, "l2_category").items())}
@@ -102,8 +102,14 @@ def score_scienceqa(rows: Sequence[Row]) -> Scores:
         "acc": mean(final),
         "rule_unresolved": _open(verdicts)["unresolved"],
         "acc_rules_only": credit(verdicts),
+        "acc_newer_rules_only": mean(float(_newer(row) == row.text("answer").strip()) for row in rows),
     }
     return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
+
+
+def _newer(row: Row) -> str | None:
+    """The letter by the rules of newer versions of VLMEvalKit, one of which is not among the older ones."""
+    return kit_choice(row.answer(), options_in(row), newer=True)
 
 
 def _hit(row: Row) -> float:
@@ -116,10 +122,10 @@ def _hit(row: Row) -> float:
 def score_seed(rows: Sequence[Row]) -> Scores:
     """Score rows ``question_id, choice_a ... choice_d, answer, prediction`` of SEED-Bench, image questions alone.
 
-    Video rows (``data_type`` video) are left out and counted. InternVL's rule is the figure; XComposer's (the first letter A
-    to D) and VLMEvalKit's stand beside it.
+    Video rows (``data_type`` video, a type from 10 on, or an id such as v12) are left out and counted.
+    InternVL's rule is the figure; XComposer's (the first letter A to D) and VLMEvalKit's stand beside it.
     """
-    images = [row for row in rows if row.data.get("data_type", "image") == "image"]
+    images = [row for row in rows if _has_image(row)]
     verdicts = []
     for row in images:
         letter = internvl_choice(row.answer(), options_in(row))
@@ -136,9 +142,17 @@ def score_seed(rows: Sequence[Row]) -> Scores:
     return Scores(figures=figures, verdicts=verdicts, counts=counts)
 
 
+def _has_image(row: Row) -> bool:
+    if row.has("data_type"):
+        return row.text("data_type") == "image"
+    if row.has("question_type_id"):
+        return row.whole("question_type_id") <= len(SEED_TYPES)
+    return not (row.has("question_id") and row.text("question_id").startswith("v"))
+
+
 def _seed_type(row: Row) -> str | None:
     if row.has("question_type_id"):
-        number = int(row.number("question_type_id"))
+        number = row.whole("question_type_id")
         return SEED_TYPES[number - 1] if 0 < number <= len(SEED_TYPES) else str(number)
     return row.text("category") if row.has("category") else None
 

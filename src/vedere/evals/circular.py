@@ -35,11 +35,11 @@ def rotations(options: Mapping[str, str], answer: str) -> list[tuple[dict[str, s
 
 def _index(row: Row) -> tuple[int, int]:
     """Question and pass of a row."""
-    number = row.number("index")
-    if number < 0 or number != int(number):
-        raise row.fail(f"'index' is {number:g}", "a whole number: question + pass x 1,000,000")
-    group = int(row.number("g_index")) if row.has("g_index") else int(number) % PASS
-    return group, int(number) // PASS
+    number = row.whole("index")
+    if number < 0:
+        raise row.fail(f"'index' is {number}", "a whole number from 0 on: question + pass x 1,000,000")
+    group = row.whole("g_index") if row.has("g_index") else number % PASS
+    return group, number // PASS
 
 
 def score(rows: Sequence[Row]) -> Scores:

@@ -1,20 +1,23 @@
 """HallusionBench: accuracy of answers, of figures with all answers right, and of questions right over all their figures.
 
 Read by VLMEvalKit's rule, without its judge model: an answer with both or none of the words yes and no is wrong and counted.
-InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set.
+InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set. XComposer's notebook takes
+any answer with the letters "yes" for yes and every other one for no; its figures stand beside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from vedere.answers import kit_yes_no
-from vedere.evals.records import Row, Scores, Verdict, credit, mean
+from vedere.answers import kit_yes_no, yes_inside
+from vedere.evals.records import Row, Scores, Verdict, mean
 
 _TRUTH = {"1": "yes", "0": "no", "yes": "yes", "no": "no"}
+Keys = tuple[str, str, str, str]
 
 
-def _keys(row: Row) -> tuple[str, str, str, str]:
+def _keys(row: Row) -> Keys:
     """(sub-category, set, figure, question): own fields, or the parts of ``index`` between underscores."""
     if row.has("set_id"):
         kind = f"{row.text('category') if row.has('category') else ''}/{row.text('subcategory', 'l2-category')}"
@@ -30,30 +33,38 @@ def _keys(row: Row) -> tuple[str, str, str, str]:
 def score(rows: Sequence[Row]) -> Scores:
     """Score rows ``category, subcategory, set_id, figure_id, question_id, gt_answer, prediction``: percent."""
     verdicts = []
-    figures_right: dict[tuple[str, ...], bool] = {}
-    questions_right: dict[tuple[str, ...], bool] = {}
+    marked: list[tuple[Keys, bool, bool]] = []
     for row in rows:
         truth = _TRUTH.get(row.text("gt_answer", "answer").strip().lower())
         if truth is None:
             raise row.fail(f"'gt_answer' is '{row.text('gt_answer', 'answer')[:40]}'", "0, 1, yes or no")
-        read = kit_yes_no(row.answer("prediction", "model_prediction", "response"))
-        right = read == truth
-        kind, collection, shown, asked = _keys(row)
-        for groups, key in (
-            (figures_right, (kind, collection, shown)),
-            (questions_right, (kind, collection, asked)),
-        ):
-            groups[key] = groups.get(key, True) and right
-        verdicts.append(Verdict(line=row.line, credit=None if read is None else float(right), extracted=read))
-    of_answers = 100 * credit(verdicts)
-    of_figures = 100 * mean(map(float, figures_right.values()))
-    of_questions = 100 * mean(map(float, questions_right.values()))
+        text = row.answer("prediction", "model_prediction", "response")
+        read = kit_yes_no(text)
+        marked.append((_keys(row), read == truth, yes_inside(text) == truth))
+        credit = None if read is None else float(read == truth)
+        verdicts.append(Verdict(line=row.line, credit=credit, extracted=read))
+    official = [(keys, right) for keys, right, _ in marked]
+    kinds: dict[str, list[tuple[Keys, bool]]] = {}
+    for row, one in zip(rows, official, strict=True):
+        if row.has("category"):
+            kinds.setdefault(row.text("category"), []).append(one)
     figures = {
         "n": len(rows),
-        "aAcc": of_answers,
-        "fAcc": of_figures,
-        "qAcc": of_questions,
-        "mean": mean((of_answers, of_figures, of_questions)),
+        **_accuracies(official),
+        "per_category": {name: _accuracies(found) for name, found in sorted(kinds.items())},
+        "other_rules": {"xcomposer": _accuracies([(keys, right) for keys, _, right in marked])},
     }
     unknown = sum(verdict.extracted is None for verdict in verdicts)
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": unknown})
+
+
+def _accuracies(marked: Sequence[tuple[Keys, bool]]) -> dict[str, Any]:
+    """The three accuracies and their mean, of (sub-category, set, figure, question) and whether the answer is right."""
+    shown: dict[tuple[str, ...], bool] = {}
+    asked: dict[tuple[str, ...], bool] = {}
+    for (kind, collection, figure, question), right in marked:
+        for groups, key in ((shown, (kind, collection, figure)), (asked, (kind, collection, question))):
+            groups[key] = groups.get(key, True) and right
+    rights = ([right for _, right in marked], shown.values(), asked.values())
+    values = [100 * mean(map(float, found)) for found in rights]
+    return {"aAcc": values[0], "fAcc": values[1], "qAcc": values[2], "mean": mean(values)}

@@ -11,6 +11,7 @@ from typing import Any
 
 from vedere.evals.circular import PASS, rotations
 from vedere.evals.items import Item, Kind, Part, Picture
+from vedere.evals.mathvista import METADATA
 from vedere.evals.mmmu import subject
 from vedere.evals.records import Row
 from vedere.evals.sources import listed
@@ -217,7 +218,7 @@ def mathvista(row: Row) -> list[Item]:
         record["precision"] = _whole(row, "precision")
     metadata = row.data.get("metadata")
     more = metadata if isinstance(metadata, dict) else row.data
-    for name in ("task", "skills", "source", "category", "grade", "context"):
+    for name in METADATA:
         if more.get(name) is not None:
             record[name] = listed(more[name]) if name == "skills" else more[name]
     return [_item(row, identifier, record["question"], "free", record, target=record["answer"])]

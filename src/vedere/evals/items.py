@@ -246,7 +246,8 @@ class Prompt:
         system: System message; empty sends none, so that a model takes its own.
         prefill: Beginning of the answer that the model has to go on with; not part of the recorded answer.
         max_new_tokens: Most tokens of the answer.
-        max_tiles: Most tiles for local models, a picture; None takes the model's.
+        max_tiles: Most tiles for local models: InternVL's tilings share it among the pictures, HD ones take it for each;
+            None takes the model's.
     """
 
     parts: tuple[Part, ...]

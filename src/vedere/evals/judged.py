@@ -11,7 +11,7 @@ from vedere.evals.records import Row, Scores, Verdict, mean
 def score_mmvet(rows: Sequence[Row]) -> Scores:
     """Score rows ``id, scores`` (a grade in 0 to 1 a run): 100 times the mean grade of each run.
 
-    With ``capability`` (a list) the same by capability, of the first run.
+    With ``capability`` (a list) the same by capability and by combination of capabilities, of the first run.
     """
     runs = len(rows[0].numbers("scores"))
     grades = [row.numbers("scores", count=runs) for row in rows]
@@ -22,11 +22,16 @@ def score_mmvet(rows: Sequence[Row]) -> Scores:
     figures: dict[str, object] = {"n": len(rows), "total_per_run": totals, "mean": mean(totals)}
     figures["std"] = mean((total - mean(totals)) ** 2 for total in totals) ** 0.5
     parts: dict[str, list[float]] = {}
+    together: dict[str, list[float]] = {}
     for row, given in zip(rows, grades, strict=True):
-        for name in row.texts("capability") if row.has("capability") else []:
+        names = row.texts("capability") if row.has("capability") else []
+        for name in names:
             parts.setdefault(name, []).append(given[0])
+        if names:
+            together.setdefault("_".join(sorted(names)), []).append(given[0])
     if parts:
         figures["capability"] = {name: 100 * mean(values) for name, values in sorted(parts.items())}
+        figures["capability_combination"] = {name: 100 * mean(values) for name, values in sorted(together.items())}
     verdicts = [Verdict(line=row.line, credit=mean(given)) for row, given in zip(rows, grades, strict=True)]
     return Scores(figures=figures, verdicts=verdicts)
 

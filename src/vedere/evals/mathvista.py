@@ -15,6 +15,8 @@ from vedere.answers import quick_extraction
 from vedere.evals.distance import edit_distance
 from vedere.evals.records import Row, Scores, Verdict, by
 
+METADATA = ("task", "skills", "source", "category", "grade", "context", "language")
+"""What tables go by besides the types; official files have these in an object ``metadata``."""
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -33,7 +35,7 @@ def normalise_extraction(
         if answer_type == "integer":
             return str(int(float(extraction)))
         if answer_type == "float":
-            return str(round(float(extraction), precision if precision is not None else 0))
+            return str(round(float(extraction), precision))
     except (ValueError, OverflowError):
         return None
     return extraction
@@ -48,24 +50,39 @@ def score(rows: Sequence[Row]) -> Scores:
         if question_type not in ("multi_choice", "free_form"):
             raise row.fail(f"'question_type' is '{question_type}'", "multi_choice or free_form")
         choices = row.texts("choices") if question_type == "multi_choice" else []
-        extraction = row.answer("extraction") if "extraction" in row.data else None
+        extraction = _as_text(row, "extraction")
+        if extraction is None and "extraction" in row.data:
+            extraction = row.answer("extraction")
         if extraction is None:
             extraction = quick_extraction(row.answer("response", "prediction"), choices, answer_type)
         unread += extraction is None
-        precision = int(row.number("precision")) if row.has("precision") else None
+        precision = row.whole("precision") if row.has("precision") else None
         found = (
             None
             if extraction is None
             else normalise_extraction(extraction, choices, question_type, answer_type, precision)
         )
-        right = found is not None and found == row.text("answer")
+        right = found is not None and found == (_as_text(row, "answer") or row.text("answer"))
         verdicts.append(Verdict(line=row.line, credit=float(right), extracted=found))
     figures: dict[str, object] = {"average": _part(verdicts)}
-    for name in ("question_type", "answer_type", "task", "skills", "source", "category", "grade", "context"):
-        groups = by(rows, verdicts, name)
+    flat = [_flat(row) for row in rows]
+    for name in ("question_type", "answer_type", *METADATA):
+        groups = by(flat, verdicts, name)
         if groups:
             figures[name] = {part: _part(found) for part, found in groups.items()}
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": unread})
+
+
+def _flat(row: Row) -> Row:
+    """The row with what stands in its ``metadata``."""
+    metadata = row.data.get("metadata")
+    return Row(row.line, {**metadata, **row.data}) if isinstance(metadata, dict) else row
+
+
+def _as_text(row: Row, name: str) -> str | None:
+    """A list as Python writes it; None for a field that is none."""
+    value = row.data.get(name)
+    return str(value) if isinstance(value, list) else None
 
 
 def _part(verdicts: Sequence[Verdict]) -> dict[str, float]:

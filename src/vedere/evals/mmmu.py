@@ -12,6 +12,22 @@ from collections.abc import Sequence
 from vedere.answers import Normal, mmmu_choice, mmmu_pro_choice, normal_forms, open_answers
 from vedere.evals.records import Row, Scores, Verdict, by
 
+DOMAINS: dict[str, tuple[str, ...]] = {
+    "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
+    "Business": ("Accounting", "Economics", "Finance", "Manage", "Marketing"),
+    "Science": ("Biology", "Chemistry", "Geography", "Math", "Physics"),
+    "Health and Medicine": (
+        *("Basic_Medical_Science", "Clinical_Medicine", "Diagnostics_and_Laboratory_Medicine", "Pharmacy"),
+        "Public_Health",
+    ),
+    "Humanities and Social Science": ("History", "Literature", "Sociology", "Psychology"),
+    "Tech and Engineering": (
+        *("Agriculture", "Architecture_and_Engineering", "Computer_Science", "Electronics", "Energy_and_Power"),
+        *("Materials", "Mechanical_Engineering"),
+    ),
+}
+"""Domain -> its subjects, as the benchmark's files write them."""
+
 
 def open_right(answers: Sequence[str], found: Sequence[Normal]) -> bool:
     """Say whether a gold text is contained in a found text, or a gold number equals a found one."""
@@ -51,8 +67,6 @@ def score(rows: Sequence[Row]) -> Scores:
     """Score rows ``id, question_type, answer`` with ``prediction`` (parsed) or ``response`` and ``index2ans`` (raw)."""
     raw = all(row.has("response") or "response" in row.data for row in rows)
     verdicts = [_judge(row, raw) for row in rows]
-    named = [Row(row.line, {"subject": subject(row.text("id"))}) for row in rows]
-    groups = by(named, verdicts, "subject")
     right = _right(verdicts)
     fallback = sum(verdict.credit is None for verdict in verdicts)
     figures: dict[str, object] = {"n": len(rows)}
@@ -64,7 +78,7 @@ def score(rows: Sequence[Row]) -> Scores:
         }
     else:
         figures |= {"correct": right, "acc": right / len(rows)}
-    figures["per_subject"] = {name: [_right(groups[name]), len(groups[name])] for name in sorted(groups)}
+    figures |= _parts(rows, verdicts)
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": fallback})
 
 
@@ -83,8 +97,20 @@ def score_pro(rows: Sequence[Row]) -> Scores:
         "acc": right / len(rows),
         "random_fallback_items": fallback,
         "acc_bounds": [right / len(rows), (right + fallback) / len(rows)],
+        **_parts(rows, verdicts),
     }
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": fallback})
+
+
+def _parts(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> dict[str, dict[str, list[int]]]:
+    """[right, rows] by subject and by domain; subjects that MMMU does not have are in no domain."""
+    subjects = by([Row(row.line, {"subject": subject(row.text("id"))}) for row in rows], verdicts, "subject")
+    counts = {name: [_right(subjects[name]), len(subjects[name])] for name in sorted(subjects)}
+    domains = {}
+    for domain, names in DOMAINS.items():
+        if found := [counts[name] for name in names if name in counts]:
+            domains[domain] = [sum(right for right, _ in found), sum(total for _, total in found)]
+    return {"per_subject": counts, "per_domain": domains}
 
 
 def _right(verdicts: Sequence[Verdict]) -> int:

@@ -40,21 +40,26 @@ def score(rows: Sequence[Row]) -> Scores:
     verdicts: list[Verdict] = []
     groups: dict[str, list[dict[str, int]]] = {}
     others: dict[str, dict[str, int]] = {"xcomposer": dict.fromkeys(_CELLS, 0), "vlmevalkit": dict.fromkeys(_CELLS, 0)}
-    unknown = 0
+    unknown = kit_right = 0
     for row in rows:
         truth = row.text("answer", "label").strip().lower()
         if truth not in ("yes", "no"):
             raise row.fail(f"'answer' is '{truth[:40]}'", "yes or no")
-        text = row.answer("prediction", "response", "text")
+        # LLaVA's files have the answer in ``text``, the benchmark's own the question
+        given = any(name in row.data for name in ("prediction", "response"))
+        text = row.answer("prediction", "response") if given else row.answer("text")
         read = first_sentence(text)
         kit = kit_yes_no(text)
         unknown += kit is None
+        kit_right += kit == truth
         groups.setdefault(_split(row), []).append(_cell(truth, read))
         for name, other in (("xcomposer", only_no(text)), ("vlmevalkit", kit or "no")):
             cell = _cell(truth, other)
             others[name] = {key: others[name][key] + cell[key] for key in _CELLS}
         verdicts.append(Verdict(line=row.line, credit=float(read == truth), extracted=read))
-    figures = {**_together(groups), "other_rules": {name: figures_of(counts) for name, counts in others.items()}}
+    other_rules = {name: figures_of(counts) for name, counts in others.items()}
+    other_rules["vlmevalkit"]["acc"] = kit_right / len(rows)  # no verdict counts as no in F1, and is wrong all the same
+    figures = {**_together(groups), "other_rules": other_rules}
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved_vlmevalkit": unknown})
 
 

@@ -45,6 +45,7 @@ class PromptSet:
         tokens: Kind -> most new tokens.
         layout: Where pictures go.
         tiles: Most tiles of a picture; None leaves it to the model.
+        total_tiles: Most tiles of all pictures of a question, each of which gets the same share; None: no such limit.
         upscale_first: The first picture is sent so many times as large.
         cut: The question ends before this text.
         benchmarks: Name -> the fields above that a benchmark changes.
@@ -61,6 +62,7 @@ class PromptSet:
     tokens: Mapping[str, int]
     layout: Literal["in_place", "front", "numbered"]
     tiles: int | None = None
+    total_tiles: int | None = None
     upscale_first: int = 1
     cut: str = ""
     benchmarks: Mapping[str, Any] = field(default_factory=dict)
@@ -119,8 +121,15 @@ def make_prompt(item: Item, name: str, benchmark: str) -> Prompt:
         parts=_laid_out(text, pictures, style.layout),
         prefill=style.prefill.get(kind, ""),
         max_new_tokens=style.tokens[kind],
-        max_tiles=style.tiles,
+        max_tiles=_tiles_together(style, len(pictures)),
     )
+
+
+def _tiles_together(style: PromptSet, count: int) -> int | None:
+    """Most tiles of a question's pictures together, which local models share among them."""
+    if style.tiles is None or style.total_tiles is None or count < 2:
+        return style.tiles
+    return count * max(1, min(style.tiles, style.total_tiles // count))
 
 
 def _filled(text: str, fields: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,15 @@ class Row:
         if _is_number(value):
             return float(value)
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a number")
+
+    def whole(self, *names: str) -> int:
+        """Return a whole number; its text is taken too, as tables give it."""
+        value = self.get(*names)
+        if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,18}(\.0*)?\s*", value):
+            value = int(value.split(".")[0])
+        if _is_number(value) and value == int(value):
+            return int(value)
+        raise self.fail(f"'{names[0]}' is {_shown(value)}", "a whole number")
 
     def numbers(self, *names: str, count: int | None = None) -> list[float]:
         """Return a list of finite numbers, of the given length where one is given."""

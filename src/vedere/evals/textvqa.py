@@ -30,14 +30,14 @@ _WHOLE = (
 
 
 def _contractions() -> dict[str, str]:
-    """Forms that lack an apostrophe, or one of two, to the whole form."""
+    """Forms that lack an apostrophe, or one of two, to the whole form; and the original list's odd entries."""
     table = {}
     for whole in _WHOLE.split():
         pieces = whole.split("'")
         for gap in range(1, len(pieces)):
             short = "'".join(pieces[:gap]) + "'".join(pieces[gap:])
             table[short] = whole
-    return table
+    return table | {"somebody'd": "somebodyd"} | dict.fromkeys(("ow's'at", "'ows'at", "'ow'sat"), "'ow's'at")
 
 
 _SHORT = _contractions()

@@ -12,7 +12,14 @@ off), for which those settings were written:
   worst of them; or at ``max_new_tokens``, where all beams end. With a penalty above 0 longer answers could still have become
   better: the published rule does not look.
 
-No drawing, and no streaming: which answer it will be is known at its end.
+With a temperature above 0 the continuations of a step are drawn instead of ranked (``do_sample`` beside ``num_beams``, as
+XComposer's web chat has it): as many, without replacement, by the softmax of their sums. Temperature and filters change the
+log-probabilities before they are added to a sum, the filters leave one token more than there are stop tokens, and those
+that end count as answers among the first ``num_beams`` drawn. It is the race of exponential clocks that ``torch.multinomial``
+runs, on logarithms: at a small temperature probabilities would be 0, and so it becomes the search as the temperature falls.
+The noise is the request's own, as much of it in every step.
+
+No streaming: which answer it will be is known at its end.
 
 Cost: a step of ``num_beams`` rows a token, which reads the weights as often as a step of one; the keys and values of as many
 answers; and their copies whenever beams change places. The prompt is computed once.
@@ -32,7 +39,7 @@ import torch
 from torch import Tensor
 
 from vedere.infer.cache import Cache
-from vedere.infer.sampling import SamplingParams, penalise
+from vedere.infer.sampling import SamplingParams, candidates, penalise
 from vedere.infer.token_step import TokenStep
 
 if TYPE_CHECKING:
@@ -61,6 +68,7 @@ class BeamSearch:
     Args:
         params: Beams, penalties, limits and stop tokens.
         seen: Ids of the prompt that the repetition penalty works on; None: there is none.
+        generator: What continuations are drawn with at a temperature above 0.
 
     Attributes:
         beams: Beginnings that go on, best first.
@@ -68,8 +76,8 @@ class BeamSearch:
         done: Nothing better can come.
     """
 
-    def __init__(self, params: SamplingParams, seen: Tensor | None) -> None:
-        self.params = params
+    def __init__(self, params: SamplingParams, seen: Tensor | None, generator: torch.Generator | None = None) -> None:
+        self.params, self._generator = params, generator
         self.beams = [Beam()]
         self.answers: list[Beam] = []
         self.done = False
@@ -85,13 +93,14 @@ class BeamSearch:
             changed = torch.stack(
                 [penalise(row, torch.cat([seen, seen.new_tensor(beam.ids)]), penalty) for row, beam in rows]
             )
-        totals = changed + changed.new_tensor([beam.score for beam in self.beams])[:, None]
         width, stops = self.params.num_beams, set(self.params.stop_ids)
-        count = min(max(2, 1 + len(stops)) * width, totals.numel())
-        values, places = totals.flatten().topk(count)
+        if self.params.temperature > 0:
+            changed = torch.stack([self._filtered(row) for row in changed])
+        totals = changed + changed.new_tensor([beam.score for beam in self.beams])[:, None]
+        values, places = self._continuations(totals, max(2, 1 + len(stops)) * width)
         length = len(self.beams[0].ids) + 1
         divisor = float(length) ** self.params.length_penalty
-        going, parents = list[Beam](), list[int]()
+        going = list[tuple[Beam, int]]()
         for rank, (value, place) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
             parent, token = divmod(place, totals.shape[1])
             before, logprob = self.beams[parent], float(own[parent, token])
@@ -99,14 +108,41 @@ class BeamSearch:
             if token in stops or length >= self.params.max_new_tokens:
                 if rank < width:
                     self.answers.append(Beam(value / divisor, ids, logprobs))
-            elif len(going) < width:
-                going.append(Beam(value, ids, logprobs))
-                parents.append(parent)
+            else:
+                going.append((Beam(value, ids, logprobs), parent))
+        going = sorted(going, key=lambda beam: -beam[0].score)[:width]
         self.answers = sorted(self.answers, key=lambda answer: -answer.score)[:width]
-        self.beams = going
-        hopeless = len(self.answers) == width and going and going[0].score / divisor <= self.answers[-1].score
+        self.beams = [beam for beam, _ in going]
+        hopeless = len(self.answers) == width and going and self.beams[0].score / divisor <= self.answers[-1].score
         self.done = not going or bool(hopeless)
-        return parents
+        return [parent for _, parent in going]
+
+    def _filtered(self, logprobs_V: Tensor) -> Tensor:
+        """Log-probabilities of the next token of one beam as they are drawn from: -inf where a filter took it."""
+        params = self.params
+        ids, _ = candidates(
+            logprobs_V,
+            temperature=params.temperature,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            keep=max(2, 1 + len(params.stop_ids)),
+        )
+        kept = torch.full_like(logprobs_V, -torch.inf)
+        kept[ids] = logprobs_V[ids] / params.temperature
+        return kept
+
+    def _continuations(self, totals_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Sums and places of the continuations of a step: the best, best first, or as they were drawn."""
+        if self.params.temperature == 0:
+            return totals_BV.flatten().topk(min(count, totals_BV.numel()))
+        every = totals_BV.new_full((self.params.num_beams, totals_BV.shape[1]), -torch.inf)
+        every[: len(totals_BV)] = totals_BV  # of one size in every step, also where one beam is all there is
+        every = every.flatten().cpu()
+        raced = every - torch.empty_like(every).exponential_(generator=self._generator).log()
+        keys, places = raced.topk(min(count, len(raced)))
+        places = places[keys > -torch.inf].to(totals_BV.device)  # filters may leave fewer
+        return totals_BV.flatten()[places], places
 
 
 def search(engine: Engine, run: Run) -> Iterator[Event]:
@@ -120,7 +156,7 @@ def search(engine: Engine, run: Run) -> Iterator[Event]:
         VedereError: the model's logits are not finite.
     """
     params, decoder = run.sampling, engine.decoder
-    beams = BeamSearch(params, run.sampler.seen)
+    beams = BeamSearch(params, run.sampler.seen, run.sampler.generator)
     cache = Cache(decoder.config, dtype=decoder.embed.weight.dtype, device=engine.device)
     cache.reserve(params.num_beams, run.tokens + 1)
     step, feeding = TokenStep(decoder, params.num_beams), deque([run])

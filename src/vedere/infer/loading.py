@@ -144,6 +144,7 @@ def open_model(
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.quantized import check_form, choose_form, pack_weights
     from vedere.models.vision_language import VisionLanguageModel
+    from vedere.models.xcomposer import XComposer
     from vedere.models.xcomposer2 import XComposer2
     from vedere.plan import HDPolicy, TilingPolicy
 
@@ -168,6 +169,8 @@ def open_model(
     extras = dict(read.extras)
     tokenizer = Tokenizer.load(words)
     decoder = model if isinstance(model, Decoder) else model.decoder
+    if isinstance(model, (XComposer, XComposer2)):
+        tokenizer = tokenizer.below(decoder.config.vocab_size)
     if tokenizer.vocab_size > decoder.config.vocab_size:
         raise CheckpointError(
             f"the tokenizer in {words} has {tokenizer.vocab_size} tokens, the model only {decoder.config.vocab_size} rows; "
@@ -185,6 +188,7 @@ def open_model(
         policy = dataclasses.replace(policy, max_tiles=max_tiles, min_tiles=min(policy.min_tiles, max_tiles))
     mode, delta = _positions(extras, model, decoder, v2pe_delta)
     native = is_native(read)  # such folders name no template; theirs is the same without a default system message
+    said = extras.get("system_message")
     chosen = template or extras.get("template") or ("internvl2_5" if native else None)
     if chosen is None and isinstance(model, XComposer2):
         chosen = "ixc2"  # released configs of this family name none
@@ -204,7 +208,9 @@ def open_model(
         max_positions=decoder.config.context,
         position_mode=mode,
         delta=delta,
-        system=str(extras.get("system_message") or ("none" if native else "original")),
+        system=str(
+            ("none" if native else "original") if said is None else said
+        ),  # an empty one is one: no system block
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
 
@@ -248,7 +254,12 @@ def _positions(
         return "v2pe_fix", Fraction(given)
     stride = extras.get("rope_pos_id_stride")
     if decoder.config.v2pe and stride is not None:
-        return "v2pe_fix", Fraction(int(stride), 256)
+        if not isinstance(stride, int) or isinstance(stride, bool) or not 1 <= stride <= 256:
+            raise ConfigError(
+                f"'rope_pos_id_stride' in config.json is {stride!r}; expected 1 to 256, the step of a visual token in 1/256; "
+                "correct config.json, or give v2pe_delta"
+            )
+        return "v2pe_fix", Fraction(stride, 256)
     return "default", Fraction(1)
 
 

@@ -255,8 +255,8 @@ class PromptMaker:
             if most is not None:
                 policy = replace(policy, max_tiles=most, min_tiles=min(policy.min_tiles, most))
             policy = policy.for_images(together)
-        elif isinstance(policy, HDPolicy) and most is not None:
-            policy = replace(policy, limit=most)
+        elif isinstance(policy, HDPolicy):
+            policy = policy.for_images(together) if most is None else replace(policy, limit=most)
         plan = plan_media(*image.size, policy)
         hd = isinstance(policy, HDPolicy)
         tiles = hd_tiles(image, plan) if hd else media_tiles(image, plan, statistics=self.statistics)
@@ -395,12 +395,24 @@ def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) 
         return policy
     if not extras.get("dynamic_image_size", True):
         return SquarePolicy(tile=tile, patch=patch, downsample=downsample, pad=bool(extras.get("pad2square", False)))
-    most = int(extras.get("max_dynamic_patch", 12))
+    least, most = (
+        _tiles(extras, key, default) for key, default in (("min_dynamic_patch", 1), ("max_dynamic_patch", 12))
+    )
     return TilingPolicy(
         tile=tile,
         patch=patch,
         downsample=downsample,
-        min_tiles=min(int(extras.get("min_dynamic_patch", 1)), most),
+        min_tiles=min(least, most),
         max_tiles=most,
         thumbnail=bool(extras.get("use_thumbnail", True)),
     )
+
+
+def _tiles(extras: dict[str, Any], key: str, default: int) -> int:
+    """A limit of config.json; null is absent."""
+    value = extras.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"'{key}' in config.json is {value!r}; expected a number of tiles; correct config.json")
+    return value

@@ -36,7 +36,7 @@ class SamplingParams:
         min_p: Keep tokens with at least this fraction of the largest probability; 0 keeps all.
         repetition_penalty: Positive logits of tokens in prompt or answer are divided by it, negative ones multiplied; 1 is off.
         penalise_prompt: Whether tokens of the prompt count for it; the published XComposers penalise those of the answer.
-        num_beams: Beams of a search (`vedere.infer.beams`); 1: none.
+        num_beams: Beams of a search (`vedere.infer.beams`), which draws where temperature is above 0; 1: none.
         length_penalty: Of beams: the sum of log-probabilities is divided by the number of tokens to this power.
         stop_ids: Tokens that end the answer.
         seed: Seed of the request's generator; None draws one, which the result names.
@@ -74,11 +74,6 @@ class SamplingParams:
         for name, (fits, expected) in ranges.items():
             if not fits:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected {expected}")
-        if self.num_beams > 1 and self.temperature > 0:
-            raise ConfigError(
-                f"num_beams {self.num_beams} with temperature {self.temperature:g}: beams are searched, not drawn; set "
-                "temperature to 0, or num_beams to 1"
-            )
 
     @property
     def plain_greedy(self) -> bool:
@@ -93,7 +88,13 @@ def penalise(logits_V: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def candidates(
-    logits_V: Tensor, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0
+    logits_V: Tensor,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    keep: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """The tokens that may be drawn and their probabilities, which sum to 1.
 
@@ -103,11 +104,13 @@ def candidates(
         top_k: See `SamplingParams`.
         top_p: Works on what top-k left, renormalised.
         min_p: Works relative to the largest probability.
+        keep: Tokens that every filter leaves, the most probable ones.
 
     Returns:
         (ids ``[N]``, probabilities ``[N]`` float64); by falling probability where top-k or top-p is on.
     """
     largest, chosen = logits_V.double(), None
+    top_k = max(top_k, keep) if top_k else 0
     if 0 < top_k < len(largest):  # before the difference below rounds small ones to the same number
         largest, chosen = largest.topk(top_k)
     scaled = (largest - largest.max()) / temperature  # so that a tiny temperature cannot overflow
@@ -120,10 +123,11 @@ def candidates(
         probabilities = scaled.softmax(0)
     if top_p < 1:
         before = probabilities.cumsum(0) - probabilities
-        kept = max(1, int((before < top_p).sum()))
+        kept = max(keep, int((before < top_p).sum()))
         probabilities, ids = probabilities[:kept], ids[:kept]
     if min_p > 0:
         mask = probabilities >= min_p * probabilities.max()
+        mask[probabilities.topk(min(keep, len(mask))).indices] = True
         probabilities, ids = probabilities[mask], ids[mask]
     return ids, probabilities / probabilities.sum()
 
@@ -159,12 +163,13 @@ class Sampler:
 
     Attributes:
         seen: Tokens that the repetition penalty works on; None: there is none.
+        generator: Of everything that is drawn for the request.
     """
 
     def __init__(self, params: SamplingParams, prompt: Tensor, device: torch.device | str = "cpu") -> None:
         self.params = params
         self.seed = secrets.randbits(31) if params.seed is None else params.seed
-        self._generator = torch.Generator().manual_seed(self.seed)
+        self.generator = torch.Generator().manual_seed(self.seed)
         prompt = prompt if params.penalise_prompt else prompt[:0]
         self.seen = prompt.unique().to(device) if params.repetition_penalty != 1 else None
 
@@ -179,7 +184,7 @@ class Sampler:
             ids, probabilities = candidates(
                 logits_V, temperature=params.temperature, top_k=params.top_k, top_p=params.top_p, min_p=params.min_p
             )
-            uniform = float(torch.rand((), generator=self._generator, dtype=torch.float64))
+            uniform = float(torch.rand((), generator=self.generator, dtype=torch.float64))
             chosen = int(ids[draw(probabilities, uniform)])
         if self.seen is not None:
             self.seen = torch.cat([self.seen, self.seen.new_tensor([chosen])])

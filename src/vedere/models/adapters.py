@@ -47,6 +47,13 @@ from vedere.models.xcomposer import XComposer
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PARTIAL_TYPE = "VEDERE_PARTIAL_LORA"
+_VARIANTS = (
+    *("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out", "lora_bias"),
+    *("use_qalora", "use_bdlora", "alora_invocation_tokens", "layer_replication", "trainable_token_indices"),
+    *("target_parameters", "arrow_config"),
+)
+"""Fields of peft that, set, make another sum than LoRA's, or adapt what is no linear map."""
+_OTHER_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")  # beginnings that change the weights below the adapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +211,8 @@ def save_adapter(
     """
     tensors: dict[str, Tensor] = {}
     lows: list[LowRank] = []
-    suffixes: set[str] = set()
-    for target in _targets(model, naming, ()):
+    every = _targets(model, naming, ())
+    for target in every:
         low = _low_of(target, kind)
         if low is None:
             continue
@@ -216,7 +223,6 @@ def save_adapter(
         ):
             place = [part[0] for part in _all_parts(target.rule)].index(start)
             name = target.names[place]
-            suffixes.add(_suffix(name))
             tensors[f"{_PREFIX}{name}.lora_A.weight"] = down.clone()
             tensors[f"{_PREFIX}{name}.lora_B.weight"] = _reordered(target.rule, up, "out").clone()
     if not lows:
@@ -226,7 +232,10 @@ def save_adapter(
         "r": lows[0].rank,
         "lora_alpha": lows[0].alpha,
         "lora_dropout": lows[0].dropout,
-        "target_modules": sorted(suffixes),
+        "target_modules": _target_modules(
+            {name.removeprefix(_PREFIX).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name},
+            {name for target in every for name in target.names},
+        ),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
@@ -381,6 +390,12 @@ def _naming_of(model: nn.Module, names: Collection[str]) -> Naming:
     return "internlm2"
 
 
+def _target_modules(adapted: Collection[str], every: Collection[str]) -> list[str]:
+    """What peft is told: the ends of names, unless some layers have a map adapted and others not; then whole names."""
+    whole = not {_suffix(name) for name in adapted}.isdisjoint(_suffix(name) for name in set(every) - set(adapted))
+    return sorted(adapted if whole else {_suffix(name) for name in adapted})
+
+
 def _suffix(name: str) -> str:
     """The part of a name behind the number of the layer: ``attention.wqkv``."""
     parts = name.split(".")
@@ -433,11 +448,10 @@ def _read_config(directory: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} cannot be read ({error}); expected a folder of an adapter, {CONFIG} and {WEIGHTS}"
         ) from None
-    unknown = {
-        name: config.get(name)
-        for name in ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save", "fan_in_fan_out")
-        if config.get(name)
-    }
+    unknown = {name: config.get(name) for name in _VARIANTS if config.get(name)}
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_OTHER_BASES):
+        unknown["init_lora_weights"] = start
     if config.get("peft_type") not in ("LORA", _PARTIAL_TYPE) or unknown or config.get("bias", "none") != "none":
         raise CheckpointError(
             f"{path}: peft_type {config.get('peft_type')!r}, bias {config.get('bias')!r}, {unknown or 'no variants'}; "

@@ -5,7 +5,8 @@ differs, and what follows from it here:
 
 * Absent fields take the defaults of that class: no attention biases, LayerNorm, 448 / 14 pixels, a tied head at the top level.
   Whether the head is tied is decided by the presence of its tensor, then by ``text_config``.
-* The tower's q/k norms have a fixed epsilon of 1e-6, whatever ``layer_norm_eps`` says; another value is refused with them.
+* The tower's q/k norms have a fixed epsilon of 1e-6, whatever ``layer_norm_eps`` says.
+* Without ``use_mean_pooling`` a LayerNorm follows the last block; features of another layer do not pass it.
 * There is one order of the unshuffle (v2), no template, no tiling (``preprocessor_config.json`` has it) and no system message.
 * InternLM2 is a Llama there; rotary settings stand in ``rope_parameters`` (older files: ``rope_theta``, ``rope_scaling``).
 
@@ -16,6 +17,7 @@ dialect carries the one it came from under ``converted_from``, so that convertin
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -73,7 +75,6 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
     top.only("projector_hidden_act", ["gelu"], "gelu")
     vision.only("model_type", ["internvl_vision"], "internvl_vision")
     vision.only("num_channels", [3], 3)
-    vision.only("use_mean_pooling", [True], True)  # false would add a final norm
     vision.only("use_absolute_position_embeddings", [True], True)
     vision.only("use_mask_token", [False], False)
     patches = PatchConfig(
@@ -84,8 +85,8 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
         unshuffle="v2",
     )
     tower = read_tower(top, vision, patches, NATIVE)
-    if tower.qk_norm and tower.norm_eps != _QK_EPS:
-        raise vision.fail("layer_norm_eps", f"{_QK_EPS} beside use_qk_norm, whose norms have no other")
+    own_eps = _QK_EPS if tower.qk_norm and tower.norm_eps != _QK_EPS else None
+    tower = dataclasses.replace(tower, qk_norm_eps=own_eps, final_norm=not vision.flag("use_mean_pooling", True))
     return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
 
 
@@ -173,10 +174,11 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
             f"the native config has one size of tiles; this model's positions were trained at {patches.table_tile} px and run "
             f'at {patches.tile} px; save the model with layout="original" or "vedere"'
         )
-    if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and tower.norm_eps != _QK_EPS):
+    eps = tower.norm_eps if tower.qk_norm_eps is None else tower.qk_norm_eps
+    if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and eps != _QK_EPS):
         raise CheckpointError(
             f"the native layout has one order of the unshuffle (v2, given: {patches.unshuffle}), no stem (given: "
-            f"{', '.join(patches.stem) or 'none'}) and q/k norms of epsilon {_QK_EPS} (given: {tower.norm_eps}); save the "
+            f"{', '.join(patches.stem) or 'none'}) and q/k norms of epsilon {_QK_EPS} (given: {eps}); save the "
             'model with layout="original" or "vedere"'
         )
     base = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and source.get("model_type") == MODEL_TYPE else {}
@@ -202,7 +204,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
         "num_channels": 3,
         "use_absolute_position_embeddings": True,
         "use_mask_token": False,
-        "use_mean_pooling": True,
+        "use_mean_pooling": not tower.final_norm,
     }
     defaults = {"projector_hidden_act": "gelu", "vision_feature_select_strategy": "default"}
     data = (defaults | base) | {

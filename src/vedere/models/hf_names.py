@@ -27,6 +27,7 @@ _OUTSIDE = {
     "vision_model.embeddings.class_embedding": "vision_tower.embeddings.cls_token",
     "vision_model.embeddings.position_embedding": "vision_tower.embeddings.position_embeddings",
     "vision_model.embeddings.patch_embedding": "vision_tower.embeddings.patch_embeddings.projection",
+    "vision_model.layernorm": "vision_tower.layernorm",  # of this layout only
     "mlp1.0": "multi_modal_projector.layer_norm",
     "mlp1.1": "multi_modal_projector.linear_1",
     "mlp1.3": "multi_modal_projector.linear_2",

@@ -1,8 +1,8 @@
 """InternViT, the vision tower of InternVL 1.5 to 3.5 (arXiv 2312.14238; shapes in InternVL3's table 1).
 
-Pre-norm blocks with layer scale; no final norm. The 300M model has LayerNorm and qkv biases; the 6B model RMSNorm, no qkv
-bias, and RMSNorm over the full width of q and k before the heads are split. Both carry the same ``model_type`` on the hub,
-so the fields decide.
+Pre-norm blocks with layer scale; no final norm (transformers' class has one on request). The 300M model has LayerNorm and qkv
+biases; the 6B model RMSNorm, no qkv bias, and RMSNorm over the full width of q and k before the heads are split. Both carry the
+same ``model_type`` on the hub, so the fields decide.
 
 Axes: N tiles, P patches (+1 class token), C width, H heads.
 """
@@ -37,6 +37,9 @@ class InternViTConfig:
         qk_norm: RMSNorm over all of q and of k.
         select_layer: Which hidden state the features are: -1 the last block's, -2 the one before it, ...; 0 the embedding,
             1 the first block's, ... (the original's numbering).
+        qk_norm_eps: Epsilon of ``qk_norm``; None: ``norm_eps``, as the released code has it. The native class knows 1e-6 only.
+        final_norm: A LayerNorm after the last block, which counts for ``select_layer`` -1 only: the native class without
+            ``use_mean_pooling``. No release has it.
     """
 
     patches: PatchConfig
@@ -48,6 +51,8 @@ class InternViTConfig:
     qkv_bias: bool = True
     qk_norm: bool = False
     select_layer: int = -1
+    qk_norm_eps: float | None = None
+    final_norm: bool = False
 
     def __post_init__(self) -> None:
         """Checks what no tensor shape would catch.
@@ -79,8 +84,8 @@ class _Attention(nn.Module):
         self.out = nn.Linear(width, width)
         self.qk_norm = config.qk_norm
         if config.qk_norm:
-            self.q_norm = RMSNorm(width, config.norm_eps)
-            self.k_norm = RMSNorm(width, config.norm_eps)
+            eps = config.norm_eps if config.qk_norm_eps is None else config.qk_norm_eps
+            self.q_norm, self.k_norm = RMSNorm(width, eps), RMSNorm(width, eps)
 
     def forward(self, x: Tensor) -> Tensor:
         tiles, tokens, width = x.shape
@@ -130,16 +135,20 @@ class InternViT(PatchEmbedding):
         super().__init__(config.patches)
         self.depth = config.depth
         self.layers = nn.ModuleList(_Block(config) for _ in range(config.layers))
+        self.final_norm, self.normed = config.final_norm, config.final_norm and config.select_layer == -1
+        if config.final_norm:
+            self.norm = nn.LayerNorm(config.patches.width, config.norm_eps)
 
     def encode(self, pixels: Tensor, record: list[Tensor] | None = None) -> Tensor:
         """The selected hidden state, class token first; blocks after it are not run.
 
         Args:
             pixels: ``[N, 3, H, W]``.
-            record: Receives the embedding and the output of every block, of which then all run (for verification).
+            record: Receives the embedding, the output of every block, of which then all run, and that of the final norm if
+                there is one (for verification).
 
         Returns:
-            ``[N, 1 + P, C]``, without a final norm (there is none).
+            ``[N, 1 + P, C]``.
         """
         x: Tensor = self(pixels, with_class=True)
         selected = x
@@ -153,4 +162,6 @@ class InternViT(PatchEmbedding):
                 selected = x
         if record is not None:
             record.append(x)
-        return selected
+            if self.final_norm:
+                record.append(self.norm(x))
+        return self.norm(selected) if self.normed else selected

@@ -413,6 +413,10 @@ def internvl(config: InternVLConfig, names: LanguageNames) -> KeyMap:
             qkv_bias=tower.qkv_bias,
             qk_norm=tower.qk_norm,
         ),
+        *(
+            same_rule(f"vision.norm.{part}", f"vision_model.layernorm.{part}", (patches.width,))
+            for part in (("weight", "bias") if tower.final_norm else ())
+        ),
         *projector_rules(patches.width, config.decoder.hidden_size, patches.downsample**2),
         *language_rules(config.decoder, names, "language_model."),
     ]

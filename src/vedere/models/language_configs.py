@@ -30,7 +30,7 @@ class LanguageKind:
         naming: Names of its tensors.
         positions: Default of ``max_position_embeddings``.
         eps: Default of ``rms_norm_eps``.
-        kv_heads: Default of ``num_key_value_heads``; None: as many as query heads.
+        kv_heads: Default of ``num_key_value_heads``; None: as many as query heads, as a null in the file says for every kind.
         head_dim: Default of ``head_dim``; None: width / heads.
         free_heads: Whether ``head_dim`` is a field at all.
         bias: Switch of the attention biases and its default; None: there is none.
@@ -98,6 +98,7 @@ _ROPE_NAMES: Mapping[str, Scaling] = {
     "longrope": "longrope",
     "su": "longrope",
     "yarn": "yarn",
+    "v2pe": "none",  # what the V2PE code writes in place of a scaling (``rope_pos_id_version`` says what positions are)
 }
 
 
@@ -142,7 +143,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         ConfigError: fields that do not fit together.
     """
     this = KINDS[kind]
-    llm.only("hidden_act", ["silu"], "silu")
+    llm.only("hidden_act", ["silu", "swish"], "silu")  # two names of one function
     llm.only("use_sliding_window", [False, None], False)
     if "sliding_attention" in llm.texts("layer_types"):
         raise llm.fail("layer_types", "only 'full_attention': sliding windows are not computed here")
@@ -153,6 +154,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
             raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
         llm.only("head_dim", [None, hidden // heads], None)
     bias = this.bias is not None and llm.flag(*this.bias)
+    grouped = heads if "num_key_value_heads" in llm.data else this.kv_heads or heads
     limit = llm.size("max_position_embeddings", this.positions)
     window = llm.data.get("sliding_window")
     if kind == "phi3" and window is not None and not (isinstance(window, int) and window >= limit):
@@ -164,7 +166,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         ffn_size=llm.size("moe_intermediate_size" if this.mixture else "intermediate_size"),
         layers=llm.size("num_hidden_layers", most=MOST_LAYERS),
         heads=heads,
-        kv_heads=llm.size("num_key_value_heads", this.kv_heads or heads),
+        kv_heads=llm.size("num_key_value_heads", grouped),
         head_dim=llm.size("head_dim", default) if this.free_heads else default,
         vocab_size=llm.size("vocab_size"),
         norm_eps=llm.number("rms_norm_eps", this.eps),
@@ -199,12 +201,16 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"rope_theta": llm.number("rope_theta", moved.number("rope_theta", 10_000))}
     key = "type" if "type" in rope.data else "rope_type"
     allowed = [name for name, scaling in _ROPE_NAMES.items() if scaling in this.scalings]
+    if this.naming != "internlm2":  # the only language model of that code
+        allowed.remove("v2pe")
     kind = _ROPE_NAMES[rope.only(key, allowed, None if place == "rope_scaling" else "default")]
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}
-    if kind in ("dynamic", "linear", "llama3", "yarn"):
-        fields["rope_factor"] = rope.number("factor", 2.0)
+    if kind in ("dynamic", "linear", "llama3"):
+        if "factor" not in rope.data:  # no class has a default
+            raise rope.fail("factor", "a positive number")
+        fields["rope_factor"] = rope.number("factor", 1.0)
     if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
         default = KINDS["phi3"].positions if kind == "longrope" else limit
@@ -213,6 +219,8 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
         fields["rope_low_frequency"] = rope.number("low_freq_factor", 1.0)
         fields["rope_high_frequency"] = rope.number("high_freq_factor", 4.0)
     if kind == "yarn":
+        stretch = limit / fields["rope_original_positions"]
+        fields["rope_factor"] = stretch if rope.data.get("factor") is None else rope.number("factor", 1.0)
         rope.only("truncate", [True, None], None)
         rope.only("mscale_all_dim", [None, 0], None)  # DeepSeek's; nothing of this line
         fields["rope_low_frequency"], fields["rope_high_frequency"] = (

@@ -59,8 +59,13 @@ class PatchConfig:
             raise ConfigError(
                 f"width {self.width}, patch {self.patch}, tile {self.tile}, downsample {self.downsample}: expected sizes >= 1"
             )
-        if self.tile % (self.patch * self.downsample):
-            raise ConfigError(f"tile {self.tile} px is not a multiple of patch {self.patch} x {self.downsample}")
+        if (
+            self.grid < 1 or self.grid % self.downsample
+        ):  # pixels beyond the last whole patch are left out, as in the originals
+            raise ConfigError(
+                f"a tile of {self.tile} px has {self.grid} x {self.grid} patches of {self.patch} px, which cannot be joined "
+                f"{self.downsample} x {self.downsample}: choose a multiple of {self.patch * self.downsample} px"
+            )
         if self.transcript and "reader" not in self.stem:
             raise ConfigError(
                 f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to it, or leave the transcript out"

@@ -182,6 +182,12 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             f"the released code knows no stem ({', '.join(patches.stem)}) before the patches; save the model with "
             'layout="vedere" instead'
         )
+    if isinstance(model, InternVLConfig) and (model.vision.final_norm or model.vision.qk_norm_eps is not None):
+        raise CheckpointError(
+            "the released code has no norm after the tower and one epsilon for all of its norms; given: final_norm "
+            f"{model.vision.final_norm}, norm_eps {model.vision.norm_eps}, qk_norm_eps {model.vision.qk_norm_eps}; save the "
+            'model with layout="hf" or "vedere" instead'
+        )
     data = _TILING | copy.deepcopy(dict(extras))
     data |= {
         "model_type": "internvl_chat",

@@ -13,7 +13,7 @@ Sources: InternVL3 (arXiv 2504.10479, tables 1 and 2), InternVL2.5 (2412.05271),
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from vedere.models.clip_vit import ClipViTConfig
@@ -243,15 +243,19 @@ _ALL = (
         Release(
             name=name,
             repository=f"internlm/internlm-{name}",
-            model=XCOMPOSER_7B,
+            model=replace(XCOMPOSER_7B, decoder=replace(XCOMPOSER_7B.decoder, vocab_size=rows)),
             language_model="internlm-chat-7b",
             template="ixc1",
             licence="Apache-2.0; weights by InternLM's own terms",
             note=note,
         )
-        for name, note in (
-            ("xcomposer-vl-7b", "comprehension; weights of mixed dtypes, taken as bfloat16 unless a dtype is given"),
-            ("xcomposer-7b", "composition and chat; rank of its adapters as in the VL model, config.json decides"),
+        for name, rows, note in (
+            (
+                "xcomposer-vl-7b",
+                103170,
+                "comprehension; weights of mixed dtypes, taken as bfloat16 unless a dtype is given",
+            ),
+            ("xcomposer-7b", 103168, "composition and chat; its tokenizer names two tokens that have no row"),
         )
     ),
     _xcomposer2("internlm-xcomposer2-4khd-7b", 336, _LM_7B, "hd"),

@@ -5,16 +5,18 @@ vectors that the released code keeps frozen, not rows of the vocabulary, so here
 prompt is rendered without image markers. Fewer features than 66 a picture is an error of `place`, as in every assembly.
 
 The LoRA of query, value, up and down is a part of the release (sec. 3.2): its files hold the factors beside the base weights,
-and a model without them is ruined. Cost of the released rank 256: 0.38 B parameters, 6 % more work a layer;
-`vedere.models.adapters.merge_lora` puts them into the base once where nothing is to be trained.
+and a model without them is ruined. Its code can adapt key and output as well, or fewer maps (`LowRankConfig`). Cost of the
+released rank 256: 0.38 B parameters, 6 % more work a layer; `vedere.models.adapters.merge_lora` puts them into the base once
+where nothing is to be trained.
 
 Axes: N pictures, D decoder width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,39 +32,57 @@ from vedere.vision.pixels import Statistics
 
 FLAGS = 2  # positions of a picture beside the sampled ones
 
+Adapted = Literal["q", "k", "v", "o", "ffn"]
+"""What the released code can adapt; ``ffn`` stands for up and down, never for gate."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LowRankConfig:
-    """The adapters of one release, on query, value, up and down.
+    """The adapters of one release.
 
     Attributes:
         rank: Inner width r.
         alpha: Scale; the product counts ``alpha / rank``.
         dropout: Of the adapters' input, while training.
+        maps: Which maps have them, in the order of config.json.
     """
 
     rank: int = 256
     alpha: float = 256.0
     dropout: float = 0.05
+    maps: tuple[Adapted, ...] = ("q", "v", "ffn")
 
     def __post_init__(self) -> None:
-        """Checks the rank.
+        """Checks rank and maps.
 
         Raises:
-            ConfigError: a rank below 1.
+            ConfigError: a rank below 1, no map, a map twice, or one that the released code cannot adapt.
         """
         if self.rank < 1:
             raise ConfigError(f"adapters of rank {self.rank}; expected at least 1, or none at all")
+        if not self.maps or len(set(self.maps)) < len(self.maps) or set(self.maps) - set(get_args(Adapted)):
+            raise ConfigError(
+                f"adapters on {list(self.maps)}; expected some of {', '.join(get_args(Adapted))}, each once, or no adapters"
+            )
 
 
-def adapted_rows(config: DecoderConfig) -> dict[str, dict[str, Part]]:
+def adapted_rows(config: DecoderConfig, maps: Collection[Adapted]) -> dict[str, dict[str, Part]]:
     """Which rows of a layer's maps have adapters: map -> part -> (first row, number of rows)."""
     query, key = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    return {
-        "attention.text.qkv": {"q": (0, query), "v": (query + key, key)},
-        "ffn.text.gate_up": {"up": (config.ffn_size, config.ffn_size)},
-        "ffn.text.down": {"down": (0, config.hidden_size)},
+    every: dict[str, dict[str, tuple[Adapted, Part]]] = {
+        "attention.text.qkv": {
+            "q": ("q", (0, query)),
+            "k": ("k", (query, key)),
+            "v": ("v", (query + key, key)),
+        },
+        "attention.text.out": {"o": ("o", (0, config.hidden_size))},
+        "ffn.text.gate_up": {"up": ("ffn", (config.ffn_size, config.ffn_size))},
+        "ffn.text.down": {"down": ("ffn", (0, config.hidden_size))},
     }
+    chosen = {
+        name: {part: rows for part, (kind, rows) in parts.items() if kind in maps} for name, parts in every.items()
+    }
+    return {name: parts for name, parts in chosen.items() if parts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +153,7 @@ class XComposer(VisionLanguageModel):
 
     def _adapt(self, lora: LowRankConfig) -> None:
         """Gives every layer its adapters."""
-        maps = adapted_rows(self.decoder.config)
+        maps = adapted_rows(self.decoder.config, lora.maps)
         for layer in self.decoder.layers:
             for name, parts in maps.items():
                 base = layer.get_submodule(name)

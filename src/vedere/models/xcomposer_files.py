@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -25,14 +25,15 @@ from vedere.models.key_rules import KeyMap, Rule, Same, Stacked
 from vedere.models.keymaps import LLAMA, OWN, LanguageNames, language_rules
 from vedere.models.patches import PatchConfig
 from vedere.models.perceive_sampler import SamplerConfig
-from vedere.models.xcomposer import LowRankConfig, XComposerConfig, adapted_rows
+from vedere.models.xcomposer import Adapted, LowRankConfig, XComposerConfig, adapted_rows
 
 MODEL_TYPE = "InternLMXComposer"
 BUFFERS = (".rotary_emb.inv_freq", "Qformer.bert.embeddings.position_ids")
 _LANGUAGE = "internlm_model."
-_LEARNS = ["q", "v", "ffn"]
 _BERT_POSITIONS = 512
-_FOREIGN_PART = {"q": "self_attn.q_proj", "v": "self_attn.v_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
+_FOREIGN_PART = {part: f"self_attn.{part}_proj" for part in "qkvo"} | {
+    part: f"mlp.{part}_proj" for part in ("up", "down")
+}
 
 
 def extras_of(data: Mapping[str, Any], model: XComposerConfig) -> dict[str, Any]:
@@ -107,12 +108,12 @@ def _sampler(config: SamplerConfig) -> list[Rule]:
     return rules
 
 
-def _adapters(decoder: DecoderConfig, rank: int) -> list[Rule]:
-    rules = []
+def _adapters(decoder: DecoderConfig, lora: LowRankConfig) -> list[Rule]:
+    rules, rank = [], lora.rank
     for number in range(decoder.layers):
         own, layer = f"decoder.layers.{number}", f"{_LANGUAGE}{LLAMA.layer.format(number)}"
-        for name, parts in adapted_rows(decoder).items():
-            width = decoder.ffn_size if name.endswith("down") else decoder.hidden_size
+        for name, parts in adapted_rows(decoder, lora.maps).items():
+            width = decoder.ffn_size if name.endswith("down") else decoder.hidden_size  # heads are as wide as the model
             places = [layer + _FOREIGN_PART[part] for part in parts]
             ups = tuple((rows, rank) for _, rows in parts.values())
             for leaf, shapes in (("lora_A", ((rank, width),) * len(parts)), ("lora_B", ups)):
@@ -132,7 +133,7 @@ def key_map(config: XComposerConfig, names: LanguageNames = LLAMA) -> KeyMap:
         _one("image_start", "flag_image_start", (width,), (1, 1, width)),
         _one("image_end", "flag_image_end", (width,), (1, 1, width)),
         *language_rules(config.decoder, names, _LANGUAGE),
-        *(_adapters(config.decoder, config.lora.rank) if config.lora else ()),
+        *(_adapters(config.decoder, config.lora) if config.lora else ()),
     ]
     return KeyMap("xcomposer", tuple(rules)) if names is not OWN else KeyMap("xcomposer (vedere)", tuple(rules))
 
@@ -155,11 +156,13 @@ def parse(data: Mapping[str, Any], where: str = "config.json") -> XComposerConfi
     """
     top = Fields(data, where, "")
     top.only("hidden_act", ["silu"], "silu")
-    top.only("intern_converted_llm", [True], True)  # false: an attention without biases that no release uses
+    converted = top.flag(
+        "intern_converted_llm", True
+    )  # false: the same attention, without biases whatever the switch says
     hidden, heads = top.size("hidden_size"), top.size("num_attention_heads")
     if hidden % heads:
         raise top.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
-    bias = top.flag("kqvo_bias", False)
+    bias = converted and top.flag("kqvo_bias", True)
     decoder = DecoderConfig(
         hidden_size=hidden,
         ffn_size=top.size("intermediate_size"),
@@ -168,7 +171,7 @@ def parse(data: Mapping[str, Any], where: str = "config.json") -> XComposerConfi
         kv_heads=heads,
         head_dim=hidden // heads,
         vocab_size=top.size("vocab_size"),
-        norm_eps=top.number("rms_norm_eps", 1e-6),
+        norm_eps=top.number("rms_norm_eps", 1e-5),
         rope_theta=10_000.0,
         max_positions=top.size("max_position_embeddings", 2048),
         qkv_bias=bias,
@@ -189,6 +192,14 @@ def _read_tower(data: Mapping[str, Any], where: str) -> EvaConfig:
         return EvaConfig()
     fields = Fields(data["visual_encoder"], where, "visual_encoder")
     fields.only("qkv_bias", [True], True)
+    for name, off in (
+        ("qk_scale", None),
+        ("init_values", None),
+        ("use_rel_pos_bias", False),
+        ("use_shared_rel_pos_bias", False),
+    ):
+        fields.only(name, [off], off)  # switches of the released builder that it never sets
+    fields.only("use_abs_pos_emb", [True], True)
     width = fields.size("embed_dim")
     patches = PatchConfig(
         width=width, patch=fields.size("patch_size", 14), tile=fields.size("img_size", 224), downsample=1
@@ -224,13 +235,19 @@ def _read_adapters(data: Mapping[str, Any], where: str) -> LowRankConfig | None:
     if name is None:
         return None
     fields = Fields(data[name], where, name)
-    learns = fields.texts("learn_param")
-    if sorted(learns) != sorted(_LEARNS):
-        raise fields.fail("learn_param", f"{_LEARNS} (the maps that the release adapts)")
+    if not isinstance(fields.data.get("learn_param"), list):
+        raise fields.fail("learn_param", "a list of the adapted maps: q, k, v, o, ffn")
+    learns = tuple(fields.texts("learn_param"))
+    if not learns:
+        return None  # nothing is adapted, whatever the rank
+    if len(set(learns)) < len(learns) or set(learns) - set(get_args(Adapted)):
+        raise fields.fail("learn_param", "some of q, k, v, o, ffn, each once (what the released code can adapt)")
+    dropout = fields.data.get("lora_dropout", 0.05)
     return LowRankConfig(
-        rank=fields.size("lora_r"),
-        alpha=fields.number("lora_alpha", 256.0),
-        dropout=fields.number("lora_dropout", 0.05) if fields.data.get("lora_dropout") else 0.0,
+        rank=fields.size("lora_r", 8),
+        alpha=fields.number("lora_alpha", 16.0),
+        dropout=fields.number("lora_dropout", 0.05) if dropout else 0.0,
+        maps=learns,  # type: ignore[arg-type]  # checked above
     )
 
 
@@ -264,11 +281,16 @@ def write(model: XComposerConfig, extras: Mapping[str, Any]) -> dict[str, Any]:
         "num_query_token": model.sampler.queries,
         "tie_word_embeddings": c.tied_head,
     }
-    data.pop("llama_lora", None)
     adapters = None
     if model.lora is not None:
-        adapters = {"freeze": False, "learn_param": _LEARNS} | (data.get("internlm_lora") or {})
-        adapters |= {"lora_r": model.lora.rank, "lora_alpha": model.lora.alpha, "lora_dropout": model.lora.dropout}
+        adapters = {"freeze": False} | (data.get("internlm_lora") or data.get("llama_lora") or {})
+        adapters |= {
+            "learn_param": list(model.lora.maps),
+            "lora_r": model.lora.rank,
+            "lora_alpha": model.lora.alpha,
+            "lora_dropout": model.lora.dropout,
+        }
+    data.pop("llama_lora", None)
     data["internlm_lora"] = data["lora_cfg"] = adapters
     tower, sampler = model.vision, model.sampler
     if tower != EvaConfig():

@@ -13,6 +13,8 @@ from vedere.recipes.xcomposer import (
     xcomposer2_4khd_finetune,
     xcomposer2_4khd_lora,
     xcomposer2_vl,
+    xcomposer_finetune,
+    xcomposer_lora,
 )
 from vedere.train.run import RunConfig
 
@@ -21,6 +23,8 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "mono-mini": mono_mini,
     "mono-mini-hd": mono_mini_hd,
     "xcomposer": xcomposer,
+    "xcomposer-finetune": xcomposer_finetune,
+    "xcomposer-lora": xcomposer_lora,
     "xcomposer2-vl": xcomposer2_vl,
     "xcomposer2-4khd": xcomposer2_4khd,
     "xcomposer2-4khd-finetune": xcomposer2_4khd_finetune,

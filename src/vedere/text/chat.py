@@ -107,6 +107,8 @@ class Template:
         untagged: What is put in front, once per picture, when pictures come without any placeholder.
         untagged_in_front: It goes in front of the whole prompt instead of the first user text.
         strip_training: White space around each text is dropped in training.
+        strip_after_media: White space behind a picture is dropped in training: the first XComposer's data have a line break
+            behind ``<image>``, its prompts have none.
         grain: What is tokenised in one go: a turn, the prompt between media, or header and text apart.
         unclosed_empty_answer: The original writes no end after an empty answer (`reference` mode only).
         bare_history: Finished turns keep neither system block nor end markers; each gets a bos of its own, and so does
@@ -134,6 +136,7 @@ class Template:
     new_tokens: tuple[str, ...] = ()
     untagged_in_front: bool = False
     strip_training: bool = False
+    strip_after_media: bool = False
     grain: Literal["turn", "prompt", "part"] = "turn"
     unclosed_empty_answer: bool = False
     bare_history: bool = False

@@ -199,7 +199,8 @@ class _Layout:
             if place % 2 and self.used < len(self.plans):
                 self.media()
             else:
-                self.text(part, trained)
+                strip = place and self.train and self.template.strip_after_media
+                self.text(part.lstrip() if strip else part, trained)
 
 
 def _plain_turns(layout: _Layout, conversation: Conversation) -> None:

@@ -190,6 +190,12 @@ class SentencePieces:
         new = {str(self.size + place): {"content": text, "special": True} for place, text in enumerate(texts)}
         return SentencePieces(self._proto, {**self._config, "added_tokens_decoder": known | new}, self._origin)
 
+    def below(self, rows: int) -> SentencePieces:
+        """The same model without the added tokens from id ``rows`` on, whose text is then cut into pieces like any other."""
+        known: dict[str, Any] = self._config.get("added_tokens_decoder", {})
+        kept = {index: token for index, token in known.items() if int(index) < rows}
+        return SentencePieces(self._proto, {**self._config, "added_tokens_decoder": kept}, self._origin)
+
     def save(self, directory: Path) -> None:
         """Writes ``tokenizer.model`` and ``tokenizer_config.json``."""
         (directory / "tokenizer.model").write_bytes(self._proto)

@@ -193,6 +193,18 @@ class Tokenizer:
         """Those of ``texts`` that are not one token, each once."""
         return tuple(dict.fromkeys(text for text in texts if self._id(text) is None))
 
+    def below(self, rows: int) -> Tokenizer:
+        """Without the added tokens that a model of so many rows has no embedding for.
+
+        The tokenizers of the XComposer line may name tokens of another family behind their last row; nothing of theirs
+        writes them. Pieces are never dropped, and tokenizers of other kinds stay as they are.
+        """
+        from vedere.text.sentence_pieces import SentencePieces
+
+        if self.vocab_size <= rows or not isinstance(self._vocabulary, SentencePieces):
+            return self
+        return Tokenizer(self._vocabulary.below(rows))
+
     def with_tokens(self, texts: Sequence[str]) -> Tokenizer:
         """This tokenizer with ``texts`` as control tokens at the ids from `vocab_size` on; old ids stay as they are."""
         return Tokenizer(self._vocabulary.with_tokens(texts))

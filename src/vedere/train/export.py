@@ -86,9 +86,12 @@ def session_extras(trained: TrainedModel) -> dict[str, Any]:
     limit = max(stage.max_tiles for stage in trained.config.stages)
     tiling = isinstance(last_policy, TilingPolicy)
     cutting = {"max_dynamic_patch": limit} if tiling else {"policy": configs.to_dict(last_policy)}
+    first = trained.config.model.architecture == "xcomposer"  # trained without the template's meta instruction
+    system = {"system_message": "none"} if first else {}
     return (
         positions
         | cutting
+        | system
         | {
             "template": trained.config.model.template,
             "trained": _history(trained),

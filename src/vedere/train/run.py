@@ -13,7 +13,7 @@ from vedere.config import check_ranges
 from vedere.data.mixture import Part, open_meta, seed_of
 from vedere.data.prepare import SamplePreparer
 from vedere.errors import CheckpointError, ConfigError
-from vedere.models.adapters import LoRA, PartialLoRA, attach
+from vedere.models.adapters import LoRA, PartialLoRA, attach, merge_lora
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.delta import DELTA
@@ -226,6 +226,8 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguag
     words = open_words(source, say)
     model = _started(source, words) if source.start else _new(source, words, seed, say)
     rows = model.decoder.config.vocab_size
+    if isinstance(model, (XComposer, XComposer2)):
+        words = replace(words, tokenizer=words.tokenizer.below(rows))
     if words.tokenizer.vocab_size > rows:
         raise CheckpointError(
             f"the tokenizer has {words.tokenizer.vocab_size} tokens, the model only {rows} rows; they do not belong together"
@@ -240,12 +242,9 @@ def build_model(source: ModelSource, seed: int, say: Say) -> tuple[VisionLanguag
 
 
 def _attach(model: VisionLanguageModel, source: ModelSource, seed: int) -> None:
-    """LoRA with new factors, the same for the same seed."""
+    """LoRA with new factors, the same for the same seed; what the release has of its own goes into the weights below it."""
     if isinstance(model, XComposer) and model.config.lora is not None:
-        raise ConfigError(
-            f"{source.start} has LoRA of its own, of rank {model.config.lora.rank}; let stages train that "
-            "(decoder.layers.*lora*) and set model.lora.rank to 0"
-        )
+        merge_lora(model)  # as `vedere.infer.loading` does before it puts an adapter on
     torch.manual_seed(seed_of(seed, "lora"))
     attach(model, source.lora)
 

@@ -1,7 +1,8 @@
 """A model and the padded batch that it was recorded with: what all kinds of model folders have in common.
 
 Rows of a batch become documents of one pack; positions under a mask of 0 are left out, and their outputs are not compared.
-Visual positions are those of the image-context id, which stands in no file of the original layout.
+Visual positions are those of the image-context id: a native config names it; in the original layout it stands in no file
+and is the recorded folders' own.
 
 Axes: B rows, L padded length, T packed tokens, N tiles, P tokens a tile, D width.
 """
@@ -21,6 +22,7 @@ from vedere.errors import CheckpointError
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
 from vedere.models.checkpoints import load_model, read_config
+from vedere.models.hf_config import SOURCE
 from vedere.models.rope_scaling import RotaryState
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
@@ -89,7 +91,14 @@ class Assembly:
         if not isinstance(model, VisionLanguageModel):
             raise CheckpointError(f"{folder} holds a {type(model).__name__} without vision; nothing to verify")
         self.model = model
-        self.history = RotaryState(model.decoder.config, resets=read_config(folder).language != "internlm2")
+        read = read_config(folder)
+        llm = read.extras.get("llm_config")
+        classes = llm.get("architectures") if isinstance(llm, dict) else None
+        # transformers' classes go back to the trained base; InternLM2's own code, Mono-InternVL's too, never does.
+        resets = read.layout == "hf" or "InternLM2" not in str(classes or "InternLM2")
+        self.history = RotaryState(model.decoder.config, resets=resets)
+        named = read.extras[SOURCE] if read.layout == "hf" and SOURCE in read.extras else {}
+        self.context = int(named.get("image_token_id", named.get("image_token_index", IMAGE_CONTEXT)))
 
     @cached_property
     def pixels(self) -> Tensor:
@@ -121,7 +130,7 @@ class Assembly:
     def batch(self) -> PackedRows:
         """The recorded batch."""
         mask = self.recording.take("attention_mask") if "attention_mask" in self.recording else None
-        return pack_rows(self.recording.take("input_ids"), mask)
+        return pack_rows(self.recording.take("input_ids"), mask, self.context)
 
     @cached_property
     def hidden(self) -> Tensor:
@@ -144,14 +153,14 @@ class Assembly:
 
     def features_for(self, ids: Tensor) -> Tensor | None:
         """The first features, as many as ``ids`` have visual positions."""
-        places = int((ids == IMAGE_CONTEXT).sum())
+        places = int((ids == self.context).sum())
         return self.shown.flatten(0, 1)[:places] if places else None
 
     @cached_property
     def first_row(self) -> tuple[Tensor, list[Tensor]]:
         """Row 0 alone, without padding: hidden states after the norm, and the input of every layer with that result."""
         batch = self.batch
-        rows = pack_rows(batch.ids[: batch.borders[1]][None])
+        rows = pack_rows(batch.ids[: batch.borders[1]][None], None, self.context)
         record: list[Tensor] = []
         return self.run(rows, self.features_for(rows.ids), record), record
 
@@ -177,7 +186,11 @@ class Assembly:
         """
         sampling = SamplingParams(max_new_tokens=new)
         request = Request(
-            ids=ids_T, span_types=visual_types(ids_T), positions=positions_T, pixels=pixels, sampling=sampling
+            ids=ids_T,
+            span_types=visual_types(ids_T, self.context),
+            positions=positions_T,
+            pixels=pixels,
+            sampling=sampling,
         )
         most = max(
             len(ids_T) + new, self.model.decoder.config.context

@@ -4,6 +4,10 @@ The originals join embeddings of text and pictures by hand. Here the positions o
 runs through the product's engine, fed in chunks that cut pictures. What both generations record is here; how pixels
 become features differs (`vedere.verify.xcomposer`, `vedere.verify.xcomposer2`).
 
+The originals keep their rotary tables, made for the longest input so far. A recording is taken as of one instance that ran the
+sequence, then the text alone, then the sequence growing token by token without a cache; where dynamic NTK is in force for that,
+the growing runs so here as well, because an engine's cache keeps keys as they were rotated.
+
 Axes: T positions, N tiles, D width, V vocabulary.
 """
 
@@ -17,7 +21,9 @@ from torch import Tensor
 
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
+from vedere.models.rope_scaling import RotaryState, turning_length
 from vedere.models.vision_language import VisionLanguageModel
+from vedere.plan import SpanKind
 from vedere.train.losses import chunked_cross_entropy, next_token_targets
 from vedere.verify.check import Recording
 
@@ -34,6 +40,7 @@ class Interleaved(ABC):
 
     def __init__(self, recording: Recording, model: VisionLanguageModel) -> None:
         self.recording, self.assembly = recording, model
+        self.history = RotaryState(model.decoder.config)
 
     @cached_property
     def image(self) -> Tensor:
@@ -63,8 +70,13 @@ class Interleaved(ABC):
     @cached_property
     def hidden(self) -> Tensor:
         """Last hidden states ``[T, D]``."""
-        length = len(self.ids)
-        out: Tensor = self.assembly.decoder(self.embedded, torch.arange(length), [0, length], self.types)
+        return self._decoded(self.embedded, self.types)
+
+    def _decoded(self, embeds_TD: Tensor, types_T: Tensor | None) -> Tensor:
+        length = len(embeds_TD)
+        out: Tensor = self.assembly.decoder(
+            embeds_TD, torch.arange(length), [0, length], types_T, lengths=[self.history.grow(length)]
+        )
         return out
 
     def logits(self) -> Tensor:
@@ -74,7 +86,8 @@ class Interleaved(ABC):
     def text_only(self) -> Tensor:
         """Logits ``[1, T, V]`` of the recorded text without a picture."""
         ids = self.recording.take("text_only_input_ids")[0].long()
-        return self.assembly.decoder.logits(self.assembly(ids, torch.arange(len(ids)), [0, len(ids)]))[None]
+        _ = self.hidden  # what the instance had seen before
+        return self.assembly.decoder.logits(self._decoded(self.assembly.embed(ids), None))[None]
 
     def loss(self) -> Tensor:
         """Mean cross-entropy over all targets, ``[1]``."""
@@ -85,8 +98,11 @@ class Interleaved(ABC):
         return (total / weights.sum())[None]
 
     def greedy(self) -> Tensor:
-        """Ids ``[1, new]`` that the engine adds to the sequence."""
+        """Ids ``[1, new]`` that the engine adds to the sequence; without a cache where the rotary base changes on the way."""
         new = self.recording.tensors["generated_ids"].shape[-1]
+        turn = turning_length(self.assembly.decoder.config)
+        if turn is not None and len(self.ids) + new > turn:
+            return self._grown(new)
         request = Request(
             ids=self.ids, span_types=self.types, pixels=self.pixels, sampling=SamplingParams(max_new_tokens=new)
         )
@@ -94,3 +110,14 @@ class Interleaved(ABC):
         most = max(len(self.ids) + new, self.assembly.decoder.config.context)
         events = Engine(self.assembly, chunk=_CHUNK, max_positions=most, reference=True).generate([request])
         return torch.tensor([[event.id for event in events if isinstance(event, Token)]])
+
+    def _grown(self, new: int) -> Tensor:
+        """The same ids, each by a pass over everything before it."""
+        embeds, types, found = self.embedded, self.types, list[int]()
+        hidden = self.hidden
+        for _ in range(new):
+            found.append(int(self.assembly.decoder.logits(hidden[-1]).argmax()))
+            embeds = torch.cat([embeds, self.assembly.embed(torch.tensor(found[-1:]))])
+            types = torch.cat([types, types.new_tensor([int(SpanKind.TEXT)])])
+            hidden = self._decoded(embeds, types)
+        return torch.tensor([found])

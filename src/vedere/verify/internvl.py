@@ -91,7 +91,7 @@ def _reforward(run: Assembly, new: int) -> tuple[Tensor, Tensor]:
     features = None if pixels is None else run.model.encode(pixels)
     logits: list[Tensor] = []
     for _ in range(new):
-        types = visual_types(ids)
+        types = visual_types(ids, run.context)
         hidden = run.model.decoder(
             run.model.place(ids, types, features),
             torch.arange(len(ids)),

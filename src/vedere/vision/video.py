@@ -220,13 +220,23 @@ def _turn(frame: Any) -> Image.Transpose | None:
     return _TURNS.get((0, sign[1], sign[2], 0))
 
 
-def _upright(frame: Any, name: str, max_pixels: int) -> Image.Image:
+def _rgb(frame: Any, converter: Any) -> Image.Image:
+    """The picture of ``frame.to_image()``, without its extra copy and with one converter for many frames: half the time."""
+    plain = converter.reformat(frame, format="rgb24", threads=1)
+    (plane,) = plain.planes
+    if plane.line_size < 0:  # the last row comes first
+        image: Image.Image = frame.to_image()
+        return image
+    return Image.frombytes("RGB", (plain.width, plain.height), plane, "raw", "RGB", plane.line_size, 1)
+
+
+def _upright(frame: Any, name: str, max_pixels: int, converter: Any) -> Image.Image:
     if frame.width * frame.height > max_pixels:
         raise MediaError(
             f"{name} has frames of {frame.width} x {frame.height} px; at most {max_pixels} px are decoded: "
             "make it smaller, or raise max_pixels if you trust it"
         )
-    image: Image.Image = frame.to_image()
+    image = _rgb(frame, converter)
     turn = _turn(frame)
     return image if turn is None else image.transpose(turn)
 
@@ -353,6 +363,8 @@ def _numbered(frames: Iterable[Any]) -> Iterator[Any]:
 
 
 def _inspect(source: VideoSource, max_pixels: int) -> tuple[VideoInfo, _Index]:
+    from av.video.reformatter import VideoReformatter
+
     name = describe(source)
     with open_container(source) as container:
         stream = _video_stream(container, name)
@@ -366,7 +378,7 @@ def _inspect(source: VideoSource, max_pixels: int) -> tuple[VideoInfo, _Index]:
         index = _index(container, stream, packets, name)
         if frame is None:
             raise MediaError(f"{name} has {len(packets)} frames but none can be decoded; fetch or write the file again")
-        turn, size = _turn(frame), _upright(frame, name, max_pixels).size
+        turn, size = _turn(frame), _upright(frame, name, max_pixels, VideoReformatter()).size
         has_audio = bool(container.streams.audio)
     info = VideoInfo(
         width=size[0],
@@ -467,11 +479,14 @@ def frames_at(
 def _taken(
     source: VideoSource, indices: tuple[int, ...], info: VideoInfo, index: _Index, resize: Size | None, max_pixels: int
 ) -> Video:
+    from av.video.reformatter import VideoReformatter
+
     name, size = describe(source), resize or (info.width, info.height)
     found: dict[int, Image.Image] = {}
+    converter = VideoReformatter()
 
     def take(place: int, frame: Any) -> None:
-        image = _upright(frame, name, max_pixels)
+        image = _upright(frame, name, max_pixels, converter)
         # A stream may change its size on the way; a plan has one size.
         found[place] = image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 

@@ -1,8 +1,8 @@
 """Who answers and who judges: endpoints, models in this process, recordings, and a stub for tests of the plumbing.
 
 One protocol for both, `Speaker`: a system line, a message of pictures and text in, text out. A `Judge` turns a rubric into such
-a message and reads what comes back; a judge whose answer is no verdict is asked once more, and then the request counts apart
-("unreadable", "refused" or "failed"), never as safe.
+a message and reads what comes back; a judge whose answer is no verdict is asked up to three times in all, and then the request
+counts apart ("unreadable", "refused" or "failed"), never as safe.
 
 Endpoints are reached by the ``openai`` package, which retries and paces itself. Its debug log prints requests in full, and its
 errors repeat what a server said, which may repeat the request: the log is held at warnings, and of an error only the
@@ -244,7 +244,7 @@ class ModelJudge:
         pause: Seconds between two tries.
     """
 
-    def __init__(self, speaker: Speaker, *, tries: int = 2, pause: float = 2.0) -> None:
+    def __init__(self, speaker: Speaker, *, tries: int = 3, pause: float = 2.0) -> None:
         self.speaker, self.tries, self.pause = speaker, tries, pause
 
     @property

@@ -99,10 +99,9 @@ def read_result(path: Path) -> Result:
     videos = None if _is_run(path) else _videos(path)
     if _is_run(path):
         rows, repeats = _logged(path), 0
-    elif videos is None:
-        rows, repeats = without_repeats(read_rows(path))
     else:
-        rows, repeats = without_repeats(_rows(videos, path))
+        rows, repeats = without_repeats(read_rows(path) if videos is None else _rows(videos, path))
+    if videos is not None:
         counts = Counter(str(video.get("duration")) for video in videos if not video.get("missing"))
         uneven = [f"{counts[name]} {name}" for name in taxonomy.DURATIONS if counts[name] != taxonomy.VIDEOS_PER_CLASS]
         if uneven:
@@ -121,6 +120,16 @@ def read_result(path: Path) -> Result:
             f"{len(lost)} videos are missing and not counted: {', '.join(lost[:12])}{' ...' * (len(lost) > 12)}"
         )
     return Result(outcomes, tuple(notes))
+
+
+def result_rows(path: Path) -> list[Row]:
+    """Reads the rows of a result file, of the official form or a row a line; what they say is not checked here.
+
+    Raises:
+        RecordError: as `read_result`.
+    """
+    videos = _videos(path)
+    return read_rows(path) if videos is None else list(_rows(videos, path))
 
 
 def _is_run(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -106,6 +105,11 @@ def test_a_folder_of_benchmarks_stands_in_for_data(capsys, monkeypatch, tmp_path
     assert status == 0
 
 
+def listen_to_ctrl_c() -> None:
+    """A process started in the background of a script ignores it, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_and_asks_nothing_twice(ended_by, capsys, data, tmp_path):
     """kill -9 or Ctrl-C between two answers; the second start asks the rest."""
@@ -120,7 +124,9 @@ def test_a_stopped_run_goes_on_and_asks_nothing_twice(ended_by, capsys, data, tm
     with serve(script) as endpoint:
         argv = ["eval", "pope", "--data", str(data), *options(endpoint.url, out), "--connections", "1"]
         command = [sys.executable, "-m", "vedere", *argv, "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c
+        )
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and len(endpoint.asked) < 3:
             assert process.poll() is None

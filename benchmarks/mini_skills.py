@@ -1,7 +1,8 @@
 """What vedere-mini can do: greedy answers on held-out pictures against guessing without looking.
 
     vedere data build mini --out data/mini [--sources FOLDER]
-    python benchmarks/mini_skills.py --data data/mini [--model mini] [--samples 200]
+    python benchmarks/mini_skills.py --data data/mini [--model mini] [--samples 200] [--kinds words charts]
+    python benchmarks/mini_skills.py --data data/mini --reading-scales 1 --name mini_skills_one_reading
 
 Scored by normalised exact match. *Blind* is the better of two guessers that never see the picture (most frequent training
 answer to the same question, or to the same type of question); *wrong picture* is the model itself shown another picture of
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -46,16 +48,28 @@ def answers(session: vedere.Session, records: list[dict[str, Any]], shown: list[
     return {str(record["id"]): reply.text for record, reply in zip(records, session.chat_many(questions), strict=True)}
 
 
+def read_at(session: vedere.Session, scales: list[float]) -> None:
+    """Lets the model's reader read at other sizes than its config says."""
+    vision = replace(session.model.config.vision, reading_scales=tuple(scales))
+    session.model.config = replace(session.model.config, vision=vision)
+
+
 def main() -> None:
     """Answers, scores, prints, stores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--samples", type=int, default=200, help="of each kind")
+    parser.add_argument("--kinds", nargs="*", default=[], help="of the held-out records; none: all")
+    parser.add_argument(
+        "--reading-scales", nargs="+", type=float, help="in place of the model's own (vedere.models.readings)"
+    )
     parser.add_argument("--name", default="mini_skills", help="name of the stored result")
     options = parser.parse_args()
     session = vedere.load(options.model)
-    everything = list(read_records(options.data / "heldout"))
+    if options.reading_scales:
+        read_at(session, options.reading_scales)
+    everything = [r for r in read_records(options.data / "heldout") if not options.kinds or r["kind"] in options.kinds]
     training = list(read_records(options.data / "instruction"))
     results: dict[str, Any] = {}
     print(f"{'kind':12} {'exact':>7} {'95 %':>13} {'blind':>7} {'wrong picture':>14} {'questions':>10}")
@@ -84,7 +98,11 @@ def main() -> None:
             f"{unseen[kind].accuracy:14.1%} {seen[kind].total:10}",
             flush=True,
         )
-    store(options.name, {"model": options.model, "rule": "normalised exact match, greedy", "kinds": results})
+    scales = list(session.model.config.vision.reading_scales)
+    store(
+        options.name,
+        {"model": options.model, "rule": "normalised exact match, greedy", "reading_scales": scales, "kinds": results},
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.namer import NAMES, NOTHING, Namer, read_namer
 from vedere.models.patches import PatchConfig
 from vedere.models.stem import EfficientNetLite0, stem_shapes
-from vedere.models.transcript import HINT, Piece, Transcriber, place_name
+from vedere.models.transcript import HINT, Piece, Reading, Transcriber, place_name, read_lines
 
 NAMED = ("a cat", "dog", "one two three four five")
 
@@ -64,9 +64,8 @@ def test_a_name_stands_in_the_middle(name: str, slots: list[int]) -> None:
 def test_a_name_stands_around_the_text_that_is_read() -> None:
     from test_transcript import by_two, written
 
-    chances = torch.stack([written([(0, 3, ["abcd"])]), written([])])
-    features = torch.nn.functional.pixel_unshuffle(chances, 2).permute(0, 2, 3, 1)
-    both, tokens = Transcriber(by_two, 6)(features, ["abcd", "ab"])
+    read = [Reading(lines=read_lines(written(lines)), cells=24) for lines in ([(0, 3, ["abcd"])], [])]
+    both, tokens = Transcriber(by_two, 6)(read, ["abcd", "ab"])
     assert both.tolist() == [0, 1, 18, 19, 36 + 17]
     assert tokens.tolist() == [0, 1, 0, 1, 0]
 

@@ -81,10 +81,12 @@ def test_a_piece_stands_where_its_characters_stand() -> None:
     assert [piece.slot for piece in crowded] == [0, 1, 2, 3]
 
 
-def model_of(transcript: bool) -> MonoInternVL:
+def model_of(transcript: bool, reading_scales: tuple[float, ...] = (1.0,)) -> MonoInternVL:
     torch.manual_seed(0)
     decoder = DecoderConfig(hidden_size=16, ffn_size=24, layers=1, heads=2, kv_heads=1, head_dim=8, vocab_size=99)
-    vision = PatchConfig(width=12, patch=16, tile=192, stem=("reader",), transcript=transcript)
+    vision = PatchConfig(
+        width=12, patch=16, tile=192, stem=("reader",), transcript=transcript, reading_scales=reading_scales
+    )
     return MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder)).eval()
 
 

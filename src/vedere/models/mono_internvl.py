@@ -16,8 +16,10 @@ from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import Experts
 from vedere.models.patches import PatchConfig, PatchEmbedding, Projector, pixel_unshuffle
+from vedere.models.reader import Reader
+from vedere.models.readings import read_tiles
 from vedere.models.stem import Stem
-from vedere.models.transcript import Cut, Transcriber, with_pieces
+from vedere.models.transcript import Cut, Reading, Transcriber, with_pieces
 from vedere.models.vision_language import VisionLanguageModel
 
 
@@ -88,7 +90,11 @@ class MonoInternVL(VisionLanguageModel):
                 "this model puts pieces of the text that it reads into its visual tokens and has no tokenizer for it; load it "
                 "with vedere.load, or call model.cut_with(tokenizer.pieces)"
             )
-        read = self.stem.part(seen, "reader") if vision.transcript else None
+        read = list[Reading]()
+        if vision.transcript:
+            reader = self.stem.get_submodule("reader")
+            assert isinstance(reader, Reader)
+            read = read_tiles(reader, pixels, self.stem.part(seen, "reader"), vision.reading_scales)
         told = self.stem.namer.tell(self.stem.part(seen, "lite0"), vision.names) if vision.names else [""] * len(seen)
         rows, tokens = self._transcriber(read, told)
         return with_pieces(features, rows.to(features.device), self.decoder.embed(tokens.to(features.device)))

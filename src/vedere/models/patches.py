@@ -32,6 +32,7 @@ class PatchConfig:
         unshuffle: Order of the unshuffled grid: ``v2`` row by row; ``v1`` has the grid's axes swapped.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); the papers have none.
         transcript: The text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
+        reading_scales: Sizes at which the reader reads a tile, as shares of its own (`vedere.models.readings`).
         names: What the stem can name; the name of a picture is put into its visual tokens (`vedere.models.namer`).
         table_tile: Side of the tile that the position table is made for, where it is another one; 0: that of ``tile``.
         bias: Bias of the patch convolution; CLIP has none.
@@ -44,6 +45,7 @@ class PatchConfig:
     unshuffle: Literal["v1", "v2"] = "v2"
     stem: tuple[str, ...] = ()
     transcript: bool = False
+    reading_scales: tuple[float, ...] = (1.0,)
     names: tuple[str, ...] = ()
     table_tile: int = 0
     bias: bool = True
@@ -52,8 +54,8 @@ class PatchConfig:
         """Checks the sizes.
 
         Raises:
-            ConfigError: a size below 1, a tile that is no whole number of unshuffled patches, or a transcript or
-                names without the part of the stem that tells them.
+            ConfigError: a size below 1, a tile that is no whole number of unshuffled patches, a transcript or
+                names without the part of the stem that tells them, or scales that no reader reads at.
         """
         if min(self.width, self.patch, self.tile, self.downsample) < 1:
             raise ConfigError(
@@ -69,6 +71,10 @@ class PatchConfig:
         if self.transcript and "reader" not in self.stem:
             raise ConfigError(
                 f"a transcript needs a reader, and the stem is {list(self.stem)}; add reader to it, or leave the transcript out"
+            )
+        if not self.reading_scales or not all(0.25 <= scale <= 4 for scale in self.reading_scales):
+            raise ConfigError(
+                f"reading_scales {list(self.reading_scales)}: expected at least one share of the tile's size from 0.25 to 4"
             )
         if self.names and "lite0" not in self.stem:
             raise ConfigError(

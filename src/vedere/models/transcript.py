@@ -271,8 +271,32 @@ def place_name(name: str, cut: Cut, side: int, text: Sequence[Piece] = ()) -> li
     return [Piece(token=token, slot=free[start + number]) for number, (token, _) in enumerate(pieces)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What was read in a tile.
+
+    Attributes:
+        lines: From top to bottom.
+        cells: Cells of a side of the tile, in which places are counted.
+    """
+
+    lines: tuple[Line, ...]
+    cells: int
+
+    @property
+    def text(self) -> str:
+        """Lines joined by spaces."""
+        return " ".join(line.text for line in self.lines)
+
+    @property
+    def sureness(self) -> float:
+        """Mean certainty of its characters, 0 without any."""
+        characters = [character for line in self.lines for character in line.characters]
+        return _certainty(characters) if characters else 0.0
+
+
 class Transcriber:
-    """From what the stem reads and names to pieces in the visual tokens of tiles.
+    """From what was read and named to pieces in the visual tokens of tiles.
 
     Args:
         cut: The tokenizer's `vedere.text.tokenizer.Tokenizer.pieces`.
@@ -282,22 +306,21 @@ class Transcriber:
     def __init__(self, cut: Cut, side: int) -> None:
         self.cut, self.side = cut, side
 
-    def __call__(self, features: Tensor | None, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Reads tiles.
+    def __call__(self, readings: Sequence[Reading], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Puts pieces into tiles.
 
         Args:
-            features: The reader's part of the stem, ``[N, h / 2, w / 2, 4 (K + 1)]``; None: nothing is read.
-            names: Name of each of the N tiles; empty: none.
+            readings: What was read in each of the N tiles; empty: nothing was.
+            names: Name of each tile; empty: none.
 
         Returns:
             (rows of the visual tokens ``[N P]`` that get a piece, ids of the pieces), both ``[M]``.
         """
-        found: list[list[Piece]] = [[] for _ in names]
-        if features is not None:
-            chances = F.pixel_shuffle(features.detach().permute(0, 3, 1, 2), 2).float().cpu()
-            found = [place_pieces(read_lines(tile), self.cut, tile.shape[-1], self.side) for tile in chances]
         rows, tokens = list[int](), list[int]()
-        for number, (pieces, name) in enumerate(zip(found, names, strict=True)):
+        for number, name in enumerate(names):
+            pieces = list[Piece]()
+            if readings:
+                pieces = place_pieces(readings[number].lines, self.cut, readings[number].cells, self.side)
             for piece in (*pieces, *place_name(name, self.cut, self.side, pieces)):
                 rows.append(number * self.side**2 + piece.slot)
                 tokens.append(piece.token)

@@ -56,6 +56,7 @@ class ModelSource:
         tile: Side of a tile in pixels.
         stem: Parts of a pretrained stem before the patches (`vedere.models.stem`); empty: bare patches, as in the paper.
         transcript: Text that the stem's reader finds is put into the visual tokens (`vedere.models.transcript`).
+        reading_scales: Sizes at which it is read; several cost training time (`vedere.models.readings`).
         names: Names of what a picture shows are put into the visual tokens (`vedere.models.namer`); with ``start``, a model
             without them is given them.
         visual_attention: Visual attention experts (Mono-InternVL-1.5).
@@ -75,6 +76,7 @@ class ModelSource:
     tile: int = 112
     stem: tuple[str, ...] = ()
     transcript: bool = False
+    reading_scales: tuple[float, ...] = (1.0,)
     names: bool = False
     visual_attention: bool = True
     v2pe: bool = False
@@ -297,6 +299,7 @@ def _new(source: ModelSource, words: Words, seed: int, say: Say) -> VisionLangua
         tile=source.tile,
         stem=source.stem,
         transcript=source.transcript,
+        reading_scales=source.reading_scales,
         names=read_namer()[0] if source.names else (),
     )
     model = MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder))

@@ -125,7 +125,8 @@ def seed(row: Row) -> list[Item]:
     identifier = row.text("question_id", "index")
     answer = _lettered(row, options)
     choices = {f"choice_{letter.lower()}": text for letter, text in options.items()}
-    record: dict[str, Any] = {"question_id": identifier, **choices, "answer": answer, **_kept(row, "category")}
+    record: dict[str, Any] = {"question_id": identifier, "question": row.text("question"), **choices, "answer": answer}
+    record |= _kept(row, "category")
     if row.has("question_type_id"):
         record["question_type_id"] = _whole(row, "question_type_id")
     return [_item(row, identifier, row.text("question"), "choice", record, options=options, target=answer)]
@@ -167,7 +168,8 @@ def mmmu(row: Row) -> list[Item]:
     )
     kind = _text(row, "question_type", default="multiple-choice" if options else "short-answer")
     answers = listed(row.get("answer"))
-    record: dict[str, Any] = {"id": identifier, "question_type": kind, "answer": answers}
+    question = row.text("question")
+    record: dict[str, Any] = {"id": identifier, "question": question, "question_type": kind, "answer": answers}
     if kind == "multiple-choice":
         record["index2ans"] = options
         if not set(answers) <= {*options, "?"}:
@@ -181,7 +183,7 @@ def mmmu(row: Row) -> list[Item]:
         _item(
             row,
             identifier,
-            row.text("question"),
+            question,
             form,
             record,
             options=found,
@@ -256,7 +258,7 @@ def hallusion(row: Row) -> list[Item]:
     if not row.data.get(PICTURES):
         return []
     answer = {"1": "Yes", "0": "No"}.get(row.text("gt_answer", "answer").strip(), row.text("gt_answer", "answer"))
-    record: dict[str, Any] = {"answer": answer}
+    record: dict[str, Any] = {"answer": answer, "question": row.text("question")}
     if row.has("set_id"):
         names = ("category", "subcategory", "set_id", "figure_id", "question_id")
         record |= {name: row.text(name) for name in names} | {"gt_answer": answer}
@@ -310,7 +312,7 @@ def blink(row: Row) -> list[Item]:
     options, identifier = _letters(row), row.text("idx", "index")
     answer = _lettered(row, options)
     task = _text(row, "task", "sub_task", "category") or subject(identifier)
-    record = {"task": task, "idx": identifier, "options": options, "answer": f"({answer})"}
+    record = {"task": task, "idx": identifier, "question": row.text("question"), "options": options, "answer": f"({answer})"}
     shown = {"prompt": row.text("prompt")} if row.has("prompt") else {}
     return [
         _item(row, identifier, row.text("question"), "choice", record, options=options, target=answer, metadata=shown)

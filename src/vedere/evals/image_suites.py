@@ -20,14 +20,15 @@ from vedere.evals.choice import judge as choice_verdict
 from vedere.evals.choice import options_in
 from vedere.evals.circular import PASS
 from vedere.evals.items import Item, Judge, Prompt, Settings
-from vedere.evals.judges import ChoiceJudge, ExtractionJudge, GradeJudge, PairJudge
+from vedere.evals.judges import ChoiceJudge, ExtractionJudge, GradeJudge, PairJudge, YesNoJudge
+from vedere.evals.mmmu import kit_options
 from vedere.evals.prompt_sets import make_prompt, prompt_set
-from vedere.evals.records import Row, Scores, Verdict
+from vedere.evals.records import FINAL_RULE, Row, Scores, Verdict
 from vedere.evals.sources import data_file, mme_rows, rows_of
 from vedere.evals.tables import check_md5
 
 Record = Mapping[str, Any]
-ALL_SETS = ("official", "vlmevalkit", "internvl", "xcomposer")
+ALL_SETS = ("official", "vlmevalkit", "internvl", "xcomposer", "internvl-cot", "internvl-boxed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +118,11 @@ def blink_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Returns rows whose answers are letters in brackets, read by VLMEvalKit's rules where they are not."""
     rows = []
     for record in records:
-        given = str(record["prediction"])
+        given = Row(1, record).answer()
         letter = kit_choice(given, options_in(Row(1, record))) or record.get("judge_letter")
         bare = re.fullmatch(r"\s*\(?([A-Z])\)?\s*", given)
-        rows.append({**record, "prediction": given if bare else f"({letter})" if letter else given})
+        kept = {name: value for name, value in record.items() if name != FINAL_RULE}  # it has been applied
+        rows.append({**kept, "prediction": given if bare else f"({letter})" if letter else given})
     return rows
 
 
@@ -135,10 +137,14 @@ _ALL = (
     _choices("mmbench", "mmbench_dev_en", "mmbench_test_en", "mmbench_dev_2", "mmbench", make=image_items.circular),
     _choices("mmbench-cn", "mmbench_dev_cn", "mmbench_test_cn", "mmbench_cn", make=image_items.circular),
     _choices("ccbench", "ccbench", make=image_items.circular),
-    ImageBenchmark(name="seed", stems=("seed",), make=image_items.seed),
+    _choices("seed", "seed", make=image_items.seed),
     ImageBenchmark(name="ocrbench", stems=("ocrbench", "fullbench"), make=image_items.ocrbench),
     ImageBenchmark(
-        name="mmmu", stems=("mmmu_", "mmmu.", "validation", "dev"), make=image_items.mmmu, answer_field="response"
+        name="mmmu",
+        stems=("mmmu_", "mmmu.", "validation", "dev"),
+        make=image_items.mmmu,
+        answer_field="response",
+        judge=ChoiceJudge(options=kit_options),
     ),
     ImageBenchmark(
         name="mmmu-pro", stems=("mmmu_pro", "mmmu-pro", "test"), make=image_items.mmmu_pro, answer_field="response"
@@ -156,14 +162,14 @@ _ALL = (
     ImageBenchmark(name="chartqa", stems=("chartqa", "test_"), make=image_items.chart),
     _choices("ai2d", "ai2d"),
     _choices("scienceqa", "scienceqa"),
-    ImageBenchmark(name="hallusionbench", stems=("hallusionbench",), make=image_items.hallusion),
+    ImageBenchmark(name="hallusionbench", stems=("hallusionbench",), make=image_items.hallusion, judge=YesNoJudge()),
     ImageBenchmark(name="mmvet", stems=("mmvet", "mm-vet"), make=image_items.mmvet, judge=GradeJudge()),
     ImageBenchmark(
         name="llava-wild", stems=("llavabench", "llava", "questions"), make=image_items.llava_wild, judge=PairJudge()
     ),
     ImageBenchmark(name="pope", stems=("pope", "coco_pope"), make=image_items.pope),
     _choices("realworldqa", "realworldqa"),
-    ImageBenchmark(name="mmstar", stems=("mmstar",), make=image_items.mmstar),
+    _choices("mmstar", "mmstar", make=image_items.mmstar),
     _choices("blink", "blink", make=image_items.blink, rows=blink_rows),
     ImageBenchmark(name="refcoco", stems=("refcoco",), make=image_items.ref_coco),
     ImageBenchmark(

@@ -16,13 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vedere.answers import FINAL_RULES
 from vedere.errors import RecordError
 
 _NAMES = ("id", "index", "pid", "idx", "question_id", "i")
-_PLACE = ("run", "dataset", "split", "category", "subcategory", "set_id", "figure_id", "visual_input", "group", "task")
+_PLACE = ("run", "dataset", "split", "setting", "category", "subcategory", "set_id", "figure_id", "visual_input", "group", "task")
+FINAL_RULE = "final_rule"
+"""Field of a row that names the rule for the final answer of a reasoning response."""
 _LARGEST = 1e300
 _TOPIC = ("domain", "type", "source")
 _CONTENT = ("image", "question", "sent")
+_TRUTH = ("answer", "answers")
 
 
 @dataclass(frozen=True)
@@ -61,14 +65,20 @@ class Row:
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a text")
 
     def answer(self, *names: str) -> str:
-        """Return the model's answer, by default field ``prediction`` or ``response``; null means an empty answer."""
+        """Return the model's answer, by default field ``prediction`` or ``response``; null means an empty answer.
+
+        Field ``final_rule`` names how a response that reasons first is read (`vedere.answers.FINAL_RULES`).
+        """
         names = names or ("prediction", "response")
         first = self.data.get(names[0])
-        if isinstance(first, str):
+        if not isinstance(first, str):
+            first = "" if not self.has(*names) and any(name in self.data for name in names) else self.text(*names)
+        rule = self.data.get(FINAL_RULE)
+        if rule is None:
             return first
-        if not self.has(*names) and any(name in self.data for name in names):
-            return ""
-        return self.text(*names)
+        if rule not in FINAL_RULES:
+            raise self.fail(f"'{FINAL_RULE}' is {_shown(rule)}", " or ".join(f"'{name}'" for name in FINAL_RULES))
+        return FINAL_RULES[rule](first)
 
     def texts(self, *names: str) -> list[str]:
         """Return a list of texts; a single text is a list of one."""
@@ -215,15 +225,17 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """Return the rows whose question has not come before, and the number of those left out.
 
-    A question is known by its identifiers together with image and question text; rows without an identifier, or that have
-    neither image nor text, are all kept.
+    A question is known by its identifiers together with image and question text; without an identifier by these and the right
+    answer. Rows without an identifier that have neither image nor text are all kept.
     """
     seen = set()
     kept = []
     count = 0
     for row in rows:
-        named = any(row.has(name) for name in _NAMES) or (row.has("image") and row.has("question", "dataset"))
-        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT)], default=str)
+        identified = row.has(*_NAMES)
+        named = identified or (row.has("image") and row.has("question", "dataset"))
+        fields = (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT, *(() if identified else _TRUTH))
+        key = json.dumps([row.data.get(name) for name in fields], default=str)
         if named and key in seen:
             count += 1
             continue

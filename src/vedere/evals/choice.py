@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vedere.answers import first_choice, internvl_choice, kit_choice, leading_letter
+from vedere.answers import exact_match, first_choice, internvl_choice, kit_choice, leading_letter
 from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
 
 _INSIDE = re.compile(r"(?:^|,\s*|\n\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)", re.DOTALL)
@@ -32,8 +32,13 @@ def options_in(row: Row) -> dict[str, str]:
     if isinstance(row.data.get("options"), (list, dict)) or row.has("choices", "A"):
         return row.options()
     text = row.data.get("options") if row.has("options") else row.data.get("question")
-    found = dict(_INSIDE.findall(str(text or "")))
-    return found if len(found) > 1 else dict.fromkeys("ABCD", "")
+    return inner_options(str(text or "")) or dict.fromkeys("ABCD", "")
+
+
+def inner_options(text: str) -> dict[str, str]:
+    """Return the options "A: ..., B: ..." or "A. ..." on lines of their own inside a text; none for fewer than two."""
+    found = dict(_INSIDE.findall(text))
+    return found if len(found) > 1 else {}
 
 
 def judge(row: Row) -> Verdict:
@@ -175,6 +180,16 @@ def score_ai2d(rows: Sequence[Row]) -> Scores:
 
 
 def score_realworldqa(rows: Sequence[Row]) -> Scores:
-    """Score rows ``options, answer, prediction`` of RealWorldQA by VLMEvalKit's rules."""
-    verdicts = [judge(row) for row in rows]
+    """Score rows ``options, answer, prediction`` of RealWorldQA by VLMEvalKit's rules; rows without options by their text."""
+    verdicts = [judge(row) if _has_options(row) else _worded(row) for row in rows]
     return Scores(figures={"n": len(rows), "acc": credit(verdicts)}, verdicts=verdicts, counts=_open(verdicts))
+
+
+def _has_options(row: Row) -> bool:
+    return row.has("options", "choices", "A") or row.text("answer").strip() in inner_options(row.text("question"))
+
+
+def _worded(row: Row) -> Verdict:
+    """A word or a number, in its normal form."""
+    given = row.answer()
+    return Verdict(line=row.line, credit=float(exact_match(given, row.text("answer"))), extracted=given[:200])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vedere.evals.choice import inner_options
 from vedere.evals.circular import PASS, rotations
 from vedere.evals.items import Item, Kind, Part, Picture
 from vedere.evals.mathvista import METADATA
@@ -133,14 +134,41 @@ def seed(row: Row) -> list[Item]:
 
 
 def choice(row: Row) -> list[Item]:
-    """AI2D, ScienceQA, RealWorldQA: options in columns."""
-    options, identifier = _letters(row), row.text("index", "id")
-    if not options:
-        raise row.fail("the row has no options", "columns A, B, ... with texts")
-    answer = _lettered(row, options)
-    record = {"index": identifier, "question": row.text("question"), "options": options, "answer": answer}
+    """AI2D, ScienceQA, RealWorldQA: options in columns, or in the question, which then is asked as it is."""
+    options, identifier, question = _letters(row), _identifier(row), row.text("question")
+    listed_inside = {} if options else inner_options(question)
+    if not options and not listed_inside:
+        raise row.fail("the row has no options", "columns A, B, ... with texts, or lines 'A. ...' in the question")
+    answer = _lettered(row, options or listed_inside)
+    record = {"index": identifier, "question": question, "options": options or listed_inside, "answer": answer}
     hint = _text(row, "hint")
-    return [_item(row, identifier, row.text("question"), "choice", record, options=options, target=answer, hint=hint)]
+    return [_item(row, identifier, question, "choice", record, options=options, target=answer, hint=hint)]
+
+
+def _identifier(row: Row) -> str:
+    return row.text("index", "id", "question_id") if row.has("index", "id", "question_id") else str(row.line)
+
+
+def science(row: Row) -> list[Item]:
+    """ScienceQA: questions with a picture (2,017 in the test part); official files give the answer as a number from 0 on."""
+    if not row.data.get(PICTURES):
+        return []
+    data = dict(row.data)
+    if row.has("choices") and str(data.get("answer", "")).isdigit():
+        number = row.whole("answer")
+        if number >= len(listed(data["choices"])):
+            raise row.fail(f"'answer' is {number}", f"a number below {len(listed(data['choices']))}, the number of choices")
+        data["answer"] = _ALPHABET[number]
+    return choice(Row(row.line, data))
+
+
+def real_world(row: Row) -> list[Item]:
+    """RealWorldQA: options, or, in the official file, a word or a number as the answer."""
+    question, answer = row.text("question"), _text(row, "answer").strip()
+    if _letters(row) or answer in inner_options(question):
+        return choice(row)
+    record = {"index": _identifier(row), "question": question, "answer": answer}
+    return [_item(row, record["index"], question, "short", record, target=answer)]
 
 
 def mmstar(row: Row) -> list[Item]:
@@ -198,9 +226,9 @@ def mmmu_pro(row: Row) -> list[Item]:
     options = _letters(row)
     if not options:
         raise row.fail("the row has no options", "'options', a list of texts")
-    identifier, answer = row.text("id"), _lettered(row, options)
-    record = {"id": identifier, "options": options, "answer": answer}
-    question = _text(row, "question")
+    answer, question = _lettered(row, options), _text(row, "question")
+    record = {"id": row.text("id"), "options": options, "answer": answer, **_kept(row, "setting")}
+    identifier = "/".join(filter(None, (_text(row, "setting"), record["id"])))
     return [_item(row, identifier, question, "choice", record, options=options if question else {}, target=answer)]
 
 
@@ -330,5 +358,5 @@ def ref_coco(row: Row) -> list[Item]:
         "width": float(row.text("width")),
         **_kept(row, "split"),
     }
-    identifier = _text(row, "index", "id") or f"{record['image']}/{row.line}"
+    identifier = _text(row, "index", "id") or "/".join(filter(None, (_text(row, "split"), record["image"], str(row.line))))
     return [_item(row, identifier, record["sent"], "box", record, target=str(box), group=record["image"])]

@@ -56,7 +56,7 @@ def test_pope_is_three_files_and_its_figure_the_mean_of_three(tmp_path):
     assert [figures[name]["f1"] for name in labels] == pytest.approx([2 / 3, 2 / 3, 1])
     assert figures["mean_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert len(items("pope", tmp_path / "data", split="popular")) == 2
-    with pytest.raises(ConfigError, match="--md5 is of one file, and .* holds 3; give the file"):
+    with pytest.raises(ConfigError, match=r"--md5 is of one file, and .* holds 3; give the file"):
         suite("pope").load(tmp_path / "data", Settings(md5="0" * 32))
 
 
@@ -97,7 +97,13 @@ def test_mmmu_and_blink_have_a_folder_for_each_subject_and_task(tmp_path):
     assert [one.id for one in items("mmmu", tmp_path / "mmmu")] == ["validation_Art_1", "validation_Math_1"]
     assert [one.id for one in items("mmmu", tmp_path / "mmmu", split="dev")] == ["dev_Art_1", "dev_Math_1"]
     for task in ("Jigsaw", "Art_Style"):
-        row = {"idx": f"val_{task}_1", "question": "Which?", "choices": ["a", "b"], "answer": "(B)", "prompt": "Which? (A) a"}
+        row = {
+            "idx": f"val_{task}_1",
+            "question": "Which?",
+            "choices": ["a", "b"],
+            "answer": "(B)",
+            "prompt": "Which? (A) a",
+        }
         for split in ("val", "test"):
             parquet(tmp_path / "blink" / task / f"{split}-00000-of-00001.parquet", [{**row, "image_1": image}])
     assert [one.record["task"] for one in items("blink", tmp_path / "blink")] == ["Art_Style", "Jigsaw"]

@@ -9,6 +9,7 @@ import pytest
 from vedere.cli.score import main
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
+from vedere.evals.choice import inner_options
 from vedere.evals.mmmu import DOMAINS
 from vedere.evals.records import Row, read_rows
 
@@ -240,6 +241,20 @@ def test_ai2d_and_realworldqa_and_mmstar():
     assert score("mmstar", *rows).figures["acc"] == 1
     small = {"index": 9, "answer": "b", "category": "math", "prediction": "The answer is\nB"}
     assert score("mmstar", small).figures["acc"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which?\nOptions: A: red, B: light, blue, C: white",
+        "A: red, B: light, blue, C: white",
+        "Which?\nA. red\nB. light, blue\nC. white",
+        "Which?\n(A) red\n(B) light, blue\n(C) white",
+    ],
+)
+def test_options_inside_a_text(text):
+    assert inner_options(text) == {"A": "red", "B": "light, blue", "C": "white"}
+    assert inner_options("Which is it, A: red?") == {}
 
 
 def test_without_options_only_letters_are_read():

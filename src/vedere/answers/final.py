@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 _TOLD = re.compile(r"(?i)answer:(.*)")
 _BOX = r"\boxed{"
+_BRACE = re.compile(r"\\boxed\{|[{}]")
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}")
 
 
@@ -31,15 +32,17 @@ def boxed_answer(response: str) -> str:
 
     Without a box that is closed, what `final_line` returns.
     """
-    start = response.rfind(_BOX)
-    while start >= 0:
-        depth, place = 1, start + len(_BOX)
-        for end in range(place, len(response)):
-            depth += {"{": 1, "}": -1}.get(response[end], 0)
-            if not depth:
-                return _TEXT.sub(r"\1", response[place:end]).strip().strip("$").strip()
-        start = response.rfind(_BOX, 0, start)
-    return final_line(response)
+    opened: list[int] = []  # where what is in a pair of braces begins; -1 for braces of no box
+    boxes: list[tuple[int, int]] = []
+    for found in _BRACE.finditer(response):
+        if found[0] != "}":
+            opened.append(found.end() if found[0] == _BOX else -1)
+        elif opened and (start := opened.pop()) >= 0:
+            boxes.append((start, found.start()))
+    if not boxes:
+        return final_line(response)
+    start, end = max(boxes)
+    return _TEXT.sub(r"\1", response[start:end]).strip().strip("$").strip()
 
 
 FINAL_RULES: Mapping[str, Callable[[str], str]] = {"final line": final_line, "boxed": boxed_answer}

@@ -29,8 +29,11 @@ from vedere.evals.records import Row, Scores, read_rows, without_repeats
 from vedere.evals.video_mme import v2
 from vedere.evals.video_mme.results import result_rows
 
-SCORING_RULES_VERSION = 2
-"""Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable."""
+SCORING_RULES_VERSION = 3
+"""Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable.
+
+3: option A behind "Options:" in a question; RealWorldQA's answers in words; a judge's verdicts on HallusionBench.
+"""
 
 
 @dataclass(frozen=True)

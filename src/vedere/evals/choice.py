@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from vedere.answers import exact_match, first_choice, internvl_choice, kit_choice, leading_letter
 from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
 
-_INSIDE = re.compile(r"(?:^|,\s*|\n\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)", re.DOTALL)
+_INSIDE = re.compile(
+    r"(?:^|,\s*|\n\s*|(?i:options|choices):\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)",
+    re.DOTALL,
+)
 _SEED_CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
 SEED_TYPES = (
     *("Scene Understanding", "Instance Identity", "Instance Attribute", "Instance Location", "Instance Counting"),

@@ -157,7 +157,9 @@ def science(row: Row) -> list[Item]:
     if row.has("choices") and str(data.get("answer", "")).isdigit():
         number = row.whole("answer")
         if number >= len(listed(data["choices"])):
-            raise row.fail(f"'answer' is {number}", f"a number below {len(listed(data['choices']))}, the number of choices")
+            raise row.fail(
+                f"'answer' is {number}", f"a number below {len(listed(data['choices']))}, the number of choices"
+            )
         data["answer"] = _ALPHABET[number]
     return choice(Row(row.line, data))
 
@@ -340,7 +342,13 @@ def blink(row: Row) -> list[Item]:
     options, identifier = _letters(row), row.text("idx", "index")
     answer = _lettered(row, options)
     task = _text(row, "task", "sub_task", "category") or subject(identifier)
-    record = {"task": task, "idx": identifier, "question": row.text("question"), "options": options, "answer": f"({answer})"}
+    record = {
+        "task": task,
+        "idx": identifier,
+        "question": row.text("question"),
+        "options": options,
+        "answer": f"({answer})",
+    }
     shown = {"prompt": row.text("prompt")} if row.has("prompt") else {}
     return [
         _item(row, identifier, row.text("question"), "choice", record, options=options, target=answer, metadata=shown)
@@ -358,5 +366,7 @@ def ref_coco(row: Row) -> list[Item]:
         "width": float(row.text("width")),
         **_kept(row, "split"),
     }
-    identifier = _text(row, "index", "id") or "/".join(filter(None, (_text(row, "split"), record["image"], str(row.line))))
+    identifier = _text(row, "index", "id") or "/".join(
+        filter(None, (_text(row, "split"), record["image"], str(row.line)))
+    )
     return [_item(row, identifier, record["sent"], "box", record, target=str(box), group=record["image"])]

@@ -79,7 +79,9 @@ class ImageBenchmark:
             told = TOLD.get(self.name)
             paths = data_files(folder, self.stems, several=told is not None)
             if settings.md5 and len(paths) > 1:
-                raise ConfigError(f"--md5 is of one file, and {folder} holds {len(paths)}; give the file, or leave it out")
+                raise ConfigError(
+                    f"--md5 is of one file, and {folder} holds {len(paths)}; give the file, or leave it out"
+                )
             for path in paths:
                 check_md5(path, settings.md5)
             read = [(path, rows_of(path, told(path) if told and len(paths) > 1 else None)) for path in paths]
@@ -91,14 +93,18 @@ class ImageBenchmark:
         if split:
             read = [(path, [row for row in rows if str(row.data.get("split", "")) == split]) for path, rows in read]
         if any(
-            str(row.data.get("index", "")).isdigit() and int(row.data["index"]) >= PASS for _, rows in read for row in rows
+            str(row.data.get("index", "")).isdigit() and int(row.data["index"]) >= PASS
+            for _, rows in read
+            for row in rows
         ):
             copies = {image_items.COPIES: True}
             read = [(path, [Row(row.line, {**row.data, **copies}) for row in rows]) for path, rows in read]
         return read
 
     def prompt(self, item: Item, settings: Settings) -> Prompt:
-        """Words the question by the prompt set."""
+        """Words the question by the prompt set; its pictures are left out where the settings say so."""
+        if settings.blind:
+            item = replace(item, parts=tuple(part for part in item.parts if isinstance(part, str)))
         if self.own_wording:
             return Prompt(parts=item.parts, max_new_tokens=64)
         return make_prompt(item, settings.prompts or self.prompt_sets[0], self.name)

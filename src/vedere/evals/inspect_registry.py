@@ -43,6 +43,7 @@ def _register(name: str) -> Callable[..., Task]:
         frame_side: int = 0,
         frame_layout: str = "",
         sound: bool = False,
+        blind: bool = False,
         judge: str = "",
     ) -> Task:
         words = {"True": "on", "False": "off"}  # inspect reads -T subtitles=off as YAML
@@ -59,6 +60,7 @@ def _register(name: str) -> Callable[..., Task]:
             frame_side=frame_side,
             frame_layout=frame_layout,
             sound=sound,
+            blind=blind,
         )
         return make_task(
             suite(name), data_of(name, data), Path(out) if out else folder_of(name, str(get_model())), settings, judge

@@ -83,6 +83,7 @@ def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, j
     """
     check_judge(benchmark, judge)
     check_prompts(benchmark, settings.prompts)
+    check_blind(benchmark, settings)
     items = select(benchmark.load(data, settings), settings.limit, settings.seed)
     store = AnswerStore(out)
     watch = WATCH.get()
@@ -129,6 +130,17 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
         raise ConfigError(
             f"{benchmark.name} is graded by a judge model; name one with --judge (with inspect: -T judge=openai/...)"
         )
+
+
+def check_blind(benchmark: Benchmark, settings: Settings) -> None:
+    """Refuses ``blind`` where a prompt set of the benchmark's own leaves its media out.
+
+    Raises:
+        ConfigError: as said.
+    """
+    own = next((name for name in ("blind", "text-only") if name in benchmark.prompt_sets), "")
+    if settings.blind and own:
+        raise ConfigError(f"{benchmark.name} has words of its own for that; give --prompts {own} in place of --blind")
 
 
 def check_prompts(benchmark: Benchmark, prompts: str) -> None:

@@ -287,6 +287,7 @@ class Settings:
         frame_side: Frames are sent with at most so many pixels a side; 0 as they are.
         frame_layout: How frames are shown: ``video``, ``canvas`` (`vedere.vision.canvas`); empty as the prompt set does.
         sound: Videos come with their sound track.
+        blind: Questions are asked without their pictures.
     """
 
     prompts: str = ""
@@ -301,6 +302,7 @@ class Settings:
     frame_side: int = 0
     frame_layout: str = ""
     sound: bool = False
+    blind: bool = False
 
 
 class Judge(Protocol):

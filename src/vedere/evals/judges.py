@@ -97,8 +97,8 @@ class YesNoJudge(_Judge):
         if kit_yes_no(answer) is not None or not answer.strip():
             return None
         text = (
-            "Somebody answered a yes-or-no question in their own words. Say whether the answer means yes or no. Reply with Yes, "
-            "No, or Unknown if it means neither, alone.\n\n"
+            "Somebody answered a yes-or-no question in their own words. Say whether the answer means yes or no. Reply with "
+            "Yes, No, or Unknown if it means neither, alone.\n\n"
             f"Question: {record.get('question', '')}\n\nAnswer: {shortened(answer)}\n\nMeaning:"
         )
         return Prompt(parts=(text,), max_new_tokens=16)

@@ -20,7 +20,19 @@ from vedere.answers import FINAL_RULES
 from vedere.errors import RecordError
 
 _NAMES = ("id", "index", "pid", "idx", "question_id", "i")
-_PLACE = ("run", "dataset", "split", "setting", "category", "subcategory", "set_id", "figure_id", "visual_input", "group", "task")
+_PLACE = (
+    "run",
+    "dataset",
+    "split",
+    "setting",
+    "category",
+    "subcategory",
+    "set_id",
+    "figure_id",
+    "visual_input",
+    "group",
+    "task",
+)
 FINAL_RULE = "final_rule"
 """Field of a row that names the rule for the final answer of a reasoning response."""
 _LARGEST = 1e300
@@ -220,6 +232,13 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
         if not isinstance(data, dict):
             raise RecordError(f"{path.name} line {number} is {_shown(data)}; expected a JSON object")
         yield Row(number, data)
+
+
+def name_of(row: Row) -> str:
+    """Return what a row's question is called across files: its first identifier with its place, else its line."""
+    found = next((str(row.data[name]) for name in _NAMES if row.data.get(name) is not None), f"line {row.line}")
+    place = (str(row.data[name]) for name in _PLACE if isinstance(row.data.get(name), (str, int)))
+    return "/".join((*place, found))
 
 
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], int]:

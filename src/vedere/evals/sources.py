@@ -1,9 +1,9 @@
-"""Files of a benchmark to rows with their pictures: VLMEvalKit's tables, JSON, JSON lines, parquet, and releases in several files.
+"""Files of a benchmark to rows with their pictures: VLMEvalKit's tables, JSON, JSON lines, parquet, releases in several files.
 
 Official releases name a picture in many ways; all of them become `vedere.evals.items.Picture`s under one name. Rows keep the
 names of fields that their file has; `vedere.evals.image_items` knows which benchmark calls what how. Some releases are several
-files (POPE's samplings, ChartQA's halves, a folder for each subject of MMMU, parquet in pieces): these are read together, and what
-only a file's name tells then becomes a field of its rows (`TOLD`).
+files (POPE's samplings, ChartQA's halves, a folder for each subject of MMMU, parquet in pieces): these are read together, and
+what only a file's name tells then becomes a field of its rows (`TOLD`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def data_files(data: Path, stems: Sequence[str], several: bool = False) -> list[
     files = _files(data)
     fitting = _fitting(files, stems)
     if not fitting and several:
-        fitting = [path for folder in sorted(data.iterdir()) if folder.is_dir() for path in _fitting(_files(folder), stems)]
+        fitting = [
+            path for folder in sorted(data.iterdir()) if folder.is_dir() for path in _fitting(_files(folder), stems)
+        ]
     found = fitting or files
     if len(fitting) == 1 or (several and fitting and len({path.suffix for path in fitting}) == 1) or _pieces(found):
         return found
@@ -192,9 +194,7 @@ def llava_rows(folder: Path) -> list[Row]:
     Raises:
         RecordError: a file is missing, or has no answer to a question.
     """
-    questions, answers, context = (
-        folder / name for name in ("questions.jsonl", "answers_gpt4.jsonl", "context.jsonl")
-    )
+    questions, answers, context = (folder / name for name in ("questions.jsonl", "answers_gpt4.jsonl", "context.jsonl"))
     references = {row.text("question_id"): row.text("text") for row in read_rows(answers)}
     captions = {row.text("image"): row.text("caption") for row in read_rows(context)}
     rows = []
@@ -202,7 +202,8 @@ def llava_rows(folder: Path) -> list[Row]:
         number, image = row.text("question_id"), row.text("image")
         if number not in references or image not in captions:
             raise row.fail(
-                f"{answers.name} or {context.name} has nothing for question {number} about {image}", "the release's three files"
+                f"{answers.name} or {context.name} has nothing for question {number} about {image}",
+                "the release's three files",
             )
         rows.append(Row(row.line, {**row.data, "gpt_answer": references[number], "caption": captions[image]}))
     return rows

@@ -432,6 +432,24 @@ def test_repeated_questions_count_once_and_are_counted():
     assert [verdict.line for verdict in scores.verdicts] == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [
+        ("ocr-text", {"dataset": "FUNSD", "image": "1.png", "answer": "date"}, {"answer": "total"}),
+        ("pope", {"id": 1, "sampling": "random", "answer": "yes"}, {"sampling": "popular"}),
+        ("textvqa", {"id": 1, "dataset_name": "x", "answers": ["a"] * 10}, {"dataset_name": "y"}),
+        (
+            "mmmu-pro",
+            {"id": "test_Art_1", "setting": "vision", "options": ["a"], "answer": "A"},
+            {"setting": "standard"},
+        ),
+    ],
+)
+def test_rows_that_only_look_alike_are_no_repeats(name, one, other):
+    scores = score(name, one | {"prediction": "yes"}, one | other | {"prediction": "yes"})
+    assert (scores.counts["rows"], scores.counts["repeated_rows_left_out"]) == (2, 0)
+
+
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
 @pytest.mark.parametrize(
     "row", [{}, {"prediction": None}, {"id": [], "answer": {}, "scores": "x"}, {"answers": [], "prediction": 1}]

@@ -1,8 +1,8 @@
 """HallusionBench: accuracy of answers, of figures with all answers right, and of questions right over all their figures.
 
 Read by VLMEvalKit's rule: an answer with both or none of the words yes and no takes a judge's recorded verdict; without one it
-is wrong and counted. InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set. XComposer's notebook takes
-any answer with the letters "yes" for yes and every other one for no; its figures stand beside.
+is wrong and counted. InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set.
+XComposer's notebook takes any answer with the letters "yes" for yes and every other one for no; its figures stand beside.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 The same model differs by points between harnesses because of wording, tile limits and answer lengths alone, so a result names
 its set and the set's version. Sets: ``official`` (the benchmark's own), ``vlmevalkit``, ``internvl``, ``xcomposer``, and two
 that ask for a reasoning first, as InternVL2.5-MPO and InternVL3 are asked on reasoning benchmarks: ``internvl-cot`` (``Final
-answer: ..``) and ``internvl-boxed`` (``Answer: \\boxed{..}``). Each has texts by kind of question, an option's form, a limit of new
-tokens by kind, a layout of several pictures, a limit of tiles, and what single benchmarks change. A set with a ``base`` says
-what it changes of that one.
+answer: ..``) and ``internvl-boxed`` (``Answer: \\boxed{..}``). Each has texts by kind of question, an option's form, a limit of
+new tokens by kind, a layout of several pictures, a limit of tiles, and what single benchmarks change. A set with a ``base``
+says what it changes of that one.
 
 Layouts: ``in_place`` puts the k-th picture where the text says ``<image k>``, others in front; ``front`` puts all in front and
 leaves such marks in the text; ``numbered`` is InternVL's ``Image-1: <image>`` for several pictures.

@@ -21,17 +21,8 @@ from vedere.errors import RecordError
 
 _NAMES = ("id", "index", "pid", "idx", "question_id", "i")
 _PLACE = (
-    "run",
-    "dataset",
-    "split",
-    "setting",
-    "category",
-    "subcategory",
-    "set_id",
-    "figure_id",
-    "visual_input",
-    "group",
-    "task",
+    *("run", "dataset", "dataset_name", "split", "sampling", "subset", "setting", "category", "subcategory", "set_id"),
+    *("figure_id", "visual_input", "group", "task", "video_id"),
 )
 FINAL_RULE = "final_rule"
 """Field of a row that names the rule for the final answer of a reasoning response."""
@@ -244,17 +235,15 @@ def name_of(row: Row) -> str:
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """Return the rows whose question has not come before, and the number of those left out.
 
-    A question is known by its identifiers together with image and question text; without an identifier by these and the right
-    answer. Rows without an identifier that have neither image nor text are all kept.
+    A question is known by its identifiers together with its place (split, video, ...), image, question text and right answer.
+    Rows without an identifier that have neither image nor text are all kept.
     """
     seen = set()
     kept = []
     count = 0
     for row in rows:
-        identified = row.has(*_NAMES)
-        named = identified or (row.has("image") and row.has("question", "dataset"))
-        fields = (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT, *(() if identified else _TRUTH))
-        key = json.dumps([row.data.get(name) for name in fields], default=str)
+        named = row.has(*_NAMES) or (row.has("image") and row.has("question", "dataset"))
+        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT, *_TRUTH)], default=str)
         if named and key in seen:
             count += 1
             continue

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from vedere.cli.score import main
 from vedere.errors import ConfigError, RecordError
 from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
-from vedere.evals.choice import inner_options
+from vedere.evals.choice import bracketed_letter, inner_options
 from vedere.evals.mmmu import DOMAINS
 from vedere.evals.records import Row, read_rows
 
@@ -190,6 +191,28 @@ def test_blink_is_the_mean_of_tasks():
     figures = score("blink", *rows, {"task": "b", "idx": "x", "answer": "(A)", "prediction": "A cat"}).figures
     assert figures["per_task"] == {"a": 75, "b": 0}
     assert (figures["macro"], figures["micro"]) == (37.5, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("(A)", "A"),
+        ("A", "A"),
+        ("B", "B"),
+        (" (B) the second image", "B"),
+        ("The answer is (B)\n", "B"),
+        ("(A) or (B)", None),
+        ("A cat", None),
+        ("(Z)", "Z"),
+        ("", None),
+    ],
+)
+def test_letters_of_blink(text, letter):
+    assert bracketed_letter(text) == letter
+    row = {"task": "x", "idx": "val_x_1", "answer": "(B)"}
+    assert score("blink", {**row, "full_prediction": text}).figures["macro"] == (100 if letter == "B" else 0)
+    strict = score("blink", {**row, "prediction": text, "full_prediction": None}).figures["macro"]
+    assert strict == (100 if text.strip() in ("(B)", "B") else 0)
 
 
 def test_scienceqa_takes_the_recorded_judge_where_rules_leave_a_row_open():
@@ -457,6 +480,23 @@ def test_rows_that_only_look_alike_are_no_repeats(name, one, other):
 def test_rows_that_do_not_fit_are_told_with_line_and_fields(name, row):
     with pytest.raises(RecordError, match=r"line 1: .*expected .*\(rows of "):
         score(name, row)
+
+
+@pytest.mark.parametrize("given", [None, math.nan, ""])
+def test_an_empty_cell_is_an_empty_answer(given):
+    row = {"id": 1, "question": "q", "answers": ["nan"] * 10, "prediction": given}
+    scores = score("textvqa", row)
+    assert (scores.figures["acc_m4c_norm"], scores.counts["empty_predictions"]) == (0, 1)
+
+
+def test_a_row_without_its_answer_is_the_one_that_is_named():
+    raw = {"question_type": "multiple-choice", "answer": "A", "index2ans": {"A": "a", "B": "b"}}
+    with pytest.raises(RecordError, match=r"line 2: no field 'response'"):
+        score("mmmu", {**raw, "id": "validation_Art_1", "response": "A"}, {**raw, "id": "validation_Art_2"})
+    with pytest.raises(
+        RecordError, match=r"line 1: no field 'prediction' .*expected 'prediction' or 'response' or 'text'"
+    ):
+        score("pope", {"id": 1, "question": "q", "answer": "yes"})
 
 
 def test_unknown_benchmark():

@@ -123,8 +123,8 @@ def score_rows(name: str, rows: Sequence[Row]) -> Scores:
 
 def _is_empty(row: Row) -> bool:
     """Whether the model's answer is there and holds nothing."""
-    given = [row.data[name] for name in ("prediction", "response") if name in row.data]
-    return bool(given) and all(one is None or (isinstance(one, str) and not one.strip()) for one in given)
+    names = [name for name in ("prediction", "response") if name in row.data]
+    return bool(names) and not any(row.has(name) and str(row.data[name]).strip() for name in names)
 
 
 def score_file(name: str, path: Path) -> Scores:

@@ -17,6 +17,7 @@ _INSIDE = re.compile(
     r"(?:^|,\s*|\n\s*|(?i:options|choices):\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)",
     re.DOTALL,
 )
+_LETTER = re.compile(r"\s*\(?([A-Z])\)?\s*")
 _SEED_CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
 SEED_TYPES = (
     *("Scene Understanding", "Instance Identity", "Instance Attribute", "Instance Location", "Instance Counting"),
@@ -58,14 +59,30 @@ def _open(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {"unresolved": sum(verdict.credit is None for verdict in verdicts)}
 
 
+def bracketed_letter(text: str) -> str | None:
+    """Return the letter of ``B`` or ``(B)``, or of the only such word in brackets; None without one or with several."""
+    alone = _LETTER.fullmatch(text)
+    if alone:
+        return alone[1]
+    found = {word[1] for word in text.split() if re.fullmatch(r"\([A-Z]\)", word)}
+    return found.pop() if len(found) == 1 else None
+
+
 def score_blink(rows: Sequence[Row]) -> Scores:
-    """Score rows ``task, answer, prediction`` (letters in brackets): percent, mean of the tasks and over all rows."""
+    """Score rows ``task, answer, prediction``: percent, mean of the tasks and over all rows.
+
+    Published figures follow from ``prediction`` being the right letter in brackets, so "(C) Point C" is wrong; a bare letter is
+    taken, as the official script puts it into brackets. Raw answers (``response`` or ``full_prediction`` alone) are read by
+    `bracketed_letter`. What is no letter is wrong and counted; there that script asks a model.
+    """
     verdicts = []
     for row in rows:
-        given, right = row.answer("prediction", "full_prediction", "response").strip(), row.text("answer").strip()
+        raw = "prediction" not in row.data
+        given = row.answer("response", "full_prediction", "prediction") if raw else row.answer("prediction")
+        right = row.text("answer").strip()
         row.text("task")
-        letter = re.fullmatch(r"\(?([A-Z])\)?", given)
-        read = letter[1] if letter else None
+        alone = _LETTER.fullmatch(given)
+        read = bracketed_letter(given) if raw else alone and alone[1]
         verdicts.append(Verdict(line=row.line, credit=float(read == right.strip("()")), extracted=read))
     tasks = {name: 100 * credit(found) for name, found in by(rows, verdicts, "task").items()}
     figures = {"macro": mean(tasks.values()), "micro": 100 * credit(verdicts), "per_task": tasks}

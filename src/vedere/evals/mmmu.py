@@ -85,7 +85,8 @@ def _kit_right(row: Row) -> bool:
 
 def score(rows: Sequence[Row]) -> Scores:
     """Score rows ``id, question_type, answer`` with ``prediction`` (parsed) or ``response`` and ``index2ans`` (raw)."""
-    raw = all(row.has("response") or "response" in row.data for row in rows)
+    said = ["response" in row.data for row in rows]
+    raw = all(said) or (any(said) and not any("prediction" in row.data for row in rows))
     verdicts = [_judge(row, raw) for row in rows]
     right = _right(verdicts)
     fallback = sum(verdict.credit is None for verdict in verdicts)

@@ -47,7 +47,7 @@ def score(rows: Sequence[Row]) -> Scores:
             raise row.fail(f"'answer' is '{truth[:40]}'", "yes or no")
         # LLaVA's files have the answer in ``text``, the benchmark's own the question
         given = any(name in row.data for name in ("prediction", "response"))
-        text = row.answer("prediction", "response") if given else row.answer("text")
+        text = row.answer("prediction", "response") if given else row.answer("prediction", "response", "text")
         read = first_sentence(text)
         kit = kit_yes_no(text)
         unknown += kit is None

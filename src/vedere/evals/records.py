@@ -44,13 +44,13 @@ class Row:
         return RecordError(f"line {self.line}: {problem}; expected {expected}")
 
     def has(self, *names: str) -> bool:
-        """Say whether one of the fields is there (a null counts as absent)."""
-        return any(self.data.get(name) is not None for name in names)
+        """Say whether one of the fields is there (a null counts as absent, as does the NaN of an empty cell)."""
+        return any(not _null(self.data.get(name)) for name in names)
 
     def get(self, *names: str) -> Any:
         """Return the first of the fields that is there."""
         for name in names:
-            if self.data.get(name) is not None:
+            if not _null(self.data.get(name)):
                 return self.data[name]
         there = ", ".join(f"'{name}'" for name in self.data) or "nothing"
         raise self.fail(f"no field '{names[0]}' (the row has {there})", " or ".join(f"'{name}'" for name in names))
@@ -135,6 +135,10 @@ class Row:
         return there
 
 
+def _null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _is_number(value: Any) -> bool:
     return (
         isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
@@ -142,7 +146,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _absent(text: Any) -> bool:
-    return text is None or str(text).strip() in ("", "nan") or (isinstance(text, float) and math.isnan(text))
+    return _null(text) or str(text).strip() in ("", "nan")
 
 
 def _shown(value: Any) -> str:

@@ -243,9 +243,12 @@ def rescore(path: Path) -> dict[str, Any]:
         ConfigError: its benchmark is not known here.
     """
     log = read_log(path)
-    asked, failed, _ = read_samples(log)
+    asked, failed, why = read_samples(log)
     if not asked:
-        raise RecordError(f"{path.name} has no answers; run the benchmark again with the same --out to go on with it")
+        cause = f" (the first failed of: {' '.join(why.split())[:300]})" if why else ""
+        raise RecordError(
+            f"{path.name} has no answers{cause}; run the benchmark again with the same --out to go on with it"
+        )
     return {
         **about_log(log),
         **summarise(suite(str(log.eval.metadata["vedere"]["benchmark"])), asked, failed),

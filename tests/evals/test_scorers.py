@@ -482,6 +482,29 @@ def test_rows_that_do_not_fit_are_told_with_line_and_fields(name, row):
         score(name, row)
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "figure", "value"),
+    [
+        ("docvqa", {"id": 1, "answers": "['x', 'y']", "prediction": "y"}, "anls_official", 1),
+        ("ocrbench", {"type": "Regular Text Recognition", "answers": '["ab", "cd"]', "prediction": "cd"}, "score", 1),
+        ("mmmu-pro", {"id": "test_Art_1", "options": "['a', 'b']", "answer": "B", "response": "B"}, "acc", 1),
+        ("refcoco", {"answer": "[[0,0,500,500]]", "gt_bbox": [0, 0, 50, 50], "hw": [100, 100]}, "precision_at_1", 1),
+        (
+            "visualprocessbench",
+            {
+                "response": {"steps": ["a", "b"], "process_correctness": [1, -1]},
+                "scores": [0.9, 0.1],
+                "data_source": "x",
+            },
+            "macro_f1",
+            100,
+        ),
+    ],
+)
+def test_fields_as_tables_and_releases_have_them(name, row, figure, value):
+    assert score(name, row).figures[figure] == value
+
+
 @pytest.mark.parametrize("given", [None, math.nan, ""])
 def test_an_empty_cell_is_an_empty_answer(given):
     row = {"id": 1, "question": "q", "answers": ["nan"] * 10, "prediction": given}

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from small_benchmarks import encoded, picture, table
 from vedere.errors import MediaError, RecordError
-from vedere.evals.sources import data_files, listed, mme_rows, rows_of
+from vedere.evals.records import listed
+from vedere.evals.sources import data_files, mme_rows, rows_of
 from vedere.evals.tables import PICTURES, check_md5, checksums, read_table
 
 # What a cell can hold: csv keeps everything but a lone NUL; a table is UTF-8.

@@ -14,8 +14,7 @@ from vedere.evals.circular import PASS, rotations
 from vedere.evals.items import Item, Kind, Part, Picture
 from vedere.evals.mathvista import METADATA
 from vedere.evals.mmmu import subject
-from vedere.evals.records import Row
-from vedere.evals.sources import listed
+from vedere.evals.records import Row, listed
 from vedere.evals.tables import PICTURES
 
 COPIES = "copies"

@@ -8,6 +8,7 @@ Cost: the file is held in memory, about 1 kB an answer.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -84,8 +85,8 @@ class Row:
         return FINAL_RULES[rule](first)
 
     def texts(self, *names: str) -> list[str]:
-        """Return a list of texts; a single text is a list of one."""
-        value = self.get(*names)
+        """Return a list of texts; a single text is a list of one, unless it is the text of a list, as tables have it."""
+        value = _held(self.get(*names))
         values = value if isinstance(value, list) else [value]
         if not values or any(isinstance(one, bool) or not isinstance(one, (str, int, float)) for one in values):
             raise self.fail(f"'{names[0]}' is {_shown(value)}", "a text or a list of texts, at least one")
@@ -108,8 +109,8 @@ class Row:
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a whole number")
 
     def numbers(self, *names: str, count: int | None = None) -> list[float]:
-        """Return a list of finite numbers, of the given length where one is given."""
-        value = self.get(*names)
+        """Return a list of finite numbers, of the given length where one is given; the text of a list is taken too."""
+        value = _held(self.get(*names))
         good = isinstance(value, list) and all(map(_is_number, value))
         if not good or (count is not None and len(value) != count) or not value:
             raise self.fail(f"'{names[0]}' is {_shown(value)}", f"a list of {count or 'at least one'} numbers")
@@ -118,9 +119,10 @@ class Row:
     def options(self) -> dict[str, str]:
         """Return letter -> text of the options that are there.
 
-        Field ``options`` (object or list), ``choices``, or fields A ... Z; empty ones are absent options, gaps are allowed.
+        Field ``options`` (object, list or the text of one), ``choices``, or fields A ... Z; empty ones are absent options, gaps
+        are allowed.
         """
-        value = next((self.data[name] for name in ("options", "choices") if self.data.get(name) is not None), None)
+        value = _held(next((self.data[name] for name in ("options", "choices") if self.has(name)), None))
         if value is None:
             value = {letter: self.data[letter] for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter in self.data}
         if isinstance(value, list):
@@ -133,6 +135,27 @@ class Row:
         if not there:
             raise self.fail("the row has no options", "'options', or fields 'A', 'B', ... with texts")
         return there
+
+
+def listed(value: Any) -> list[str]:
+    """Returns a list that a table holds as a text: JSON, or the text of a Python list; a text that is none is a list of one."""
+    found = _held(value)
+    return [str(one) for one in found] if isinstance(found, list) else [str(found).strip()]
+
+
+def _held(value: Any) -> Any:
+    """What a text holds that is the text of a list; any other value as it is."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list):
+            return found
+    return value
 
 
 def _null(value: Any) -> bool:

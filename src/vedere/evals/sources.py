@@ -8,7 +8,6 @@ what only a file's name tells then becomes a field of its rows (`TOLD`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -238,27 +237,3 @@ def mme_rows(folder: Path) -> list[Row]:
             f"{folder} holds neither MME's table nor a file such as existence.txt; give the folder of the release"
         )
     return rows
-
-
-def listed(value: Any) -> list[str]:
-    """Returns a list that a table holds as a text: JSON, or the text of a Python list; a text that is none is a list of one."""
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    text = str(value).strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = _python_list(text)
-        if isinstance(found, list):
-            return [str(one) for one in found]
-    return [text]
-
-
-def _python_list(text: str) -> Any:
-    import ast
-
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None

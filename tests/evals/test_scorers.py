@@ -150,6 +150,20 @@ def test_pope_rows_and_tables():
         score("pope", {"TP": 1, "FP": -1, "TN": 0, "FN": 0})
 
 
+def test_a_row_of_pope_counts_in_every_sampling_that_it_names():
+    """VLMEvalKit's table has a question once that is in several samplings."""
+    rows = [
+        {"index": 1, "category": "adversarial,popular,random", "answer": "yes", "prediction": "Yes"},
+        {"index": 2, "category": "popular", "answer": "no", "prediction": "Yes"},
+    ]
+    figures = score("pope", *rows).figures
+    one_by_one = [{**row, "category": name} for row in rows for name in row["category"].split(",")]
+    assert score("pope", *one_by_one).figures == figures
+    assert [figures[name]["TP"] for name in ("adversarial", "popular", "random")] == [1, 1, 1]
+    assert (figures["pooled"]["TP"], figures["pooled"]["FP"], figures["popular"]["acc"]) == (3, 1, 0.5)
+    assert figures["other_rules"]["vlmevalkit"]["acc"] == 0.75
+
+
 def test_mathvista_lists_and_nested_fields():
     row = {"pid": 1, "question_type": "free_form", "answer_type": "list", "metadata": {"task": "t", "language": "zh"}}
     rows = [

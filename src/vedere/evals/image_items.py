@@ -315,7 +315,10 @@ def mmvet(row: Row) -> list[Item]:
 
 def llava_wild(row: Row) -> list[Item]:
     """LLaVA-Bench in the wild: free answers, compared with reference answers by a judge."""
-    identifier, reference = row.text("question_id", "id", "index"), row.text("gpt_answer", "reference", "answer")
+    identifier, reference = (
+        row.text("question_id", "id", "index"),
+        row.text("gpt_answer", "gpt4_ans", "reference", "answer"),
+    )
     record = {
         "question_id": identifier,
         "category": row.text("category"),

@@ -1,8 +1,8 @@
 """POPE: yes / no about objects; accuracy, precision, recall, F1 (positive is yes) and the share of yes.
 
 LLaVA's reading is the figure; XComposer's and VLMEvalKit's stand beside it. Averaging F1 over samplings is not the F1 of
-all rows together: both are given when rows name their sampling. A row of VLMEvalKit's table names several ("adversarial,popular")
-where a question is in several; it counts once in each.
+all rows together: both are given when rows name their sampling. A row of VLMEvalKit's table names several
+("adversarial,popular") where a question is in several; it counts once in each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def figures_of(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def score(rows: Sequence[Row]) -> Scores:
-    """Score rows ``answer, prediction`` (and ``split``, several joined by commas), or confusion tables ``split, TP, FP, TN, FN``."""
+    """Score rows ``answer, prediction`` (and ``split``, several with commas), or confusion tables ``split, TP, FP, TN, FN``."""
     flat = [table for row in rows for table in _tables(row)]
     if flat:
         return Scores(figures=_together({name: [counts] for name, counts in flat}))

@@ -112,6 +112,30 @@ def test_question_ids_may_count_from_1_in_every_video(tmp_path, capsys):
     assert "by_group_type · relevance" in table
 
 
+def test_tables_by_setting(tmp_path, capsys):
+    for name, third in (("without", 0), ("with", 1)):
+        rows = [
+            row
+            for v in range(1, 5)
+            for row in group(str(v), "logic" if v % 2 else "relevance", (1, 1, third, 0), none=(3,) if v == 1 else ())
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["video-mme", "table-v2", *(f"{name}={tmp_path / name}.jsonl" for name in ("without", "with"))]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "without 4 25.0 ±0.0 50.0 1 25.0" in rows
+    assert "with 4 56.2 ±0.0 75.0 1 67.2" in rows  # for the published scorer a group has all four
+    assert "logic 2 8 25.0 50.0 56.2 75.0" in rows
+    assert "2 4 4 25.0 0.0 56.2 0.0" in rows  # level 2: the last question of each group
+    assert "by third head" not in text
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[name]["score"] for name in ("without", "with")] == [25, 56.25]
+    assert main([*argv, argv[-1]]) != 0
+    assert "setting 'with' stands twice" in capsys.readouterr().err
+
+
 def test_rows_that_do_not_form_groups_are_refused():
     rows = [*group("1", "relevance", (1, 1, 1, 1)), *group("2", "relevance", (1, 1, 1, 1))]
     with pytest.raises(

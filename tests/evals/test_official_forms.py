@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import small_benchmarks
 from scripted import run, start
 from small_benchmarks import lines, picture
 from vedere.errors import ConfigError, RecordError
@@ -189,6 +190,35 @@ def test_options_inside_the_question_are_asked_as_they_stand(tmp_path):
     assert (choice.kind, word.kind) == ("choice", "short")
     start({"model": lambda text, messages: "B" if "part" in text else "2."})
     assert run("realworldqa", tmp_path / "realworldqa.parquet", tmp_path / "real")["figures"]["acc"] == 1.0
+
+
+def test_the_abilities_that_mis_reads_beside_safety(tmp_path):
+    """Q-Bench gives the right text, MuirBench marks the places of its pictures without numbers."""
+    for name in ("quality", "several"):
+        (tmp_path / name).mkdir()
+    one, two = items("q-bench", small_benchmarks.q_bench(tmp_path / "quality"))
+    assert (one.target, two.target, dict(two.options)) == ("A", "B", {"A": "blurred", "B": "sharp"})
+    data = small_benchmarks.muirbench(tmp_path / "several")
+    pair, _ = items("muirbench", data)
+    start({"model": lambda text, messages: "B"})
+    figures = run("muirbench", data, tmp_path / "out")["figures"]
+    assert (figures["acc"], figures["per_task"]) == (1.0, {"Counting": 1.0})
+    parts = suite("muirbench").prompt(pair, Settings()).parts
+    assert [part if isinstance(part, str) else part.name for part in parts] == [
+        "Question: How many discs are in ",
+        "0.png",
+        " and ",
+        "1.png",
+        ", pair 0?\nOptions:\nA. one\nB. two\nC. ",
+        "2.png",
+        "\nPlease select the correct answer from the options above. \n",
+    ]
+    write_json(
+        tmp_path / "quality" / "llvisionqa_dev.json",
+        [{"img_path": "0.png", "question": "q", "candidates": ["a", "b"], "correct_ans": "c"}],
+    )
+    with pytest.raises(RecordError, match=r"'correct_ans' is 'c'; expected one of the texts in 'candidates'"):
+        items("q-bench", tmp_path / "quality")
 
 
 def test_pieces_of_one_parquet_file_are_one(tmp_path):

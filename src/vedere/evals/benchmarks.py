@@ -60,6 +60,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mmstar": Benchmark(choice.score_mmstar, "index, question, answer, category, prediction"),
     "scienceqa": Benchmark(choice.score_scienceqa, "index, options, answer, prediction, [hit]"),
     "realworldqa": Benchmark(choice.score_realworldqa, "index, options, answer, prediction"),
+    **dict.fromkeys(
+        ("q-bench", "muirbench", "mmt-bench"),
+        Benchmark(choice.score_plain, "index, options, answer, prediction, [category, l2-category, task]"),
+    ),
     "seed": Benchmark(choice.score_seed, "question_id, choice_a ... choice_d, answer, prediction, [question_type_id]"),
     "ai2d": Benchmark(choice.score_ai2d, "index, options, answer, prediction"),
     "mmbench": Benchmark(circular.score, "index, A ... D, answer, prediction, [category, l2-category, split]"),

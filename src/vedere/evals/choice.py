@@ -1,4 +1,4 @@
-"""Plain multiple choice: BLINK, MMStar, ScienceQA, SEED-Bench, AI2D, RealWorldQA.
+"""Plain multiple choice: BLINK, MMStar, ScienceQA, SEED-Bench, AI2D, RealWorldQA, Q-Bench, MuirBench, MMT-Bench.
 
 Most letters are read by VLMEvalKit's rules (`vedere.answers.kit_choice`); rows that these leave open, where that kit would ask
 a judge model, count as wrong and are counted. BLINK, MMStar and SEED-Bench have rules of their own. Other
@@ -196,6 +196,23 @@ def score_ai2d(rows: Sequence[Row]) -> Scores:
         "acc_exact": mean(float(given.strip().lower() == right.lower()) for given, right in answers),
         "acc_first_letter": mean(float(first_choice(given, letters) == right) for given, right in answers),
     }
+    return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
+
+
+_PARTS = ("category", "l2-category", "l2_category", "task", "type", "concern")
+
+
+def score_plain(rows: Sequence[Row]) -> Scores:
+    """Score rows ``options, answer, prediction`` of Q-Bench, MuirBench and MMT-Bench: ratios, over all rows and by field.
+
+    VLMEvalKit's rules are the figure; the first capital letter stands beside it, as XComposer reads Q-Bench.
+    """
+    verdicts = [judge(row) for row in rows]
+    firsts = [first_choice(row.answer(), options_in(row)) == row.text("answer").strip().strip("()") for row in rows]
+    figures: dict[str, object] = {"n": len(rows), "acc": credit(verdicts), "acc_first_letter": mean(map(float, firsts))}
+    for name in _PARTS:
+        if groups := by(rows, verdicts, name):
+            figures[f"per_{name.replace('-', '_')}"] = {part: credit(found) for part, found in sorted(groups.items())}
     return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
 
 

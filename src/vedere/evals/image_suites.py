@@ -14,7 +14,7 @@ from typing import Any
 
 from vedere.answers import first_four, kit_choice
 from vedere.errors import ConfigError, RecordError
-from vedere.evals import critic_items, image_items
+from vedere.evals import ability_items, critic_items, image_items
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.choice import judge as choice_verdict
 from vedere.evals.choice import options_in
@@ -191,6 +191,9 @@ _ALL = (
     _choices("realworldqa", "realworldqa", make=image_items.real_world),
     _choices("mmstar", "mmstar", make=image_items.mmstar),
     _choices("blink", "blink", "val-", "test-", make=image_items.blink, rows=blink_rows, default_split="val"),
+    _choices("q-bench", "q-bench", "q_bench", "qbench", "llvisionqa", make=ability_items.quality),
+    _choices("muirbench", "muirbench", "muir", make=ability_items.ability),
+    _choices("mmt-bench", "mmt-bench", "mmt_bench", make=ability_items.ability),
     ImageBenchmark(name="refcoco", stems=("refcoco",), make=image_items.ref_coco),
     ImageBenchmark(
         name="visualprocessbench",

@@ -22,7 +22,7 @@ from vedere.evals.tables import PICTURES, inside, read_table
 ENDINGS = (".tsv", ".jsonl", ".json", ".parquet")
 _PATHS = (
     *("image_path", "image", "images", "imagename", "imgname", "filename", "img_path", "data_id"),
-    "image_local_name",
+    *("image_local_name", "image_list"),
 )
 _PIECE = re.compile(r"(.*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _WRAPPERS = ("data", "questions", "annotations")

@@ -99,6 +99,11 @@ def test_a_row_without_its_answer_is_the_one_that_is_named():
         score("pope", {"id": 1, "question": "q", "answer": "yes"})
 
 
+def test_a_null_is_not_called_a_missing_field():
+    with pytest.raises(RecordError, match=r"line 1: 'answer' is null; expected a value for 'answer' \(rows of blink"):
+        score("blink", {"task": "x", "idx": "val_x_1", "answer": None, "prediction": "(A)"})
+
+
 def test_unknown_benchmark():
     with pytest.raises(ConfigError, match=r"unknown benchmark 'mmbnch'; did you mean 'mmbench'\? \(benchmarks: mme, "):
         score("mmbnch")

@@ -54,7 +54,9 @@ class Row:
             if not _null(self.data.get(name)):
                 return self.data[name]
         there = ", ".join(f"'{name}'" for name in self.data) or "nothing"
-        raise self.fail(f"no field '{names[0]}' (the row has {there})", " or ".join(f"'{name}'" for name in names))
+        empty = next((name for name in names if name in self.data), "")
+        problem = f"'{empty}' is null" if empty else f"no field '{names[0]}' (the row has {there})"
+        raise self.fail(problem, ("a value for " if empty else "") + " or ".join(f"'{name}'" for name in names))
 
     def text(self, *names: str) -> str:
         """Return a text; numbers are taken as their text."""

@@ -271,6 +271,42 @@ def blink(folder: Path) -> Path:
     return table(folder / "BLINK_small.tsv", rows)
 
 
+def q_bench(folder: Path) -> Path:
+    (folder / "images").mkdir()
+    (folder / "images" / "0.png").write_bytes(picture(0))
+    rows = [
+        {"img_path": "0.png", "question": f"How sharp is disc {n}?", "candidates": ["sharp", "blurred"][:: 1 - 2 * n]}
+        | {"correct_ans": "sharp", "type": n, "concern": 1, "id": n}
+        for n in range(2)
+    ]
+    (folder / "llvisionqa_dev.json").write_text(json.dumps(rows))
+    return folder
+
+
+def muirbench(folder: Path) -> Path:
+    for n in range(3):
+        (folder / f"{n}.png").write_bytes(picture(n))
+    rows = [
+        {
+            "idx": str(n),
+            "task": "Counting",
+            "question": f"How many discs are in <image> and <image>, pair {n}?",
+            "options": ["one", "two", "<image>"],
+            "answer": "B",
+            "image_list": ["0.png", "1.png", "2.png"],
+        }
+        for n in range(2)
+    ]
+    return lines(folder / "muirbench_small.jsonl", rows)
+
+
+def mmt_bench(folder: Path) -> Path:
+    return table(
+        folder / "MMT-Bench_VAL_small.tsv",
+        [_choices(n, category="colour", **{"l2-category": "look"}) for n in range(2)],
+    )
+
+
 def refcoco(folder: Path) -> Path:
     (folder / "0.png").write_bytes(picture(0))
     rows = [
@@ -359,6 +395,9 @@ _ALL: dict[str, tuple[Callable[[Path], Path], str, float]] = {
     "realworldqa": (realworldqa, "acc", 1.0),
     "mmstar": (mmstar, "acc", 1.0),
     "blink": (blink, "macro", 100.0),
+    "q-bench": (q_bench, "acc", 1.0),
+    "muirbench": (muirbench, "acc", 1.0),
+    "mmt-bench": (mmt_bench, "acc", 1.0),
     "refcoco": (refcoco, "precision_at_1", 1.0),
     "visualprocessbench": (visualprocessbench, "macro_f1", 100.0),
     "rm-bench": (rm_bench, "overall", 1.0),

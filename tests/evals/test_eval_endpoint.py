@@ -90,6 +90,8 @@ def test_a_silent_endpoint_times_out_and_the_next_run_goes_on(tmp_path):
     with serve(script) as endpoint:
         first = run(endpoint, tmp_path, timeout=1, retries=1, connections=1)
         assert (first["complete"], first["counts"]["answered"], first["counts"]["failed"]) == (False, 1, 1)
+        assert first["first_failure"].startswith("the endpoint did not answer in time (")
+        assert "--timeout and --retries" in first["first_failure"]
         asked = len(endpoint.asked)
         answered.append("late")
         second = run(endpoint, tmp_path)

@@ -21,7 +21,7 @@ from PIL import Image
 import small_benchmarks
 from scripted import SCRIPT, run, start
 from vedere.answers import ANSWER_RULES_VERSION
-from vedere.errors import ConfigError, RecordError
+from vedere.errors import ConfigError, RecordError, VedereError
 from vedere.evals.answer_store import AnswerStore
 from vedere.evals.benchmarks import SCORING_RULES_VERSION
 from vedere.evals.inspect_tasks import make_task
@@ -338,6 +338,30 @@ def test_a_limit_keeps_groups_whole(tmp_path):
     result = run("mmbench", data, tmp_path / "out", settings=Settings(limit=5, seed=3))
     assert result["counts"]["questions_with_fewer_passes_than_options"] == 0
     assert 2 <= result["counts"]["items"] <= 5
+
+
+@pytest.mark.parametrize("name", ["vedere/vl-rewardbench", "vedere/vl_rewardbench"])
+def test_inspect_finds_a_benchmark_in_both_spellings(name, tmp_path):
+    data = made("vl-rewardbench", tmp_path / "data")
+    start({"model": lambda text, messages: "1"})
+    (log,) = inspect_eval(
+        name,
+        model="scripted/model",
+        task_args={"data": str(data), "out": str(tmp_path / "out")},
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+    )
+    assert (log.status, log.eval.metadata["vedere"]["benchmark"], len(SCRIPT.asked)) == ("success", "vl-rewardbench", 4)
+    assert rescore(logs(tmp_path)[0])["counts"]["answered"] == 4
+
+
+def test_a_log_whose_questions_all_failed_says_of_what(tmp_path):
+    data = made("ai2d", tmp_path / "data")
+    start({"model": lambda text, messages: {}[text]})
+    with pytest.raises(VedereError, match="no item has an answer: KeyError"):
+        run("ai2d", data, tmp_path / "out")
+    with pytest.raises(RecordError, match=r"has no answers \(the first failed of: KeyError.*with the same --out"):
+        rescore(logs(tmp_path / "out")[0])
 
 
 @pytest.mark.parametrize(

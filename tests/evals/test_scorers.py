@@ -7,10 +7,11 @@ import json
 import pytest
 
 from vedere.cli.score import main
-from vedere.errors import ConfigError, RecordError
-from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
+from vedere.errors import RecordError
+from vedere.evals.benchmarks import score_file, score_rows
+from vedere.evals.choice import bracketed_letter, inner_options
 from vedere.evals.mmmu import DOMAINS
-from vedere.evals.records import Row, read_rows
+from vedere.evals.records import Row
 
 
 def score(name, *rows):
@@ -149,6 +150,20 @@ def test_pope_rows_and_tables():
         score("pope", {"TP": 1, "FP": -1, "TN": 0, "FN": 0})
 
 
+def test_a_row_of_pope_counts_in_every_sampling_that_it_names():
+    """VLMEvalKit's table has a question once that is in several samplings."""
+    rows = [
+        {"index": 1, "category": "adversarial,popular,random", "answer": "yes", "prediction": "Yes"},
+        {"index": 2, "category": "popular", "answer": "no", "prediction": "Yes"},
+    ]
+    figures = score("pope", *rows).figures
+    one_by_one = [{**row, "category": name} for row in rows for name in row["category"].split(",")]
+    assert score("pope", *one_by_one).figures == figures
+    assert [figures[name]["TP"] for name in ("adversarial", "popular", "random")] == [1, 1, 1]
+    assert (figures["pooled"]["TP"], figures["pooled"]["FP"], figures["popular"]["acc"]) == (3, 1, 0.5)
+    assert figures["other_rules"]["vlmevalkit"]["acc"] == 0.75
+
+
 def test_mathvista_lists_and_nested_fields():
     row = {"pid": 1, "question_type": "free_form", "answer_type": "list", "metadata": {"task": "t", "language": "zh"}}
     rows = [
@@ -189,6 +204,28 @@ def test_blink_is_the_mean_of_tasks():
     figures = score("blink", *rows, {"task": "b", "idx": "x", "answer": "(A)", "prediction": "A cat"}).figures
     assert figures["per_task"] == {"a": 75, "b": 0}
     assert (figures["macro"], figures["micro"]) == (37.5, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("(A)", "A"),
+        ("A", "A"),
+        ("B", "B"),
+        (" (B) the second image", "B"),
+        ("The answer is (B)\n", "B"),
+        ("(A) or (B)", None),
+        ("A cat", None),
+        ("(Z)", "Z"),
+        ("", None),
+    ],
+)
+def test_letters_of_blink(text, letter):
+    assert bracketed_letter(text) == letter
+    row = {"task": "x", "idx": "val_x_1", "answer": "(B)"}
+    assert score("blink", {**row, "full_prediction": text}).figures["macro"] == (100 if letter == "B" else 0)
+    strict = score("blink", {**row, "prediction": text, "full_prediction": None}).figures["macro"]
+    assert strict == (100 if text.strip() in ("(B)", "B") else 0)
 
 
 def test_scienceqa_takes_the_recorded_judge_where_rules_leave_a_row_open():
@@ -240,6 +277,20 @@ def test_ai2d_and_realworldqa_and_mmstar():
     assert score("mmstar", *rows).figures["acc"] == 1
     small = {"index": 9, "answer": "b", "category": "math", "prediction": "The answer is\nB"}
     assert score("mmstar", small).figures["acc"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which?\nOptions: A: red, B: light, blue, C: white",
+        "A: red, B: light, blue, C: white",
+        "Which?\nA. red\nB. light, blue\nC. white",
+        "Which?\n(A) red\n(B) light, blue\n(C) white",
+    ],
+)
+def test_options_inside_a_text(text):
+    assert inner_options(text) == {"A": "red", "B": "light, blue", "C": "white"}
+    assert inner_options("Which is it, A: red?") == {}
 
 
 def test_without_options_only_letters_are_read():
@@ -404,54 +455,3 @@ def test_visual_process_macro_f1():
     assert scores.figures["macro_f1"] == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
     assert scores.figures["steps"] == 5
     assert scores.counts["neutral_steps"] == 1
-
-
-def test_repeated_questions_count_once_and_are_counted():
-    row = {"id": 1, "question": "q", "answers": ["a"] * 10}
-    scores = score(
-        "textvqa", row | {"prediction": "a"}, row | {"prediction": "b"}, row | {"question": "other", "prediction": "b"}
-    )
-    assert scores.figures["n"] == 2
-    assert scores.figures["acc_m4c_norm"] == 50
-    assert scores.counts["repeated_rows_left_out"] == 1
-    assert [verdict.line for verdict in scores.verdicts] == [1, 3]
-
-
-@pytest.mark.parametrize("name", sorted(BENCHMARKS))
-@pytest.mark.parametrize(
-    "row", [{}, {"prediction": None}, {"id": [], "answer": {}, "scores": "x"}, {"answers": [], "prediction": 1}]
-)
-def test_rows_that_do_not_fit_are_told_with_line_and_fields(name, row):
-    with pytest.raises(RecordError, match=r"line 1: .*expected .*\(rows of "):
-        score(name, row)
-
-
-def test_unknown_benchmark():
-    with pytest.raises(ConfigError, match=r"unknown benchmark 'mmbnch'; did you mean 'mmbench'\? \(benchmarks: mme, "):
-        score("mmbnch")
-
-
-def test_files(tmp_path):
-    path = tmp_path / "a.jsonl"
-    path.write_text('\ufeff{"id": 1}\r\n\n{"id": "\u2028"}\n', encoding="utf-8")
-    assert [(row.line, row.data) for row in read_rows(path)] == [(1, {"id": 1}), (3, {"id": "\u2028"})]
-    path.write_text('[\n{"id": 1}]')
-    assert [row.data for row in read_rows(path)] == [{"id": 1}]
-    for text, message in (
-        ("", "holds no answers"),
-        ('{"a": 1}\n{"a"', r"a.jsonl line 2 is no JSON \(Expecting"),
-        ("3", r"a.jsonl line 1 is 3; expected a JSON object"),
-        ("[1]", r"item 1 of the array is 1"),
-        ("[" * 100_000, "no JSON"),
-    ):
-        path.write_text(text)
-        with pytest.raises(RecordError, match=message):
-            read_rows(path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecordError, match=r"not UTF-8 .byte 0.; save it as UTF-8"):
-        read_rows(path)
-    with pytest.raises(RecordError, match="cannot be read"):
-        read_rows(tmp_path)
-    path.write_text(json.dumps({"id": 1}))
-    with pytest.raises(RecordError, match=r"a.jsonl line 1: no field 'prediction'"):
-        score_file("docvqa", path)

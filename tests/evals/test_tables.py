@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from small_benchmarks import encoded, picture, table
 from vedere.errors import MediaError, RecordError
-from vedere.evals.sources import data_file, listed, mme_rows, rows_of
+from vedere.evals.records import listed
+from vedere.evals.sources import data_files, mme_rows, rows_of
 from vedere.evals.tables import PICTURES, check_md5, checksums, read_table
 
 # What a cell can hold: csv keeps everything but a lone NUL; a table is UTF-8.
@@ -103,15 +104,15 @@ def test_checksums(tmp_path):
 
 def test_a_folder_must_hold_exactly_one_file_that_fits(tmp_path):
     with pytest.raises(RecordError, match=r"does not exist; expected the benchmark's file"):
-        data_file(tmp_path / "nowhere", ("pope",))
+        data_files(tmp_path / "nowhere", ("pope",))
     (tmp_path / "README.md").write_text("")
     with pytest.raises(RecordError, match="holds no data files; expected a file whose name begins with pope"):
-        data_file(tmp_path, ("pope",))
+        data_files(tmp_path, ("pope",))
     one = table(tmp_path / "POPE_a.tsv", [{"index": 1, "image": encoded(0)}])
-    assert data_file(tmp_path, ("pope",)) == one
+    assert data_files(tmp_path, ("pope",)) == [one]
     table(tmp_path / "pope_b.tsv", [{"index": 1, "image": encoded(0)}])
     with pytest.raises(RecordError, match=r"holds 2 files that fit \(POPE_a.tsv, pope_b.tsv\)"):
-        data_file(tmp_path, ("pope",))
+        data_files(tmp_path, ("pope",))
 
 
 def test_parquet_and_json_give_the_same_rows(tmp_path):

@@ -1,7 +1,7 @@
 """Answers out of free text, for data building, training, alignment and evaluation: one place for all of them.
 
 `general` holds vedere's own rules; `choices`, `verdicts` and `open_ended` those of the official scripts and harnesses, word for
-word in effect; `video_mme` those of the two Video-MME scripts.
+word in effect; `video_mme` those of the two Video-MME scripts; `final` finds the answer behind a reasoning.
 """
 
 from vedere.answers.choices import (
@@ -12,6 +12,7 @@ from vedere.answers.choices import (
     mmmu_choice,
     mmmu_pro_choice,
 )
+from vedere.answers.final import FINAL_RULES, boxed_answer, final_line
 from vedere.answers.general import (
     ANSWER_RULES_VERSION,
     NUMBER_WORDS,
@@ -42,9 +43,12 @@ from vedere.answers.video_mme import (
 
 __all__ = [
     "ANSWER_RULES_VERSION",
+    "FINAL_RULES",
     "NUMBER_WORDS",
     "Normal",
+    "boxed_answer",
     "exact_match",
+    "final_line",
     "first_choice",
     "first_four",
     "first_number",

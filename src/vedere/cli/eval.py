@@ -53,10 +53,13 @@ class EvalOptions:
     """How frames are shown: video, or canvas (all on one picture, XComposer-2.5's way); by default as the prompt set does."""
     sound: bool = False
     """Videos come with their sound, for models that hear."""
+    blind: bool = False
+    """Ask without pictures: what is right then was not seen (vedere score --blind compares)."""
     judge: str = ""
     """Model that judges answers which rules do not settle, such as openai/gpt-4o."""
     prompts: str = ""
-    """Prompt set: official, vlmevalkit, internvl or xcomposer; by default the benchmark's first."""
+    """Prompt set: official, vlmevalkit, internvl, xcomposer, internvl-cot or internvl-boxed (both reason first); by default the
+    benchmark's first."""
     split: str = ""
     """Part of the data."""
     md5: str = ""
@@ -110,6 +113,7 @@ def config_of(options: EvalOptions) -> EvalConfig:
         frame_side=options.frame_side,
         frame_layout=options.frame_layout,
         sound=options.sound,
+        blind=options.blind,
     )
     own: dict[str, Any] = {"batch": options.batch, "max_tiles": options.max_tiles, "device": options.device}
     local = model.startswith("vedere/")

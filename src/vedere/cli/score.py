@@ -26,6 +26,10 @@ class ScoreOptions:
     """Name of the benchmark, a wrong one lists them all; or log, for a log of an evaluation."""
     file: Annotated[Path, tyro.conf.Positional]
     """JSONL, one answer a line (or a JSON array); a log's .eval or .json file."""
+    blind: Path | None = None
+    """Answers, or the log, of the same model without pictures: gives the multi-modal gain (MMStar)."""
+    base: Path | None = None
+    """Answers, or the log, of its language model alone, beside --blind: gives the leakage."""
     verdicts: Path | None = None
     """Also write the verdict of every row to this JSONL file."""
     json: bool = False
@@ -38,6 +42,8 @@ def main(argv: list[str]) -> int:
     options = tyro.cli(
         ScoreOptions, args=argv, prog="vedere score", description=about, config=(tyro.conf.FlagCreatePairsOff,)
     )
+    if options.base is not None and options.blind is None:
+        raise ConfigError("--base is compared with --blind; give both")
     if options.benchmark == "log":
         return _log(options)
     scores = score_file(options.benchmark, options.file)
@@ -54,11 +60,12 @@ def main(argv: list[str]) -> int:
         )
     if missing := scores.counts.get("rows_without_a_right_answer"):
         note(f"vedere score: {missing} rows have an empty 'answer' and count as wrong; test splits keep answers back")
+    figures = {**scores.figures, **_gain(options)}
     about_run = {"benchmark": options.benchmark, "rules": SCORING_RULES_VERSION, "counts": dict(scores.counts)}
     if options.json:
-        print_json({**scores.figures, "scoring": about_run})
+        print_json({**figures, "scoring": about_run})
         return 0
-    print_figures(options.benchmark, scores.figures, scores.counts)
+    print_figures(options.benchmark, figures, scores.counts)
     print(f"rules version {SCORING_RULES_VERSION}")
     return 0
 
@@ -72,12 +79,24 @@ def _log(options: ScoreOptions) -> int:
             "--verdicts is for files of answers; the log itself has a verdict for each sample: leave it out"
         )
     result = rescore(options.file)
+    result["figures"] = {**result["figures"], **_gain(options)}
     if options.json:
         print_json(result)
     else:
         print_figures(str(result["benchmark"]), result["figures"], result["counts"])
         print(f"rules version {result['rules']['scoring']}")
     return 0
+
+
+def _gain(options: ScoreOptions) -> dict[str, Any]:
+    """What the pictures are worth, where files without them are given."""
+    if options.blind is None:
+        return {}
+    from vedere.evals.gain import credits_of, gain
+
+    seen, blind = (credits_of(path, options.benchmark) for path in (options.file, options.blind))
+    base = None if options.base is None else credits_of(options.base, options.benchmark)
+    return {"gain": gain(seen, blind, base)}
 
 
 def print_figures(benchmark: str, figures: Mapping[str, Any], counts: Mapping[str, int]) -> None:

@@ -89,6 +89,16 @@ class TableOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableV2Options:
+    """All tables of one model on Video-MME-v2: group scores and accuracy by setting, type, level and heads."""
+
+    results: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """SETTING=FILE ..., rows in the order of the data, such as without=a.jsonl with=b.jsonl."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareOptions:
     """Compare models as one HTML page with tables, differences, radars and bars."""
 
@@ -128,6 +138,7 @@ def main(argv: list[str]) -> int:
         "canvas": (CanvasOptions, canvas),
         "collect": (CollectOptions, collect),
         "table": (TableOptions, table),
+        "table-v2": (TableV2Options, table_v2),
         "compare": (CompareOptions, compare),
         "certificate": (CertificateOptions, certificate),
         "balance": (BalanceOptions, balance),
@@ -258,6 +269,27 @@ def table(options: TableOptions) -> int:
         print_json(as_json(results))
     else:
         print("\n\n".join(_text(one) for one in tables(results)))
+    return 0
+
+
+def table_v2(options: TableV2Options) -> int:
+    """Prints the tables of version 2."""
+    from vedere.evals.benchmarks import score_file
+    from vedere.evals.video_mme.v2_tables import v2_tables
+
+    results = {}
+    for text in options.results:
+        name, path = _named(text)
+        name = name or "frames"
+        if name in results:
+            raise ConfigError(f"setting '{name}' stands twice; name each file's setting, such as with=b.jsonl")
+        results[name] = score_file("video-mme-v2", path)
+    if not results:
+        raise ConfigError("no file named; expected SETTING=FILE, such as without=a.jsonl")
+    if options.json:
+        print_json({name: {**scores.figures, "counts": dict(scores.counts)} for name, scores in results.items()})
+    else:
+        print("\n\n".join(_text(one) for one in v2_tables(results)))
     return 0
 
 

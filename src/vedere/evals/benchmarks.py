@@ -29,8 +29,11 @@ from vedere.evals.records import Row, Scores, read_rows, without_repeats
 from vedere.evals.video_mme import v2
 from vedere.evals.video_mme.results import result_rows
 
-SCORING_RULES_VERSION = 2
-"""Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable."""
+SCORING_RULES_VERSION = 3
+"""Raised with any change of a rule under ``vedere.evals``; scores of different versions are not comparable.
+
+3: option A behind "Options:" in a question; RealWorldQA's answers in words; a judge's verdicts on HallusionBench.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mmstar": Benchmark(choice.score_mmstar, "index, question, answer, category, prediction"),
     "scienceqa": Benchmark(choice.score_scienceqa, "index, options, answer, prediction, [hit]"),
     "realworldqa": Benchmark(choice.score_realworldqa, "index, options, answer, prediction"),
+    **dict.fromkeys(
+        ("q-bench", "muirbench", "mmt-bench"),
+        Benchmark(choice.score_plain, "index, options, answer, prediction, [category, l2-category, task]"),
+    ),
     "seed": Benchmark(choice.score_seed, "question_id, choice_a ... choice_d, answer, prediction, [question_type_id]"),
     "ai2d": Benchmark(choice.score_ai2d, "index, options, answer, prediction"),
     "mmbench": Benchmark(circular.score, "index, A ... D, answer, prediction, [category, l2-category, split]"),
@@ -120,8 +127,8 @@ def score_rows(name: str, rows: Sequence[Row]) -> Scores:
 
 def _is_empty(row: Row) -> bool:
     """Whether the model's answer is there and holds nothing."""
-    given = [row.data[name] for name in ("prediction", "response") if name in row.data]
-    return bool(given) and all(one is None or (isinstance(one, str) and not one.strip()) for one in given)
+    names = [name for name in ("prediction", "response") if name in row.data]
+    return bool(names) and not any(row.has(name) and str(row.data[name]).strip() for name in names)
 
 
 def score_file(name: str, path: Path) -> Scores:

@@ -1,4 +1,4 @@
-"""Plain multiple choice: BLINK, MMStar, ScienceQA, SEED-Bench, AI2D, RealWorldQA.
+"""Plain multiple choice: BLINK, MMStar, ScienceQA, SEED-Bench, AI2D, RealWorldQA, Q-Bench, MuirBench, MMT-Bench.
 
 Most letters are read by VLMEvalKit's rules (`vedere.answers.kit_choice`); rows that these leave open, where that kit would ask
 a judge model, count as wrong and are counted. BLINK, MMStar and SEED-Bench have rules of their own. Other
@@ -10,10 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vedere.answers import first_choice, internvl_choice, kit_choice, leading_letter
+from vedere.answers import exact_match, first_choice, internvl_choice, kit_choice, leading_letter
 from vedere.evals.records import Row, Scores, Verdict, by, credit, mean
 
-_INSIDE = re.compile(r"(?:^|,\s*|\n\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)", re.DOTALL)
+_INSIDE = re.compile(
+    r"(?:^|,\s*|\n\s*|(?i:options|choices):\s*)\(?([A-H])[:.)]\s*(.*?)(?=,\s*\(?[A-H][:.)]|\n\s*\(?[A-H][:.)]|$)",
+    re.DOTALL,
+)
+_LETTER = re.compile(r"\s*\(?([A-Z])\)?\s*")
 _SEED_CHOICES = {"A": "choice_a", "B": "choice_b", "C": "choice_c", "D": "choice_d"}
 SEED_TYPES = (
     *("Scene Understanding", "Instance Identity", "Instance Attribute", "Instance Location", "Instance Counting"),
@@ -32,8 +36,13 @@ def options_in(row: Row) -> dict[str, str]:
     if isinstance(row.data.get("options"), (list, dict)) or row.has("choices", "A"):
         return row.options()
     text = row.data.get("options") if row.has("options") else row.data.get("question")
-    found = dict(_INSIDE.findall(str(text or "")))
-    return found if len(found) > 1 else dict.fromkeys("ABCD", "")
+    return inner_options(str(text or "")) or dict.fromkeys("ABCD", "")
+
+
+def inner_options(text: str) -> dict[str, str]:
+    """Return the options "A: ..., B: ..." or "A. ..." on lines of their own inside a text; none for fewer than two."""
+    found = dict(_INSIDE.findall(text))
+    return found if len(found) > 1 else {}
 
 
 def judge(row: Row) -> Verdict:
@@ -50,14 +59,30 @@ def _open(verdicts: Sequence[Verdict]) -> dict[str, int]:
     return {"unresolved": sum(verdict.credit is None for verdict in verdicts)}
 
 
+def bracketed_letter(text: str) -> str | None:
+    """Return the letter of ``B`` or ``(B)``, or of the only such word in brackets; None without one or with several."""
+    alone = _LETTER.fullmatch(text)
+    if alone:
+        return alone[1]
+    found = {word[1] for word in text.split() if re.fullmatch(r"\([A-Z]\)", word)}
+    return found.pop() if len(found) == 1 else None
+
+
 def score_blink(rows: Sequence[Row]) -> Scores:
-    """Score rows ``task, answer, prediction`` (letters in brackets): percent, mean of the tasks and over all rows."""
+    """Score rows ``task, answer, prediction``: percent, mean of the tasks and over all rows.
+
+    Published figures follow from ``prediction`` being the right letter in brackets, so "(C) Point C" is wrong; a bare letter is
+    taken, as the official script puts it into brackets. Raw answers (``response`` or ``full_prediction`` alone) are read by
+    `bracketed_letter`. What is no letter is wrong and counted; there that script asks a model.
+    """
     verdicts = []
     for row in rows:
-        given, right = row.answer("prediction", "full_prediction", "response").strip(), row.text("answer").strip()
+        raw = "prediction" not in row.data
+        given = row.answer("response", "full_prediction", "prediction") if raw else row.answer("prediction")
+        right = row.text("answer").strip()
         row.text("task")
-        letter = re.fullmatch(r"\(?([A-Z])\)?", given)
-        read = letter[1] if letter else None
+        alone = _LETTER.fullmatch(given)
+        read = bracketed_letter(given) if raw else alone and alone[1]
         verdicts.append(Verdict(line=row.line, credit=float(read == right.strip("()")), extracted=read))
     tasks = {name: 100 * credit(found) for name, found in by(rows, verdicts, "task").items()}
     figures = {"macro": mean(tasks.values()), "micro": 100 * credit(verdicts), "per_task": tasks}
@@ -174,7 +199,34 @@ def score_ai2d(rows: Sequence[Row]) -> Scores:
     return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
 
 
-def score_realworldqa(rows: Sequence[Row]) -> Scores:
-    """Score rows ``options, answer, prediction`` of RealWorldQA by VLMEvalKit's rules."""
+_PARTS = ("category", "l2-category", "l2_category", "task", "type", "concern")
+
+
+def score_plain(rows: Sequence[Row]) -> Scores:
+    """Score rows ``options, answer, prediction`` of Q-Bench, MuirBench and MMT-Bench: ratios, over all rows and by field.
+
+    VLMEvalKit's rules are the figure; the first capital letter stands beside it, as XComposer reads Q-Bench.
+    """
     verdicts = [judge(row) for row in rows]
+    firsts = [first_choice(row.answer(), options_in(row)) == row.text("answer").strip().strip("()") for row in rows]
+    figures: dict[str, object] = {"n": len(rows), "acc": credit(verdicts), "acc_first_letter": mean(map(float, firsts))}
+    for name in _PARTS:
+        if groups := by(rows, verdicts, name):
+            figures[f"per_{name.replace('-', '_')}"] = {part: credit(found) for part, found in sorted(groups.items())}
+    return Scores(figures=figures, verdicts=verdicts, counts=_open(verdicts))
+
+
+def score_realworldqa(rows: Sequence[Row]) -> Scores:
+    """Score rows ``options, answer, prediction`` of RealWorldQA by VLMEvalKit's rules; rows without options by their text."""
+    verdicts = [judge(row) if _has_options(row) else _worded(row) for row in rows]
     return Scores(figures={"n": len(rows), "acc": credit(verdicts)}, verdicts=verdicts, counts=_open(verdicts))
+
+
+def _has_options(row: Row) -> bool:
+    return row.has("options", "choices", "A") or row.text("answer").strip() in inner_options(row.text("question"))
+
+
+def _worded(row: Row) -> Verdict:
+    """A word or a number, in its normal form."""
+    given = row.answer()
+    return Verdict(line=row.line, credit=float(exact_match(given, row.text("answer"))), extracted=given[:200])

@@ -14,8 +14,7 @@ from typing import Any
 from vedere.answers import first_number, first_or_second, signs
 from vedere.evals.image_items import pictures
 from vedere.evals.items import Item
-from vedere.evals.records import Row
-from vedere.evals.sources import listed
+from vedere.evals.records import Row, listed
 
 UNREAD = -1.0
 """Stands for a reward that could not be read: below every reward."""

@@ -1,8 +1,8 @@
 """HallusionBench: accuracy of answers, of figures with all answers right, and of questions right over all their figures.
 
-Read by VLMEvalKit's rule, without its judge model: an answer with both or none of the words yes and no is wrong and counted.
-InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set. XComposer's notebook takes
-any answer with the letters "yes" for yes and every other one for no; its figures stand beside.
+Read by VLMEvalKit's rule: an answer with both or none of the words yes and no takes a judge's recorded verdict; without one it
+is wrong and counted. InternVL and XComposer print the mean of the three. The rows with a picture (951) are the usual set.
+XComposer's notebook takes any answer with the letters "yes" for yes and every other one for no; its figures stand beside.
 """
 
 from __future__ import annotations
@@ -30,8 +30,21 @@ def _keys(row: Row) -> Keys:
     return row.text("l2-category", "subcategory"), parts[3], parts[4], parts[5]
 
 
+def _judged(row: Row) -> str | None:
+    """What a judge model read in an answer that the words leave open."""
+    if not row.has("judge_verdict"):
+        return None
+    verdict = row.text("judge_verdict").strip().lower()
+    if verdict not in ("yes", "no", "unknown"):
+        raise row.fail(f"'judge_verdict' is '{verdict[:40]}'", "yes, no or unknown")
+    return verdict
+
+
 def score(rows: Sequence[Row]) -> Scores:
-    """Score rows ``category, subcategory, set_id, figure_id, question_id, gt_answer, prediction``: percent."""
+    """Score rows ``category, subcategory, set_id, figure_id, question_id, gt_answer, prediction``: percent.
+
+    ``judge_verdict`` (yes, no, unknown) settles an answer that has neither of the words yes and no, or both.
+    """
     verdicts = []
     marked: list[tuple[Keys, bool, bool]] = []
     for row in rows:
@@ -39,7 +52,7 @@ def score(rows: Sequence[Row]) -> Scores:
         if truth is None:
             raise row.fail(f"'gt_answer' is '{row.text('gt_answer', 'answer')[:40]}'", "0, 1, yes or no")
         text = row.answer("prediction", "model_prediction", "response")
-        read = kit_yes_no(text)
+        read = kit_yes_no(text) or _judged(row)
         marked.append((_keys(row), read == truth, yes_inside(text) == truth))
         credit = None if read is None else float(read == truth)
         verdicts.append(Verdict(line=row.line, credit=credit, extracted=read))

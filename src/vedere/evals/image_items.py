@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from vedere.evals.choice import inner_options
 from vedere.evals.circular import PASS, rotations
 from vedere.evals.items import Item, Kind, Part, Picture
 from vedere.evals.mathvista import METADATA
 from vedere.evals.mmmu import subject
-from vedere.evals.records import Row
-from vedere.evals.sources import listed
+from vedere.evals.records import Row, listed
 from vedere.evals.tables import PICTURES
 
 COPIES = "copies"
@@ -125,21 +125,51 @@ def seed(row: Row) -> list[Item]:
     identifier = row.text("question_id", "index")
     answer = _lettered(row, options)
     choices = {f"choice_{letter.lower()}": text for letter, text in options.items()}
-    record: dict[str, Any] = {"question_id": identifier, **choices, "answer": answer, **_kept(row, "category")}
+    record: dict[str, Any] = {"question_id": identifier, "question": row.text("question"), **choices, "answer": answer}
+    record |= _kept(row, "category")
     if row.has("question_type_id"):
         record["question_type_id"] = _whole(row, "question_type_id")
     return [_item(row, identifier, row.text("question"), "choice", record, options=options, target=answer)]
 
 
 def choice(row: Row) -> list[Item]:
-    """AI2D, ScienceQA, RealWorldQA: options in columns."""
-    options, identifier = _letters(row), row.text("index", "id")
-    if not options:
-        raise row.fail("the row has no options", "columns A, B, ... with texts")
-    answer = _lettered(row, options)
-    record = {"index": identifier, "question": row.text("question"), "options": options, "answer": answer}
+    """AI2D, ScienceQA, RealWorldQA: options in columns, or in the question, which then is asked as it is."""
+    options, identifier, question = _letters(row), _identifier(row), row.text("question")
+    listed_inside = {} if options else inner_options(question)
+    if not options and not listed_inside:
+        raise row.fail("the row has no options", "columns A, B, ... with texts, or lines 'A. ...' in the question")
+    answer = _lettered(row, options or listed_inside)
+    record = {"index": identifier, "question": question, "options": options or listed_inside, "answer": answer}
     hint = _text(row, "hint")
-    return [_item(row, identifier, row.text("question"), "choice", record, options=options, target=answer, hint=hint)]
+    return [_item(row, identifier, question, "choice", record, options=options, target=answer, hint=hint)]
+
+
+def _identifier(row: Row) -> str:
+    return row.text("index", "id", "question_id") if row.has("index", "id", "question_id") else str(row.line)
+
+
+def science(row: Row) -> list[Item]:
+    """ScienceQA: questions with a picture (2,017 in the test part); official files give the answer as a number from 0 on."""
+    if not row.data.get(PICTURES):
+        return []
+    data = dict(row.data)
+    if row.has("choices") and str(data.get("answer", "")).isdigit():
+        number = row.whole("answer")
+        if number >= len(listed(data["choices"])):
+            raise row.fail(
+                f"'answer' is {number}", f"a number below {len(listed(data['choices']))}, the number of choices"
+            )
+        data["answer"] = _ALPHABET[number]
+    return choice(Row(row.line, data))
+
+
+def real_world(row: Row) -> list[Item]:
+    """RealWorldQA: options, or, in the official file, a word or a number as the answer."""
+    question, answer = row.text("question"), _text(row, "answer").strip()
+    if _letters(row) or answer in inner_options(question):
+        return choice(row)
+    record = {"index": _identifier(row), "question": question, "answer": answer}
+    return [_item(row, record["index"], question, "short", record, target=answer)]
 
 
 def mmstar(row: Row) -> list[Item]:
@@ -167,7 +197,8 @@ def mmmu(row: Row) -> list[Item]:
     )
     kind = _text(row, "question_type", default="multiple-choice" if options else "short-answer")
     answers = listed(row.get("answer"))
-    record: dict[str, Any] = {"id": identifier, "question_type": kind, "answer": answers}
+    question = row.text("question")
+    record: dict[str, Any] = {"id": identifier, "question": question, "question_type": kind, "answer": answers}
     if kind == "multiple-choice":
         record["index2ans"] = options
         if not set(answers) <= {*options, "?"}:
@@ -181,7 +212,7 @@ def mmmu(row: Row) -> list[Item]:
         _item(
             row,
             identifier,
-            row.text("question"),
+            question,
             form,
             record,
             options=found,
@@ -196,9 +227,9 @@ def mmmu_pro(row: Row) -> list[Item]:
     options = _letters(row)
     if not options:
         raise row.fail("the row has no options", "'options', a list of texts")
-    identifier, answer = row.text("id"), _lettered(row, options)
-    record = {"id": identifier, "options": options, "answer": answer}
-    question = _text(row, "question")
+    answer, question = _lettered(row, options), _text(row, "question")
+    record = {"id": row.text("id"), "options": options, "answer": answer, **_kept(row, "setting")}
+    identifier = "/".join(filter(None, (_text(row, "setting"), record["id"])))
     return [_item(row, identifier, question, "choice", record, options=options if question else {}, target=answer)]
 
 
@@ -256,7 +287,7 @@ def hallusion(row: Row) -> list[Item]:
     if not row.data.get(PICTURES):
         return []
     answer = {"1": "Yes", "0": "No"}.get(row.text("gt_answer", "answer").strip(), row.text("gt_answer", "answer"))
-    record: dict[str, Any] = {"answer": answer}
+    record: dict[str, Any] = {"answer": answer, "question": row.text("question")}
     if row.has("set_id"):
         names = ("category", "subcategory", "set_id", "figure_id", "question_id")
         record |= {name: row.text(name) for name in names} | {"gt_answer": answer}
@@ -284,7 +315,10 @@ def mmvet(row: Row) -> list[Item]:
 
 def llava_wild(row: Row) -> list[Item]:
     """LLaVA-Bench in the wild: free answers, compared with reference answers by a judge."""
-    identifier, reference = row.text("question_id", "id", "index"), row.text("gpt_answer", "reference", "answer")
+    identifier, reference = (
+        row.text("question_id", "id", "index"),
+        row.text("gpt_answer", "gpt4_ans", "reference", "answer"),
+    )
     record = {
         "question_id": identifier,
         "category": row.text("category"),
@@ -310,7 +344,13 @@ def blink(row: Row) -> list[Item]:
     options, identifier = _letters(row), row.text("idx", "index")
     answer = _lettered(row, options)
     task = _text(row, "task", "sub_task", "category") or subject(identifier)
-    record = {"task": task, "idx": identifier, "options": options, "answer": f"({answer})"}
+    record = {
+        "task": task,
+        "idx": identifier,
+        "question": row.text("question"),
+        "options": options,
+        "answer": f"({answer})",
+    }
     shown = {"prompt": row.text("prompt")} if row.has("prompt") else {}
     return [
         _item(row, identifier, row.text("question"), "choice", record, options=options, target=answer, metadata=shown)
@@ -328,5 +368,7 @@ def ref_coco(row: Row) -> list[Item]:
         "width": float(row.text("width")),
         **_kept(row, "split"),
     }
-    identifier = _text(row, "index", "id") or f"{record['image']}/{row.line}"
+    identifier = _text(row, "index", "id") or "/".join(
+        filter(None, (_text(row, "split"), record["image"], str(row.line)))
+    )
     return [_item(row, identifier, record["sent"], "box", record, target=str(box), group=record["image"])]

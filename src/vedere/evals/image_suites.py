@@ -14,20 +14,21 @@ from typing import Any
 
 from vedere.answers import first_four, kit_choice
 from vedere.errors import ConfigError, RecordError
-from vedere.evals import critic_items, image_items
+from vedere.evals import ability_items, critic_items, image_items
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.choice import judge as choice_verdict
 from vedere.evals.choice import options_in
 from vedere.evals.circular import PASS
 from vedere.evals.items import Item, Judge, Prompt, Settings
-from vedere.evals.judges import ChoiceJudge, ExtractionJudge, GradeJudge, PairJudge
+from vedere.evals.judges import ChoiceJudge, ExtractionJudge, GradeJudge, PairJudge, YesNoJudge
+from vedere.evals.mmmu import kit_options
 from vedere.evals.prompt_sets import make_prompt, prompt_set
-from vedere.evals.records import Row, Scores, Verdict
-from vedere.evals.sources import data_file, mme_rows, rows_of
+from vedere.evals.records import FINAL_RULE, Row, Scores, Verdict
+from vedere.evals.sources import TOLD, data_files, llava_rows, mme_rows, rows_of
 from vedere.evals.tables import check_md5
 
 Record = Mapping[str, Any]
-ALL_SETS = ("official", "vlmevalkit", "internvl", "xcomposer")
+ALL_SETS = ("official", "vlmevalkit", "internvl", "xcomposer", "internvl-cot", "internvl-boxed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class ImageBenchmark:
         prompt_sets: Sets it can be asked with.
         own_wording: Items bring their whole wording.
         alone: A record can be scored by itself for the viewer.
+        default_split: Taken of several where none is asked for: the one whose figures are published.
     """
 
     name: str
@@ -55,36 +57,54 @@ class ImageBenchmark:
     prompt_sets: Sequence[str] = ALL_SETS
     own_wording: bool = False
     alone: bool = True
+    default_split: str = ""
 
     def load(self, folder: Path, settings: Settings) -> list[Item]:
         """Reads the file: see `Benchmark.load`."""
-        if self.name == "mme" and folder.is_dir() and (folder / "existence.txt").exists():
-            rows = mme_rows(folder)
-        else:
-            path = data_file(folder, self.stems)
-            check_md5(path, settings.md5)
-            rows = rows_of(path)
-        if settings.split:
-            rows = self._split(rows, settings.split)
-        if any(str(row.data.get("index", "")).isdigit() and int(row.data["index"]) >= PASS for row in rows):
-            rows = [Row(row.line, {**row.data, image_items.COPIES: True}) for row in rows]
         found: list[Item] = []
-        for row in rows:
+        for path, rows in self._rows(folder, settings):
             try:
-                found += self.make(row)
+                found += [item for row in rows for item in self.make(row)]
             except RecordError as error:
-                raise RecordError(f"{folder.name}: {error}") from None
+                raise RecordError(f"{path.name}: {error}") from None
         return found
 
-    def _split(self, rows: list[Row], split: str) -> list[Row]:
-        kept = [row for row in rows if str(row.data.get("split", "")) == split]
-        if not kept:
-            there = sorted({str(row.data["split"]) for row in rows if row.data.get("split")})
-            raise ConfigError(f"{self.name} has no split '{split}'; this file has {', '.join(there[:20]) or 'none'}")
-        return kept
+    def _rows(self, folder: Path, settings: Settings) -> list[tuple[Path, list[Row]]]:
+        """Rows of the split that is meant, by file."""
+        if self.name == "mme" and (folder / "existence.txt").exists():
+            read = [(folder, mme_rows(folder))]
+        elif self.name == "llava-wild" and (folder / "answers_gpt4.jsonl").exists():
+            read = [(folder, llava_rows(folder))]
+        else:
+            told = TOLD.get(self.name)
+            paths = data_files(folder, self.stems, several=told is not None)
+            if settings.md5 and len(paths) > 1:
+                raise ConfigError(
+                    f"--md5 is of one file, and {folder} holds {len(paths)}; give the file, or leave it out"
+                )
+            for path in paths:
+                check_md5(path, settings.md5)
+            read = [(path, rows_of(path, told(path) if told and len(paths) > 1 else None)) for path in paths]
+        there = {str(row.data["split"]) for _, rows in read for row in rows if row.data.get("split")}
+        split = settings.split or (self.default_split if len(there) > 1 and self.default_split in there else "")
+        if split and split not in there:
+            named = ", ".join(sorted(there)[:20]) or "none"
+            raise ConfigError(f"{self.name} has no split '{split}'; this file has {named}")
+        if split:
+            read = [(path, [row for row in rows if str(row.data.get("split", "")) == split]) for path, rows in read]
+        if any(
+            str(row.data.get("index", "")).isdigit() and int(row.data["index"]) >= PASS
+            for _, rows in read
+            for row in rows
+        ):
+            copies = {image_items.COPIES: True}
+            read = [(path, [Row(row.line, {**row.data, **copies}) for row in rows]) for path, rows in read]
+        return read
 
     def prompt(self, item: Item, settings: Settings) -> Prompt:
-        """Words the question by the prompt set."""
+        """Words the question by the prompt set; its pictures are left out where the settings say so."""
+        if settings.blind:
+            item = replace(item, parts=tuple(part for part in item.parts if isinstance(part, str)))
         if self.own_wording:
             return Prompt(parts=item.parts, max_new_tokens=64)
         return make_prompt(item, settings.prompts or self.prompt_sets[0], self.name)
@@ -117,10 +137,11 @@ def blink_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Returns rows whose answers are letters in brackets, read by VLMEvalKit's rules where they are not."""
     rows = []
     for record in records:
-        given = str(record["prediction"])
+        given = Row(1, record).answer()
         letter = kit_choice(given, options_in(Row(1, record))) or record.get("judge_letter")
         bare = re.fullmatch(r"\s*\(?([A-Z])\)?\s*", given)
-        rows.append({**record, "prediction": given if bare else f"({letter})" if letter else given})
+        kept = {name: value for name, value in record.items() if name != FINAL_RULE}  # it has been applied
+        rows.append({**kept, "prediction": given if bare else f"({letter})" if letter else given})
     return rows
 
 
@@ -135,10 +156,15 @@ _ALL = (
     _choices("mmbench", "mmbench_dev_en", "mmbench_test_en", "mmbench_dev_2", "mmbench", make=image_items.circular),
     _choices("mmbench-cn", "mmbench_dev_cn", "mmbench_test_cn", "mmbench_cn", make=image_items.circular),
     _choices("ccbench", "ccbench", make=image_items.circular),
-    ImageBenchmark(name="seed", stems=("seed",), make=image_items.seed),
+    _choices("seed", "seed", make=image_items.seed),
     ImageBenchmark(name="ocrbench", stems=("ocrbench", "fullbench"), make=image_items.ocrbench),
     ImageBenchmark(
-        name="mmmu", stems=("mmmu_", "mmmu.", "validation", "dev"), make=image_items.mmmu, answer_field="response"
+        name="mmmu",
+        stems=("mmmu_", "mmmu.", "validation", "dev"),
+        make=image_items.mmmu,
+        answer_field="response",
+        judge=ChoiceJudge(options=kit_options),
+        default_split="validation",
     ),
     ImageBenchmark(
         name="mmmu-pro", stems=("mmmu_pro", "mmmu-pro", "test"), make=image_items.mmmu_pro, answer_field="response"
@@ -155,16 +181,19 @@ _ALL = (
     ImageBenchmark(name="infovqa", stems=("infovqa", "infographics"), make=image_items.document),
     ImageBenchmark(name="chartqa", stems=("chartqa", "test_"), make=image_items.chart),
     _choices("ai2d", "ai2d"),
-    _choices("scienceqa", "scienceqa"),
-    ImageBenchmark(name="hallusionbench", stems=("hallusionbench",), make=image_items.hallusion),
+    _choices("scienceqa", "scienceqa", "problems", make=image_items.science, default_split="test"),
+    ImageBenchmark(name="hallusionbench", stems=("hallusionbench",), make=image_items.hallusion, judge=YesNoJudge()),
     ImageBenchmark(name="mmvet", stems=("mmvet", "mm-vet"), make=image_items.mmvet, judge=GradeJudge()),
     ImageBenchmark(
         name="llava-wild", stems=("llavabench", "llava", "questions"), make=image_items.llava_wild, judge=PairJudge()
     ),
     ImageBenchmark(name="pope", stems=("pope", "coco_pope"), make=image_items.pope),
-    _choices("realworldqa", "realworldqa"),
-    ImageBenchmark(name="mmstar", stems=("mmstar",), make=image_items.mmstar),
-    _choices("blink", "blink", make=image_items.blink, rows=blink_rows),
+    _choices("realworldqa", "realworldqa", make=image_items.real_world),
+    _choices("mmstar", "mmstar", make=image_items.mmstar),
+    _choices("blink", "blink", "val-", "test-", make=image_items.blink, rows=blink_rows, default_split="val"),
+    _choices("q-bench", "q-bench", "q_bench", "qbench", "llvisionqa", make=ability_items.quality),
+    _choices("muirbench", "muirbench", "muir", make=ability_items.ability),
+    _choices("mmt-bench", "mmt-bench", "mmt_bench", make=ability_items.ability),
     ImageBenchmark(name="refcoco", stems=("refcoco",), make=image_items.ref_coco),
     ImageBenchmark(
         name="visualprocessbench",

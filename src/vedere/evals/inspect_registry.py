@@ -1,7 +1,8 @@
 """What Inspect AI finds under the name ``vedere``: the provider ``vedere/MODEL`` and a task for each benchmark.
 
 ``inspect eval vedere/mmbench --model openai/gpt-4o -T data=FOLDER`` works with any provider and any option of Inspect; the
-entry point ``inspect_ai`` of the package leads here. ``vedere eval`` does the same with plainer options.
+entry point ``inspect_ai`` of the package leads here. Names are written as on vedere's command line or, as Inspect's tasks are,
+with underscores: ``vedere/video-mme`` and ``vedere/video_mme`` are one. ``vedere eval`` does the same with plainer options.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def vedere_models() -> type[ModelAPI]:
     return VedereAPI
 
 
-def _register(name: str) -> Callable[..., Task]:
-    @task(name=name)
+def _register(name: str, registered: str) -> Callable[..., Task]:
+    @task(name=registered)
     def benchmark(
         data: str = "",
         out: str = "",
@@ -43,6 +44,7 @@ def _register(name: str) -> Callable[..., Task]:
         frame_side: int = 0,
         frame_layout: str = "",
         sound: bool = False,
+        blind: bool = False,
         judge: str = "",
     ) -> Task:
         words = {"True": "on", "False": "off"}  # inspect reads -T subtitles=off as YAML
@@ -59,6 +61,7 @@ def _register(name: str) -> Callable[..., Task]:
             frame_side=frame_side,
             frame_layout=frame_layout,
             sound=sound,
+            blind=blind,
         )
         return make_task(
             suite(name), data_of(name, data), Path(out) if out else folder_of(name, str(get_model())), settings, judge
@@ -67,5 +70,7 @@ def _register(name: str) -> Callable[..., Task]:
     return benchmark
 
 
-TASKS = {name: _register(name) for name in SUITES}
-"""Name -> registered task."""
+TASKS = {
+    spelling: _register(name, spelling) for name in SUITES for spelling in dict.fromkeys((name, name.replace("-", "_")))
+}
+"""Name, in both spellings -> registered task."""

@@ -30,7 +30,7 @@ from vedere.evals.benchmarks import SCORING_RULES_VERSION
 from vedere.evals.inspect_identity import drawn, identity, nameless
 from vedere.evals.inspect_media import carry, logged_messages, sending
 from vedere.evals.items import Benchmark, Frames, Item, Prompt, Settings, Sound, select
-from vedere.evals.records import Row
+from vedere.evals.records import FINAL_RULE, Row
 from vedere.evals.summary import Asked, flat, shown, summarise
 
 KEY = "vedere"
@@ -83,6 +83,7 @@ def make_task(benchmark: Benchmark, data: Path, out: Path, settings: Settings, j
     """
     check_judge(benchmark, judge)
     check_prompts(benchmark, settings.prompts)
+    check_blind(benchmark, settings)
     items = select(benchmark.load(data, settings), settings.limit, settings.seed)
     store = AnswerStore(out)
     watch = WATCH.get()
@@ -129,6 +130,17 @@ def check_judge(benchmark: Benchmark, judge: str) -> None:
         raise ConfigError(
             f"{benchmark.name} is graded by a judge model; name one with --judge (with inspect: -T judge=openai/...)"
         )
+
+
+def check_blind(benchmark: Benchmark, settings: Settings) -> None:
+    """Refuses ``blind`` where a prompt set of the benchmark's own leaves its media out.
+
+    Raises:
+        ConfigError: as said.
+    """
+    own = next((name for name in ("blind", "text-only") if name in benchmark.prompt_sets), "")
+    if settings.blind and own:
+        raise ConfigError(f"{benchmark.name} has words of its own for that; give --prompts {own} in place of --blind")
 
 
 def check_prompts(benchmark: Benchmark, prompts: str) -> None:
@@ -186,18 +198,20 @@ async def _solve(run: Run, state: TaskState) -> TaskState:
     kept: dict[str, Any] = {"id": item.id, "group": item.group, "shown": dict(item.metadata)}
     state.metadata[KEY] = kept
     model = carry(get_model())
-    output = ModelOutput.from_content(str(model), "")
+    output, final = ModelOutput.from_content(str(model), ""), dict[str, str]()
     try:
         sent = await anyio.to_thread.run_sync(_ready, run, item)
         state.messages = sent.messages
         kept["prompt"] = {**sent.texts, "media": sent.media}
         output, facts = await answer(model, sent, run.store)
         kept |= facts
+        if sent.prompt.final_rule:
+            final = {FINAL_RULE: sent.prompt.final_rule}
     except (MediaError, PromptError) as error:
         kept["not_asked"] = str(error)
     state.output = output
     state.messages = [*state.messages, output.choices[0].message] if output.choices else state.messages
-    record: dict[str, Any] = {**item.record, run.benchmark.answer_field: _clean(output.completion)}
+    record: dict[str, Any] = {**item.record, run.benchmark.answer_field: _clean(output.completion), **final}
     if "not_asked" in kept:
         record["missing"] = True  # for scorers that count such questions apart
     if run.benchmark.judge is not None:

@@ -248,6 +248,7 @@ class Prompt:
         max_new_tokens: Most tokens of the answer.
         max_tiles: Most tiles for local models: InternVL's tilings share it among the pictures, HD ones take it for each;
             None takes the model's.
+        final_rule: How the answer of a response that reasons first is read (`vedere.answers.FINAL_RULES`); empty: whole.
     """
 
     parts: tuple[Part, ...]
@@ -255,6 +256,7 @@ class Prompt:
     prefill: str = ""
     max_new_tokens: int = 512
     max_tiles: int | None = None
+    final_rule: str = ""
 
     @property
     def text(self) -> str:
@@ -285,6 +287,7 @@ class Settings:
         frame_side: Frames are sent with at most so many pixels a side; 0 as they are.
         frame_layout: How frames are shown: ``video``, ``canvas`` (`vedere.vision.canvas`); empty as the prompt set does.
         sound: Videos come with their sound track.
+        blind: Questions are asked without their pictures.
     """
 
     prompts: str = ""
@@ -299,6 +302,7 @@ class Settings:
     frame_side: int = 0
     frame_layout: str = ""
     sound: bool = False
+    blind: bool = False
 
 
 class Judge(Protocol):

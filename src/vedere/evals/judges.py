@@ -1,4 +1,4 @@
-"""What judge models are asked, and how their replies are read: options, MM-Vet, LLaVA-Bench in the wild, MathVista.
+"""What judge models are asked, and how their replies are read: options, yes or no, MM-Vet, LLaVA-Bench in the wild, MathVista.
 
 The wording is our own, so a judged figure is comparable only with figures of the same judge under the same rules version; the
 log names both. A reply that cannot be read (garbage, a refusal) is asked for again, then the row is left as rules alone leave
@@ -10,11 +10,11 @@ Cost: one question to the judge for each row that rules do not settle.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vedere.answers import grade_pair, kit_choice, option_letter, quick_extraction, unit_grade
+from vedere.answers import grade_pair, kit_choice, kit_yes_no, option_letter, quick_extraction, unit_grade
 from vedere.evals.choice import options_in
 from vedere.evals.items import Prompt
 from vedere.evals.records import Row
@@ -58,12 +58,18 @@ class _Judge(abc.ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceJudge(_Judge):
-    """Which option an answer means, where rules find none."""
+    """Which option an answer means, where rules find none.
+
+    Attributes:
+        options: Record -> its options.
+    """
+
+    options: Callable[[Row], Mapping[str, str]] = options_in
 
     def ask(self, record: Mapping[str, Any]) -> Prompt | None:
         """Returns the question, for an answer that rules leave open."""
         row = Row(1, record)
-        options = options_in(row)
+        options = self.options(row)
         if kit_choice(row.answer(), options) is not None or not row.answer().strip():
             return None
         listed = "\n".join(f"{letter}. {text}" for letter, text in options.items())
@@ -76,9 +82,32 @@ class ChoiceJudge(_Judge):
 
     def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Returns the letter."""
-        letters = "".join(options_in(Row(1, record)))
+        letters = "".join(self.options(Row(1, record)))
         letter = option_letter(reply, letters + ("" if "Z" in letters else "Z"))
         return None if letter is None else {"judge_letter": letter}
+
+
+@dataclass(frozen=True, kw_only=True)
+class YesNoJudge(_Judge):
+    """Whether an answer means yes or no, where it has neither word or both (HallusionBench)."""
+
+    def ask(self, record: Mapping[str, Any]) -> Prompt | None:
+        """Returns the question, for an answer that the words yes and no leave open."""
+        answer = Row(1, record).answer()
+        if kit_yes_no(answer) is not None or not answer.strip():
+            return None
+        text = (
+            "Somebody answered a yes-or-no question in their own words. Say whether the answer means yes or no. Reply with "
+            "Yes, No, or Unknown if it means neither, alone.\n\n"
+            f"Question: {record.get('question', '')}\n\nAnswer: {shortened(answer)}\n\nMeaning:"
+        )
+        return Prompt(parts=(text,), max_new_tokens=16)
+
+    def read(self, reply: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the verdict; ``unknown`` counts as wrong."""
+        words = reply.strip().strip("*.").lower()
+        verdict = "unknown" if words == "unknown" else kit_yes_no(reply)
+        return None if verdict is None else {"judge_verdict": verdict}
 
 
 @dataclass(frozen=True, kw_only=True)

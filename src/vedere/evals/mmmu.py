@@ -2,6 +2,10 @@
 
 Rows hold either the parsed answer (``prediction``) or the raw one (``response``, with the options). Where the official
 parser draws an option at random, the row is not judged, and counted: the score lies between the two bounds.
+
+VLMEvalKit, whose figure InternVL reports, makes a choice of every open question (the right answer, or "Other Answers") and lets
+a judge decide what its rules leave open: ``acc_vlmevalkit`` beside raw answers, with the recorded ``judge_letter``.
+MMMU-Pro's printed figure is the mean of its settings (ten options; the question in the picture).
 """
 
 from __future__ import annotations
@@ -9,8 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from vedere.answers import Normal, mmmu_choice, mmmu_pro_choice, normal_forms, open_answers
-from vedere.evals.records import Row, Scores, Verdict, by
+from vedere.answers import Normal, kit_choice, mmmu_choice, mmmu_pro_choice, normal_forms, open_answers
+from vedere.evals.records import Row, Scores, Verdict, by, mean
 
 DOMAINS: dict[str, tuple[str, ...]] = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
@@ -56,16 +60,33 @@ def _judge(row: Row, raw: bool) -> Verdict:
     if not raw:
         given = row.answer("prediction")
         return Verdict(line=row.line, credit=float(given in row.texts("answer")), extracted=given[:200])
-    options = row.data.get("index2ans")
-    letters = {str(key): str(text) for key, text in options.items()} if isinstance(options, dict) else row.options()
-    letter = mmmu_choice(row.answer("response"), letters)
+    letter = mmmu_choice(row.answer("response"), _options(row))
     credit = None if letter is None else float(letter in row.texts("answer"))
     return Verdict(line=row.line, credit=credit, extracted=letter)
 
 
+def _options(row: Row) -> dict[str, str]:
+    options = row.data.get("index2ans")
+    return {str(key): str(text) for key, text in options.items()} if isinstance(options, dict) else row.options()
+
+
+def kit_options(row: Row) -> dict[str, str]:
+    """Return a row's options as VLMEvalKit has them: an open question has two, the right answer and "Other Answers"."""
+    if row.text("question_type") == "multiple-choice":
+        return _options(row)
+    answers = row.texts("answer")
+    return {"A": answers[0] if len(answers) == 1 else str(answers), "B": "Other Answers"}
+
+
+def _kit_right(row: Row) -> bool:
+    letter = kit_choice(row.answer("response"), kit_options(row)) or row.data.get("judge_letter")
+    return letter in (row.texts("answer") if row.text("question_type") == "multiple-choice" else ("A",))
+
+
 def score(rows: Sequence[Row]) -> Scores:
     """Score rows ``id, question_type, answer`` with ``prediction`` (parsed) or ``response`` and ``index2ans`` (raw)."""
-    raw = all(row.has("response") or "response" in row.data for row in rows)
+    said = ["response" in row.data for row in rows]
+    raw = all(said) or (any(said) and not any("prediction" in row.data for row in rows))
     verdicts = [_judge(row, raw) for row in rows]
     right = _right(verdicts)
     fallback = sum(verdict.credit is None for verdict in verdicts)
@@ -75,6 +96,7 @@ def score(rows: Sequence[Row]) -> Scores:
             "correct_without_fallback": right,
             "random_fallback_items": fallback,
             "acc_bounds": [right / len(rows), (right + fallback) / len(rows)],
+            "acc_vlmevalkit": mean(map(float, map(_kit_right, rows))),
         }
     else:
         figures |= {"correct": right, "acc": right / len(rows)}
@@ -83,7 +105,10 @@ def score(rows: Sequence[Row]) -> Scores:
 
 
 def score_pro(rows: Sequence[Row]) -> Scores:
-    """Score rows ``id, options, answer, response`` of MMMU-Pro; rows that need the random fallback count as wrong."""
+    """Score rows ``id, options, answer, response`` of MMMU-Pro; rows that need the random fallback count as wrong.
+
+    With ``setting`` (such as standard-10 and vision) by setting, and their mean, which is the printed figure.
+    """
     verdicts = []
     for row in rows:
         letter = mmmu_pro_choice(row.answer("response", "prediction"), row.options())
@@ -91,7 +116,7 @@ def score_pro(rows: Sequence[Row]) -> Scores:
         verdicts.append(Verdict(line=row.line, credit=credit, extracted=letter))
     right = _right(verdicts)
     fallback = sum(verdict.credit is None for verdict in verdicts)
-    figures = {
+    figures: dict[str, object] = {
         "n": len(rows),
         "correct": right,
         "acc": right / len(rows),
@@ -99,6 +124,9 @@ def score_pro(rows: Sequence[Row]) -> Scores:
         "acc_bounds": [right / len(rows), (right + fallback) / len(rows)],
         **_parts(rows, verdicts),
     }
+    settings = {name: _right(found) / len(found) for name, found in by(rows, verdicts, "setting").items()}
+    if settings:
+        figures |= {"per_setting": settings, "mean_of_settings": mean(settings.values())}
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved": fallback})
 
 

@@ -1,7 +1,8 @@
 """POPE: yes / no about objects; accuracy, precision, recall, F1 (positive is yes) and the share of yes.
 
 LLaVA's reading is the figure; XComposer's and VLMEvalKit's stand beside it. Averaging F1 over samplings is not the F1 of
-all rows together: both are given when rows name their sampling.
+all rows together: both are given when rows name their sampling. A row of VLMEvalKit's table names several
+("adversarial,popular") where a question is in several; it counts once in each.
 """
 
 from __future__ import annotations
@@ -33,32 +34,35 @@ def figures_of(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def score(rows: Sequence[Row]) -> Scores:
-    """Score rows ``answer, prediction`` (and ``split``), or confusion tables ``split, TP, FP, TN, FN``."""
+    """Score rows ``answer, prediction`` (and ``split``, several with commas), or confusion tables ``split, TP, FP, TN, FN``."""
     flat = [table for row in rows for table in _tables(row)]
     if flat:
         return Scores(figures=_together({name: [counts] for name, counts in flat}))
     verdicts: list[Verdict] = []
     groups: dict[str, list[dict[str, int]]] = {}
     others: dict[str, dict[str, int]] = {"xcomposer": dict.fromkeys(_CELLS, 0), "vlmevalkit": dict.fromkeys(_CELLS, 0)}
-    unknown = kit_right = 0
+    unknown = kit_right = total = 0
     for row in rows:
         truth = row.text("answer", "label").strip().lower()
         if truth not in ("yes", "no"):
             raise row.fail(f"'answer' is '{truth[:40]}'", "yes or no")
         # LLaVA's files have the answer in ``text``, the benchmark's own the question
         given = any(name in row.data for name in ("prediction", "response"))
-        text = row.answer("prediction", "response") if given else row.answer("text")
+        text = row.answer("prediction", "response") if given else row.answer("prediction", "response", "text")
         read = first_sentence(text)
         kit = kit_yes_no(text)
         unknown += kit is None
-        kit_right += kit == truth
-        groups.setdefault(_split(row), []).append(_cell(truth, read))
+        splits = [name.strip() for name in _split(row).split(",")]
+        total += len(splits)
+        kit_right += len(splits) * (kit == truth)
+        for name in splits:
+            groups.setdefault(name, []).append(_cell(truth, read))
         for name, other in (("xcomposer", only_no(text)), ("vlmevalkit", kit or "no")):
             cell = _cell(truth, other)
-            others[name] = {key: others[name][key] + cell[key] for key in _CELLS}
+            others[name] = {key: others[name][key] + len(splits) * cell[key] for key in _CELLS}
         verdicts.append(Verdict(line=row.line, credit=float(read == truth), extracted=read))
     other_rules = {name: figures_of(counts) for name, counts in others.items()}
-    other_rules["vlmevalkit"]["acc"] = kit_right / len(rows)  # no verdict counts as no in F1, and is wrong all the same
+    other_rules["vlmevalkit"]["acc"] = kit_right / total  # no verdict counts as no in F1, and is wrong all the same
     figures = {**_together(groups), "other_rules": other_rules}
     return Scores(figures=figures, verdicts=verdicts, counts={"unresolved_vlmevalkit": unknown})
 

@@ -1,9 +1,11 @@
 """Prompt sets: how a harness words the questions of a benchmark. Data, in ``prompt_sets.json``; this file puts them together.
 
 The same model differs by points between harnesses because of wording, tile limits and answer lengths alone, so a result names
-its set and the set's version. Sets: ``official`` (the benchmark's own), ``vlmevalkit``, ``internvl``, ``xcomposer``. Each has
-texts by kind of question, an option's form, a limit of new tokens by kind, a layout of several pictures, a limit of tiles, and
-what single benchmarks change.
+its set and the set's version. Sets: ``official`` (the benchmark's own), ``vlmevalkit``, ``internvl``, ``xcomposer``, and two
+that ask for a reasoning first, as InternVL2.5-MPO and InternVL3 are asked on reasoning benchmarks: ``internvl-cot`` (``Final
+answer: ..``) and ``internvl-boxed`` (``Answer: \\boxed{..}``). Each has texts by kind of question, an option's form, a limit of
+new tokens by kind, a layout of several pictures, a limit of tiles, and what single benchmarks change. A set with a ``base``
+says what it changes of that one.
 
 Layouts: ``in_place`` puts the k-th picture where the text says ``<image k>``, others in front; ``front`` puts all in front and
 leaves such marks in the text; ``numbered`` is InternVL's ``Image-1: <image>`` for several pictures.
@@ -48,6 +50,7 @@ class PromptSet:
         total_tiles: Most tiles of all pictures of a question, each of which gets the same share; None: no such limit.
         upscale_first: The first picture is sent so many times as large.
         cut: The question ends before this text.
+        final: Kind -> rule that reads the answer of a response that reasons first (`vedere.answers.FINAL_RULES`).
         benchmarks: Name -> the fields above that a benchmark changes.
     """
 
@@ -65,13 +68,22 @@ class PromptSet:
     total_tiles: int | None = None
     upscale_first: int = 1
     cut: str = ""
+    final: Mapping[str, str] = field(default_factory=dict)
     benchmarks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @functools.cache
 def _sets() -> dict[str, PromptSet]:
     text = (resources.files("vedere.evals") / "prompt_sets.json").read_text("utf-8")
-    return {name: from_dict(PromptSet, fields) for name, fields in json.loads(text).items()}
+    given: dict[str, dict[str, Any]] = json.loads(text)
+    return {name: from_dict(PromptSet, _whole(fields, given)) for name, fields in given.items()}
+
+
+def _whole(fields: Mapping[str, Any], given: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A set's fields over those of its base."""
+    changes = {name: value for name, value in fields.items() if name != "base"}
+    base = _whole(given[fields["base"]], given) if "base" in fields else {}
+    return {**base, **changes}
 
 
 def names() -> tuple[str, ...]:
@@ -122,6 +134,7 @@ def make_prompt(item: Item, name: str, benchmark: str) -> Prompt:
         prefill=style.prefill.get(kind, ""),
         max_new_tokens=style.tokens[kind],
         max_tiles=_tiles_together(style, len(pictures)),
+        final_rule=style.final.get(kind, ""),
     )
 
 

@@ -8,6 +8,7 @@ Cost: the file is held in memory, about 1 kB an answer.
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -16,13 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vedere.answers import FINAL_RULES
 from vedere.errors import RecordError
 
 _NAMES = ("id", "index", "pid", "idx", "question_id", "i")
-_PLACE = ("run", "dataset", "split", "category", "subcategory", "set_id", "figure_id", "visual_input", "group", "task")
+_PLACE = (
+    *("run", "dataset", "dataset_name", "split", "sampling", "subset", "setting", "category", "subcategory", "set_id"),
+    *("figure_id", "visual_input", "group", "task", "video_id"),
+)
+FINAL_RULE = "final_rule"
+"""Field of a row that names the rule for the final answer of a reasoning response."""
 _LARGEST = 1e300
 _TOPIC = ("domain", "type", "source")
 _CONTENT = ("image", "question", "sent")
+_TRUTH = ("answer", "answers")
 
 
 @dataclass(frozen=True)
@@ -37,16 +45,18 @@ class Row:
         return RecordError(f"line {self.line}: {problem}; expected {expected}")
 
     def has(self, *names: str) -> bool:
-        """Say whether one of the fields is there (a null counts as absent)."""
-        return any(self.data.get(name) is not None for name in names)
+        """Say whether one of the fields is there (a null counts as absent, as does the NaN of an empty cell)."""
+        return any(not _null(self.data.get(name)) for name in names)
 
     def get(self, *names: str) -> Any:
         """Return the first of the fields that is there."""
         for name in names:
-            if self.data.get(name) is not None:
+            if not _null(self.data.get(name)):
                 return self.data[name]
         there = ", ".join(f"'{name}'" for name in self.data) or "nothing"
-        raise self.fail(f"no field '{names[0]}' (the row has {there})", " or ".join(f"'{name}'" for name in names))
+        empty = next((name for name in names if name in self.data), "")
+        problem = f"'{empty}' is null" if empty else f"no field '{names[0]}' (the row has {there})"
+        raise self.fail(problem, ("a value for " if empty else "") + " or ".join(f"'{name}'" for name in names))
 
     def text(self, *names: str) -> str:
         """Return a text; numbers are taken as their text."""
@@ -61,18 +71,24 @@ class Row:
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a text")
 
     def answer(self, *names: str) -> str:
-        """Return the model's answer, by default field ``prediction`` or ``response``; null means an empty answer."""
+        """Return the model's answer, by default field ``prediction`` or ``response``; null means an empty answer.
+
+        Field ``final_rule`` names how a response that reasons first is read (`vedere.answers.FINAL_RULES`).
+        """
         names = names or ("prediction", "response")
         first = self.data.get(names[0])
-        if isinstance(first, str):
+        if not isinstance(first, str):
+            first = "" if not self.has(*names) and any(name in self.data for name in names) else self.text(*names)
+        rule = self.data.get(FINAL_RULE)
+        if rule is None:
             return first
-        if not self.has(*names) and any(name in self.data for name in names):
-            return ""
-        return self.text(*names)
+        if rule not in FINAL_RULES:
+            raise self.fail(f"'{FINAL_RULE}' is {_shown(rule)}", " or ".join(f"'{name}'" for name in FINAL_RULES))
+        return FINAL_RULES[rule](first)
 
     def texts(self, *names: str) -> list[str]:
-        """Return a list of texts; a single text is a list of one."""
-        value = self.get(*names)
+        """Return a list of texts; a single text is a list of one, unless it is the text of a list, as tables have it."""
+        value = _held(self.get(*names))
         values = value if isinstance(value, list) else [value]
         if not values or any(isinstance(one, bool) or not isinstance(one, (str, int, float)) for one in values):
             raise self.fail(f"'{names[0]}' is {_shown(value)}", "a text or a list of texts, at least one")
@@ -95,8 +111,8 @@ class Row:
         raise self.fail(f"'{names[0]}' is {_shown(value)}", "a whole number")
 
     def numbers(self, *names: str, count: int | None = None) -> list[float]:
-        """Return a list of finite numbers, of the given length where one is given."""
-        value = self.get(*names)
+        """Return a list of finite numbers, of the given length where one is given; the text of a list is taken too."""
+        value = _held(self.get(*names))
         good = isinstance(value, list) and all(map(_is_number, value))
         if not good or (count is not None and len(value) != count) or not value:
             raise self.fail(f"'{names[0]}' is {_shown(value)}", f"a list of {count or 'at least one'} numbers")
@@ -105,9 +121,10 @@ class Row:
     def options(self) -> dict[str, str]:
         """Return letter -> text of the options that are there.
 
-        Field ``options`` (object or list), ``choices``, or fields A ... Z; empty ones are absent options, gaps are allowed.
+        Field ``options`` (object, list or the text of one), ``choices``, or fields A ... Z; empty ones are absent options, gaps
+        are allowed.
         """
-        value = next((self.data[name] for name in ("options", "choices") if self.data.get(name) is not None), None)
+        value = _held(next((self.data[name] for name in ("options", "choices") if self.has(name)), None))
         if value is None:
             value = {letter: self.data[letter] for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if letter in self.data}
         if isinstance(value, list):
@@ -122,6 +139,31 @@ class Row:
         return there
 
 
+def listed(value: Any) -> list[str]:
+    """Returns a list that a table holds as a text: JSON, or the text of a Python list; a text that is none is a list of one."""
+    found = _held(value)
+    return [str(one) for one in found] if isinstance(found, list) else [str(found).strip()]
+
+
+def _held(value: Any) -> Any:
+    """What a text holds that is the text of a list; any other value as it is."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list):
+            return found
+    return value
+
+
+def _null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def _is_number(value: Any) -> bool:
     return (
         isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST
@@ -129,7 +171,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _absent(text: Any) -> bool:
-    return text is None or str(text).strip() in ("", "nan") or (isinstance(text, float) and math.isnan(text))
+    return _null(text) or str(text).strip() in ("", "nan")
 
 
 def _shown(value: Any) -> str:
@@ -212,18 +254,25 @@ def _lines(text: str, path: Path) -> Iterator[Row]:
         yield Row(number, data)
 
 
+def name_of(row: Row) -> str:
+    """Return what a row's question is called across files: its first identifier with its place, else its line."""
+    found = next((str(row.data[name]) for name in _NAMES if row.data.get(name) is not None), f"line {row.line}")
+    place = (str(row.data[name]) for name in _PLACE if isinstance(row.data.get(name), (str, int)))
+    return "/".join((*place, found))
+
+
 def without_repeats(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """Return the rows whose question has not come before, and the number of those left out.
 
-    A question is known by its identifiers together with image and question text; rows without an identifier, or that have
-    neither image nor text, are all kept.
+    A question is known by its identifiers together with its place (split, video, ...), image, question text and right answer.
+    Rows without an identifier that have neither image nor text are all kept.
     """
     seen = set()
     kept = []
     count = 0
     for row in rows:
-        named = any(row.has(name) for name in _NAMES) or (row.has("image") and row.has("question", "dataset"))
-        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT)], default=str)
+        named = row.has(*_NAMES) or (row.has("image") and row.has("question", "dataset"))
+        key = json.dumps([row.data.get(name) for name in (*_NAMES, *_PLACE, *_TOPIC, *_CONTENT, *_TRUTH)], default=str)
         if named and key in seen:
             count += 1
             continue

@@ -43,14 +43,19 @@ def iou(one: Box, other: Box) -> float:
 
 
 def score(rows: Sequence[Row]) -> Scores:
-    """Score rows ``bbox`` (pixels), ``height``, ``width``, ``prediction`` and ``split`` (such as refcoco_val): ratios."""
+    """Score rows ``bbox`` (pixels), ``height``, ``width``, ``prediction`` and ``split`` (such as refcoco_val): ratios.
+
+    Files of InternVL's evaluation folder have ``gt_bbox``, ``hw`` and ``answer`` in their place.
+    """
     verdicts = []
     for row in rows:
-        left, top, right, bottom = row.numbers("bbox", count=4)
-        width, height = row.number("width"), row.number("height")
+        left, top, right, bottom = row.numbers("bbox", "gt_bbox", count=4)
+        height, width = row.numbers("hw", count=2) if row.has("hw") else (row.number("height"), row.number("width"))
         if width <= 0 or height <= 0 or left > right or top > bottom:
-            raise row.fail(f"'bbox' is {row.get('bbox')} in {width:g} x {height:g}", "x1 <= x2, y1 <= y2 in a picture")
-        box = parse_box(row.answer())
+            raise row.fail(
+                f"'bbox' is {row.get('bbox', 'gt_bbox')} in {width:g} x {height:g}", "x1 <= x2, y1 <= y2 in a picture"
+            )
+        box = parse_box(row.answer("prediction", "response", "answer"))
         scaled = box and (box[0] * width, box[1] * height, box[2] * width, box[3] * height)
         hit = scaled is not None and iou(scaled, (left, top, right, bottom)) >= 0.5
         verdicts.append(Verdict(line=row.line, credit=float(hit), extracted=None if box is None else str(list(box))))

@@ -58,7 +58,8 @@ def score_visual_process(rows: Sequence[Row]) -> Scores:
     steps: dict[str, list[tuple[bool, bool]]] = {"": []}
     neutral = 0
     for row in rows:
-        labels = row.numbers("labels")
+        inner = row.data.get("response")  # the release keeps steps and labels there
+        labels = (Row(row.line, inner) if isinstance(inner, dict) else row).numbers("labels", "process_correctness")
         scored = row.has("scores")
         given = row.numbers("scores" if scored else "prediction", count=len(labels))
         if not set(labels) <= {1, 0, -1}:
@@ -68,7 +69,7 @@ def score_visual_process(rows: Sequence[Row]) -> Scores:
         read = [one >= STEP_THRESHOLD if scored else one > 0 for one in given]
         pairs = [(label > 0, said) for label, said in zip(labels, read, strict=True) if label]
         neutral += len(labels) - len(pairs)
-        for name in {"", row.text("source") if row.has("source") else ""}:
+        for name in {"", row.text("source", "data_source") if row.has("source", "data_source") else ""}:
             steps.setdefault(name, []).extend(pairs)
         verdicts.append(Verdict(line=row.line, credit=mean(float(label == said) for label, said in pairs)))
     everything = steps.pop("")

@@ -156,7 +156,7 @@ def _as_ours(error: Exception) -> VedereError:
 def _finish(config: EvalConfig, log: Any, reused: int) -> dict[str, Any]:
     asked, failed, why = read_samples(log)
     if not asked:
-        cause = why or (log.error.message if log.error else "no sample was asked")
+        cause = why or (in_words(log.error.message) if log.error else "no sample was asked")
         raise VedereError(f"no item has an answer: {' '.join(cause.split())[:600]}")
     place = Path(str(log.location).removeprefix("file://"))
     result = {
@@ -187,6 +187,26 @@ def about_log(log: Any) -> dict[str, Any]:
     }
 
 
+_GIVEN_UP = {
+    "APIConnectionError": "the endpoint cannot be reached",
+    "AttemptTimeoutError": "the endpoint did not answer in time",
+    "APITimeoutError": "the endpoint did not answer in time",
+    "RateLimitError": "the endpoint takes no more requests for now",
+    "InternalServerError": "the endpoint has an error of its own",
+}
+
+
+def in_words(message: str) -> str:
+    """Returns what a sample failed of; where all tries failed alike, what of and what to change."""
+    found = re.search(r"RetryError\(.*raised (\w+)>", message)
+    if found is None:
+        return message
+    what = _GIVEN_UP.get(found[1], "the endpoint failed")
+    return (
+        f"{what} ({found[1]}), in all tries: is its address right, is it up? --timeout and --retries give it more time"
+    )
+
+
 def read_samples(log: Any) -> tuple[list[Asked], int, str]:
     """Returns the items with answers in the data's order, the number of failed samples, and what the first one failed of."""
     from vedere.evals.inspect_tasks import asked_of
@@ -198,7 +218,7 @@ def read_samples(log: Any) -> tuple[list[Asked], int, str]:
         one = None if sample.error else asked_of(sample.metadata)
         if one is None:
             failed += 1
-            why = why or (sample.error.message if sample.error else "it was not asked")
+            why = why or (in_words(sample.error.message) if sample.error else "it was not asked")
         else:
             asked.append(one)
     asked.sort(key=lambda one: order.get(one.id, len(order)))
@@ -243,9 +263,12 @@ def rescore(path: Path) -> dict[str, Any]:
         ConfigError: its benchmark is not known here.
     """
     log = read_log(path)
-    asked, failed, _ = read_samples(log)
+    asked, failed, why = read_samples(log)
     if not asked:
-        raise RecordError(f"{path.name} has no answers; run the benchmark again with the same --out to go on with it")
+        cause = f" (the first failed of: {' '.join(why.split())[:300]})" if why else ""
+        raise RecordError(
+            f"{path.name} has no answers{cause}; run the benchmark again with the same --out to go on with it"
+        )
     return {
         **about_log(log),
         **summarise(suite(str(log.eval.metadata["vedere"]["benchmark"])), asked, failed),

@@ -1,13 +1,15 @@
-"""Files of a benchmark to rows with their pictures: VLMEvalKit's tables, JSON, JSON lines, parquet, and MME's text files.
+"""Files of a benchmark to rows with their pictures: VLMEvalKit's tables, JSON, JSON lines, parquet, releases in several files.
 
 Official releases name a picture in many ways; all of them become `vedere.evals.items.Picture`s under one name. Rows keep the
-names of fields that their file has; `vedere.evals.image_items` knows which benchmark calls what how.
+names of fields that their file has; `vedere.evals.image_items` knows which benchmark calls what how. Some releases are several
+files (POPE's samplings, ChartQA's halves, a folder for each subject of MMMU, parquet in pieces): these are read together, and
+what only a file's name tells then becomes a field of its rows (`TOLD`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,71 @@ from vedere.evals.records import Row, read_rows
 from vedere.evals.tables import PICTURES, inside, read_table
 
 ENDINGS = (".tsv", ".jsonl", ".json", ".parquet")
-_PATHS = ("image_path", "image", "images", "imagename", "imgname", "filename", "img_path", "data_id")
+_PATHS = (
+    *("image_path", "image", "images", "imagename", "imgname", "filename", "img_path", "data_id"),
+    *("image_local_name", "image_list"),
+)
+_PIECE = re.compile(r"(.*)-\d{5}-of-\d{5}(?:-[0-9a-f]+)?\.parquet")
 _WRAPPERS = ("data", "questions", "annotations")
 
 
-def data_file(data: Path, stems: Sequence[str]) -> Path:
-    """Returns the file of a benchmark: the one given, or the only one in a folder whose name begins with a stem.
+def _by_name(pattern: str, field: str) -> Callable[[Path], dict[str, str]]:
+    def told(path: Path) -> dict[str, str]:
+        found = re.match(pattern, path.name)
+        return {field: found[1]} if found else {}
+
+    return told
+
+
+def _blink(path: Path) -> dict[str, str]:
+    piece = _PIECE.fullmatch(path.name)
+    return {"split": piece[1], "task": path.parent.name} if piece else {}
+
+
+def _mmmu_pro(path: Path) -> dict[str, str]:
+    found = re.fullmatch(r"(vision|standard)(?: \((\d+) options\))?", path.parent.name)
+    return {"setting": "-".join(filter(None, found.groups()))} if found else {}
+
+
+TOLD: dict[str, Callable[[Path], dict[str, str]]] = {
+    "pope": _by_name(r"coco_pope_([a-z]+)\.", "split"),
+    "chartqa": _by_name(r"test_(human|augmented)\.", "split"),
+    "refcoco": _by_name(r"(refcoco[+g]?_\w+)\.", "split"),
+    "mmmu": _by_name(r"(dev|validation|test)-\d{5}-of-", "split"),
+    "mmmu-pro": _mmmu_pro,
+    "blink": _blink,
+}
+"""Benchmark that is released in several files -> what a file's name and folder tell of its rows."""
+
+
+def data_files(data: Path, stems: Sequence[str], several: bool = False) -> list[Path]:
+    """Returns the files of a benchmark: the one given, or those in a folder whose names begin with a stem.
 
     Args:
         data: File or folder.
         stems: Beginnings of names, in lower case.
+        several: The benchmark is released in several files, in the folder or in folders of it.
+
+    Returns:
+        One file; or the pieces of one parquet file; or all that fit, where ``several`` are expected.
 
     Raises:
-        RecordError: no such file, or several; names them.
+        RecordError: no such file, or several where one is expected; names them.
     """
     if data.is_file():
-        return data
+        return [data]
     if not data.is_dir():
         raise RecordError(f"{data} does not exist; expected the benchmark's file, or the folder that holds it")
-    files = sorted(path for path in data.iterdir() if path.suffix.lower() in ENDINGS)
-    fitting = [path for path in files if path.name.lower().startswith(tuple(stems))]
-    if len(fitting) == 1:
-        return fitting[0]
-    named = ", ".join(path.name for path in (fitting or files)[:8]) or "no data files"
+    files = _files(data)
+    fitting = _fitting(files, stems)
+    if not fitting and several:
+        fitting = [
+            path for folder in sorted(data.iterdir()) if folder.is_dir() for path in _fitting(_files(folder), stems)
+        ]
+    found = fitting or files
+    if len(fitting) == 1 or (several and fitting and len({path.suffix for path in fitting}) == 1) or _pieces(found):
+        return found
+    named = ", ".join(path.name for path in found[:8]) or "no data files"
     if not fitting:
         raise RecordError(
             f"{data} holds {named}; expected a file whose name begins with {' or '.join(stems)} and ends in "
@@ -49,8 +93,26 @@ def data_file(data: Path, stems: Sequence[str]) -> Path:
     raise RecordError(f"{data} holds {len(fitting)} files that fit ({named}); give the one that is meant")
 
 
-def rows_of(path: Path) -> list[Row]:
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+
+
+def _fitting(files: Sequence[Path], stems: Sequence[str]) -> list[Path]:
+    return [path for path in files if path.name.lower().startswith(tuple(stems))]
+
+
+def _pieces(files: Sequence[Path]) -> bool:
+    """Whether files are the pieces of one."""
+    found = [_PIECE.fullmatch(path.name) for path in files]
+    return bool(found) and all(found) and len({one[1] for one in found if one}) == 1
+
+
+def rows_of(path: Path, told: Mapping[str, str] | None = None) -> list[Row]:
     """Reads a file.
+
+    Args:
+        path: The file.
+        told: Fields for rows that do not have them.
 
     Raises:
         RecordError: it cannot be read; with the line.
@@ -58,9 +120,9 @@ def rows_of(path: Path) -> list[Row]:
     """
     ending = path.suffix.lower()
     if ending == ".tsv":
-        return read_table(path)
+        return [Row(row.line, {**(told or {}), **row.data}) for row in read_table(path)]
     rows = list(_parquet(path)) if ending == ".parquet" else _unwrapped(read_rows(path))
-    return [_with_pictures(path.parent, row) for row in rows]
+    return [_with_pictures(path.parent, Row(row.line, {**(told or {}), **row.data})) for row in rows]
 
 
 def _unwrapped(rows: list[Row]) -> list[Row]:
@@ -106,6 +168,8 @@ def _with_pictures(folder: Path, row: Row) -> Row:
                     data.pop(name, None)
         if pictures and name in _PATHS:
             break
+    if not pictures and isinstance(data.get("image_id"), str):  # TextVQA's
+        pictures.append(Picture(source=inside(folder, f"{data['image_id']}.jpg", row)))
     if pictures:
         data[PICTURES] = pictures
     return Row(row.line, data)
@@ -117,8 +181,31 @@ def _picture(folder: Path, value: Any, row: Row) -> Picture | None:
     if isinstance(value, dict) and isinstance(value.get("path"), str):
         value = value["path"]
     if isinstance(value, str) and value.strip():
-        return Picture(source=inside(folder, value.strip(), row))
+        name = value.strip()
+        own = Path(str(row.data.get("split", "")), str(row.data.get("id", "")), name)  # ScienceQA's test/12/image.png
+        return Picture(source=inside(folder, str(own) if name == "image.png" else name, row))
     return None
+
+
+def llava_rows(folder: Path) -> list[Row]:
+    """Reads the release of LLaVA-Bench in the wild: questions, the references of GPT-4, and descriptions of the pictures.
+
+    Raises:
+        RecordError: a file is missing, or has no answer to a question.
+    """
+    questions, answers, context = (folder / name for name in ("questions.jsonl", "answers_gpt4.jsonl", "context.jsonl"))
+    references = {row.text("question_id"): row.text("text") for row in read_rows(answers)}
+    captions = {row.text("image"): row.text("caption") for row in read_rows(context)}
+    rows = []
+    for row in rows_of(questions):
+        number, image = row.text("question_id"), row.text("image")
+        if number not in references or image not in captions:
+            raise row.fail(
+                f"{answers.name} or {context.name} has nothing for question {number} about {image}",
+                "the release's three files",
+            )
+        rows.append(Row(row.line, {**row.data, "gpt_answer": references[number], "caption": captions[image]}))
+    return rows
 
 
 def mme_rows(folder: Path) -> list[Row]:
@@ -150,27 +237,3 @@ def mme_rows(folder: Path) -> list[Row]:
             f"{folder} holds neither MME's table nor a file such as existence.txt; give the folder of the release"
         )
     return rows
-
-
-def listed(value: Any) -> list[str]:
-    """Returns a list that a table holds as a text: JSON, or the text of a Python list; a text that is none is a list of one."""
-    if isinstance(value, list):
-        return [str(one) for one in value]
-    text = str(value).strip()
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = _python_list(text)
-        if isinstance(found, list):
-            return [str(one) for one in found]
-    return [text]
-
-
-def _python_list(text: str) -> Any:
-    import ast
-
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return None

@@ -19,6 +19,7 @@ _IMAGES = (
     *("mme", "mmbench", "mmbench-cn", "ccbench", "seed", "ocrbench", "mmmu", "mmmu-pro", "mathvista", "textvqa"),
     *("docvqa", "infovqa", "chartqa", "ai2d", "scienceqa", "hallusionbench", "mmvet", "llava-wild", "pope"),
     *("realworldqa", "mmstar", "blink", "refcoco", "visualprocessbench", "rm-bench", "vl-rewardbench"),
+    *("q-bench", "muirbench", "mmt-bench"),
 )
 _OPEN = ("open-images", "open-videos")
 SUITES: dict[str, str] = {

@@ -32,6 +32,8 @@ REFERENCE = 64
 """Cells of ``image`` shorter than this are indices of other rows."""
 PICTURES = "pictures"
 """Name under which a row holds its pictures, a list."""
+FOLDERS = ("images", "png", "train_images", "val2014", "SEED-Bench-image", "infographicsvqa_images")
+"""Folders of releases with their pictures."""
 _LARGEST_CELL = 1 << 30
 _LIST = re.compile(r"""['"]([^'"]*)['"]""")
 
@@ -175,7 +177,7 @@ def _rows(path: Path, lines: _Lines) -> list[Row]:
 
 
 def inside(folder: Path, name: str, row: Row) -> Path:
-    """Returns the path of a file that a row names, in the folder or its folder ``images``.
+    """Returns the path of a file that a row names, in the folder or in one of those that releases keep pictures in.
 
     Raises:
         RecordError: a path that leads out of the folder.
@@ -183,7 +185,8 @@ def inside(folder: Path, name: str, row: Row) -> Path:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
         raise row.fail(f"the path '{name}' leads out of the data's folder", "a path relative to it")
-    return folder / path if (folder / path).exists() else folder / "images" / path
+    places = [folder / path, *(folder / name / path for name in FOLDERS)]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def checksums() -> Mapping[str, str]:

@@ -1,14 +1,12 @@
 """What a model is given: words to the byte, frames and subtitle lines by the reference rules, transcripts."""
 
 import pytest
-from film_stand_ins import media_id, write_clip
+from film_stand_ins import media_id
 
 from vedere.errors import ConfigError, MediaError
 from vedere.evals.video_mme.inputs import InputConfig, choose
 from vedere.evals.video_mme.prompts import PROMPT_SETS, prompt_text
-from vedere.evals.video_mme.transcripts import FasterWhisper, transcribe_videos
 from vedere.vision.frames import frame_indices
-from vedere.vision.subtitles import Cue, read_srt
 
 QUESTION = "Which fruit is shown?"
 OPTIONS = ("A. Apples.", "B. Pears.", "C. Plums.", "D. Figs.")
@@ -136,45 +134,3 @@ def test_frames_and_lines_of_a_video(whole_set):
     assert (without.lines, without.has_file) == ((), False)
     with pytest.raises(MediaError, match=r"no\.mp4 cannot be read \(No such file"):
         choose(whole_set / "no.mp4", None, InputConfig())
-
-
-class Recorded:
-    """A recogniser that says how long the sound is."""
-
-    def __init__(self):
-        self.heard = []
-
-    def transcribe(self, audio):
-        self.heard.append(round(audio.duration, 1))
-        return [Cue(0, round(1000 * audio.duration), "a tone"), Cue(500, 500, "dropped"), Cue(0, 100, "")]
-
-
-def test_transcripts_stand_in_for_subtitles(tmp_path):
-    videos = {f"v{k}": write_clip(tmp_path / f"v{k}.mp4", sound=k != 2) for k in (1, 2, 3)}
-    recogniser, said = Recorded(), []
-    done = transcribe_videos(videos, recogniser, tmp_path / "out", said.append)
-    assert (done.written, done.kept, list(done.failed)) == (("v1", "v3"), (), ["v2"])
-    assert "has no sound track" in done.failed["v2"]
-    assert recogniser.heard == pytest.approx([2.0, 2.0], abs=0.2)
-    assert said[0] == "1 of 3: v1: 3 records"
-    (cue,) = read_srt(tmp_path / "out" / "v1.srt").cues
-    assert cue.text == "a tone"
-    config = InputConfig(frames=2, subtitles="frame_aligned", transcripts=True)
-    assert choose(videos["v1"], tmp_path / "out" / "v1.srt", config).lines == ("a tone", "a tone")
-    again = transcribe_videos(videos, recogniser, tmp_path / "out")
-    assert (again.written, again.kept) == ((), ("v1", "v3"))
-
-
-def test_a_recogniser_needs_weights(tmp_path, monkeypatch):
-    monkeypatch.delenv("VEDERE_WHISPER", raising=False)
-    videos = {"v": write_clip(tmp_path / "v.mp4", sound=True)}
-    for weights, message in (
-        ("", "no weights of a speech recogniser named; give a folder or set VEDERE_WHISPER to one"),
-        (str(tmp_path / "none"), r"no folder .*none; expected one with model\.bin"),
-        (str(tmp_path), r"cannot be read from that folder .*expected a folder with model\.bin"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            transcribe_videos(videos, FasterWhisper(weights=weights), tmp_path / "out")
-    monkeypatch.setenv("VEDERE_WHISPER", str(tmp_path))
-    with pytest.raises(ConfigError, match="cannot be read from that folder"):
-        transcribe_videos(videos, FasterWhisper(), tmp_path / "out")

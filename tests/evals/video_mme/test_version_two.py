@@ -1,10 +1,12 @@
 """Video-MME-v2: group scores against the published worths, worked out once more, and groups that are no groups."""
 
 import itertools
+import json
 
 import pytest
 
 from vedere.answers import video_mme_v2_letter
+from vedere.cli import main
 from vedere.errors import RecordError
 from vedere.evals.benchmarks import score_rows
 from vedere.evals.records import Row
@@ -94,6 +96,44 @@ def test_answers_without_a_letter_are_wrong_here_and_right_in_the_published_logi
     assert scores.figures["score"] == pytest.approx(6.25)
     assert scores.figures["published_score"] == pytest.approx((56.25 + 0) / 2)
     assert scores.counts["unanswered"] == 3
+
+
+def test_question_ids_may_count_from_1_in_every_video(tmp_path, capsys):
+    groups = [group(str(v), "relevance", (1, 1, v % 2, 0)) for v in range(1, 5)]
+    rows = [{**row, "question_id": str(k % 4 + 1)} for k, row in enumerate(row for four in groups for row in four)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["score", "video-mme-v2", str(tmp_path / "a.jsonl"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["groups"], found["score"]) == (4, pytest.approx((56.25 + 25) / 2))
+    assert found["scoring"]["counts"]["repeated_rows_left_out"] == 0
+    assert main(["score", "video-mme-v2", str(tmp_path / "a.jsonl")]) == 0
+    table = capsys.readouterr().out
+    assert "by_level · 1" in table
+    assert "by_group_type · relevance" in table
+
+
+def test_tables_by_setting(tmp_path, capsys):
+    for name, third in (("without", 0), ("with", 1)):
+        rows = [
+            row
+            for v in range(1, 5)
+            for row in group(str(v), "logic" if v % 2 else "relevance", (1, 1, third, 0), none=(3,) if v == 1 else ())
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["video-mme", "table-v2", *(f"{name}={tmp_path / name}.jsonl" for name in ("without", "with"))]
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert "without 4 25.0 ±0.0 50.0 1 25.0" in rows
+    assert "with 4 56.2 ±0.0 75.0 1 67.2" in rows  # for the published scorer a group has all four
+    assert "logic 2 8 25.0 50.0 56.2 75.0" in rows
+    assert "2 4 4 25.0 0.0 56.2 0.0" in rows  # level 2: the last question of each group
+    assert "by third head" not in text
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[name]["score"] for name in ("without", "with")] == [25, 56.25]
+    assert main([*argv, argv[-1]]) != 0
+    assert "setting 'with' stands twice" in capsys.readouterr().err
 
 
 def test_rows_that_do_not_form_groups_are_refused():

@@ -23,6 +23,8 @@ from vedere.vision.subtitles import Cue, format_srt
 
 WEIGHTS = "VEDERE_WHISPER"
 """Environment variable: folder of faster-whisper's weights, where none is given."""
+FILES = ("model.bin", "config.json", "tokenizer.json", "vocabulary.*")
+"""What a folder of weights holds."""
 
 
 class Transcriber(Protocol):
@@ -83,6 +85,12 @@ class FasterWhisper:
         local = folder.is_dir()
         if not local and (os.sep in weights or weights.startswith(("~", "."))):
             raise ConfigError(f"no folder {weights}; expected one with model.bin of a CTranslate2 Whisper model")
+        missing = [name for name in FILES if not list(folder.glob(name))] if local else []
+        if missing:  # without its tokenizer faster-whisper would go to the network
+            raise ConfigError(
+                f"the folder {weights} lacks {', '.join(missing)}; expected a CTranslate2 Whisper model with "
+                f"{', '.join(FILES)}: fetch it again whole"
+            )
         try:
             return faster_whisper.WhisperModel(
                 str(folder) if local else weights, device=self.device, compute_type=self.compute, local_files_only=local
@@ -91,7 +99,7 @@ class FasterWhisper:
             where = "read from that folder" if local else "fetched from the hub"
             raise ConfigError(
                 f"the recogniser '{weights}' cannot be {where} ({type(error).__name__}: {error}); expected a folder with "
-                "model.bin, config.json, tokenizer.json and vocabulary, or a name that faster-whisper knows"
+                f"{', '.join(FILES)}, or a name that faster-whisper knows"
             ) from None
 
 

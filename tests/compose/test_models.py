@@ -106,13 +106,16 @@ def test_the_first_version_decodes_as_the_published_demo(tmp_path, photos, monke
         style.spot(article("湖", "山"), 1),
         style.caption(article("湖", "山"), 0, ()),
         style.select(["湖"], photos[:2]),
+        style.caption(article("湖", "山"), 0, (), added=True),
     ]
     prompts = [replace(prompt, decoding=replace(prompt.decoding, new_tokens=3)) for prompt in prompts]
     model = LocalModel(first)
     found = [list(model.stream(prompt)) for prompt in prompts]
     sampling = [request.sampling for request in made]
-    assert [(one.num_beams, one.repetition_penalty) for one in sampling] == [(5, 5.0), (5, 1.0), (1, 5.0), (5, 1.0)]
-    assert not any(one.penalise_prompt for one in sampling)
+    assert [(one.num_beams, one.repetition_penalty) for one in sampling] == [
+        (5, 5.0), (5, 1.0), (1, 5.0), (5, 1.0), (1, 5.0),
+    ]  # fmt: skip
+    assert [one.penalise_prompt for one in sampling] == [False, False, False, False, True]
     assert all(len(pieces) == 1 for pieces, one in zip(found, sampling, strict=True) if one.num_beams > 1)
     made.clear()
     LocalModel(first, beams=1).answer(prompts[0])
@@ -246,7 +249,10 @@ def test_casts(session, tmp_path, monkeypatch):
         shipped = copy.copy(session)
         shipped.name = "mini"
         patch.setattr("vedere.infer.session.load", lambda *_, **__: shipped)
-        assert not open_cast("mini").sees  # measured: it chooses worse than chance
+        mini = open_cast("mini")  # measured: it chooses worse than chance, and names no places
+        assert (mini.sees, mini.places) == (False, False)
+        beside = open_cast("mini", endpoint=remote)
+        assert (beside.sees, beside.places) == (False, True)  # the endpoint places and captions
     alone = open_cast(None, endpoint=remote)
     assert isinstance(alone.model, EndpointModel)
     (tmp_path / "script.json").write_text(json.dumps({"write": "x"}))

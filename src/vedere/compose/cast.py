@@ -30,12 +30,15 @@ class Cast:
         identity: What its answers depend on besides the prompts.
         sees: It can choose among pictures. vedere-mini takes pictures but chooses worse than chance
             (`benchmarks/picture_choice.py`), so the order of the search is better.
+        places: Its places and captions can be used. Asked for places, vedere-mini goes on with the story; then the text itself
+            is searched for (`vedere.compose.matching`).
     """
 
     model: Model
     style: Style
     identity: str
     sees: bool = True
+    places: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +130,10 @@ def open_cast(
     session = load(model, device=device, max_tiles=max_tiles, say=say)
     local = LocalModel(session, seed=seed, temperature=temperature, beams=beams, say=say)
     style = style_of(session, language)
-    sees = local.sees and session.name not in SHIPPED
+    shipped = session.name in SHIPPED
+    sees = local.sees and not shipped
     if remote is None:
-        return Cast(model=local, style=style, identity=local.identity, sees=sees)
+        return Cast(model=local, style=style, identity=local.identity, sees=sees, places=not shipped)
     return Cast(
         model=Divided(remote, local),
         style=divided_style(plain, style),

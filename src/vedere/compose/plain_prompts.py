@@ -109,8 +109,8 @@ class PlainStyle(Style):
         seen = [part for picture in pictures for part in (picture, "\n")]
         return self._plain("spot", [*([words["seen"], *seen] if seen else []), text], Decoding(new_tokens=100))
 
-    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]]) -> Prompt:
-        """As `Style.caption`."""
+    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]], *, added: bool = False) -> Prompt:
+        """As `Style.caption`; added pictures are captioned like all others."""
         words = _WORDS[self.language]
         told = "".join(words["past"].format(place=where, caption=caption) for where, caption in past)
         text = words["caption"].format(article=numbered(article, place + 2), past=told, place=place)

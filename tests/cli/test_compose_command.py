@@ -170,7 +170,7 @@ def test_the_text_itself_is_searched_for(capsys: pytest.CaptureFixture[str], pla
     (place / "script.json").write_text(json.dumps({"write": "Nothing.\na calm lake. Nothing.", "select": "B"}))
     status, summary, _ = composed(capsys, place, "a.html", "--places", "text")
     assert status == 0
-    ((found,),) = (summary["pictures"],)
+    (found,) = summary["pictures"]
     assert (found["paragraph"], found["id"], found["caption"]) == (1, "lake2.jpg", "a calm lake")
     assert summary["asked"] == 2
     assert summary["notes"] == ["paragraph 1 itself was searched for: a calm lake. Nothing."]

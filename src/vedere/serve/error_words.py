@@ -78,7 +78,6 @@ _CHINESE: tuple[tuple[str, str], ...] = (
         "“{0}”未针对该段落操作（{1}）训练；请重新生成或自行编辑该段，或换用第二版模型",
     ),
     ("the model wrote no text for '{}'; ask again, or give an outline", "模型没有为“{0}”写出内容；请重试，或给出大纲"),
-    ("the endpoint gave no answer to the step '{}': {}", "写作服务没有回答步骤“{0}”：{1}"),
     (
         "'{}' sees no pictures, and the step '{}' shows {}; load a model that sees, or let retrieval choose",
         "“{0}”不能看图，而步骤“{1}”包含{2}张图片；请换用能看图的模型，或由检索结果决定",

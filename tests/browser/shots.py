@@ -19,7 +19,7 @@ def shoot(page, path):
     settle(page)
     page.screenshot(path=path)
     with Image.open(path) as image:  # a palette is enough for paper and ink, and a third of the size
-        image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG).save(
+        image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG).save(
             path, optimize=True
         )
     print(path, path.stat().st_size)

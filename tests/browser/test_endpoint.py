@@ -32,12 +32,15 @@ ANSWERS = (  # a part of the question, and what a talkative model answers
 
 def asked(body):
     """The words of a question."""
-    (message,) = body["messages"]
-    return "".join(part["text"] for part in message["content"] if part["type"] == "text")
+    ((_, content),) = [(message["role"], message["content"]) for message in body["messages"]]
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")
 
 
 def pictures(body):
-    return [part for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+    content = body["messages"][0]["content"]
+    return [] if isinstance(content, str) else [part for part in content if part["type"] == "image_url"]
 
 
 def knowing(_, body):
@@ -113,6 +116,10 @@ def test_an_endpoint_writes_places_captions_chooses_and_edits(site_of, visit):
     page.locator("#do-insert-write").click()
     expect(offer).to_have_value("A stream crossed the path.")
     assert f"First: Shoes matter.\nSecond: {PARAGRAPHS[2]}\nIt is about: a stream" in asked(endpoint.asked[-1])
+    page.locator("#do-discard").click()
+    page.locator("#do-regenerate").click()
+    expect(offer).to_have_value("In the evening the lights came on.")
+    assert asked(endpoint.asked[-1]).endswith(f"{PARAGRAPHS[0]}\n")  # what stands before the paragraph
     page.locator("#do-discard").click()
     page.locator("#do-proceed").click()
     expect(page.locator(".sheet section")).to_have_count(6)

@@ -190,9 +190,10 @@ def test_an_endpoint_gets_texts_and_pictures_in_order(photos, monkeypatch):
 def test_an_endpoint_gets_the_beginning_of_a_published_answer_as_a_hint():
     with serve(lambda *_: said("<Seg0>")) as endpoint:
         EndpointModel(endpoint_of(endpoint.url)).answer(SECOND.spot(article("湖")))
-    ((part, hint),) = [body["messages"][0]["content"] for body in endpoint.asked]
-    assert part["text"] == '给定文章"<Seg0> 湖\n" 根据上述文章，选择适合插入图像的行'
-    assert hint["text"] == "\n适合插入图像的行是"
+    (said_to_it,) = [body["messages"][0]["content"] for body in endpoint.asked]
+    assert (
+        said_to_it == '给定文章"<Seg0> 湖\n" 根据上述文章，选择适合插入图像的行\n适合插入图像的行是'
+    )  # text, no parts
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class ChatEndpoint:
         """
         body = {
             "model": self.config.model,
-            "messages": [{"role": "user", "content": [self._part(part) for part in content]}],
+            "messages": [{"role": "user", "content": self._content(content)}],
             "max_tokens": answer.max_new_tokens,
             "temperature": answer.temperature,
             "seed": seed,
@@ -218,6 +218,11 @@ class ChatEndpoint:
         """The beginning of what an endpoint said, without the key that some repeat."""
         text = text.replace(self._key, "***") if self._key else text
         return " ".join(text.split())[:200]
+
+    def _content(self, content: Sequence[str | Image.Image]) -> str | list[dict[str, Any]]:
+        """Parts in order; a question of words alone is one text, for endpoints that see nothing know no parts."""
+        texts = [part for part in content if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(content) else [self._part(part) for part in content]
 
     def _part(self, part: str | Image.Image) -> dict[str, Any]:
         if isinstance(part, str):

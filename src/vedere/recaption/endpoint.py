@@ -3,8 +3,10 @@
 Questions go to ``URL/chat/completions`` with the picture as a data URL. At most ``concurrency`` are on their way, and starts
 are spaced so that no minute has more than ``per_minute``. What passes (no connection, time-outs, 408, 425, 429, 5xx, bodies
 that are no answer) is tried again after a wait that doubles; a ``Retry-After`` holds back all questions, not only the one that
-was told. What concerns one picture (400, 413, 415, 422, or retries used up) is an answer with an error. What concerns all
-(a wrong key, URL or model: 401, 403, 404, ...) ends the work, as Ctrl-C does, after the answers on their way have come.
+was told. A setting that a model does not take (``max_tokens``, ``temperature``, ``seed``) is left out, the first of them
+renamed, and the question asked again. What concerns one picture (400, 413, 415, 422, or retries used up) is an answer with an error.
+What concerns all (a wrong key, URL or model: 401, 403, 404, ...) ends the work, as Ctrl-C does, after the answers on their way
+have come.
 
 The key is read from an environment variable and from nowhere else; it is in no message, file or config.
 
@@ -34,6 +36,7 @@ from vedere.recaption.captioner import Answer, AnswerConfig, Asked
 
 _PASSING = frozenset((408, 409, 425, 429))
 _OF_ONE_PICTURE = frozenset((400, 413, 415, 422))
+_SETTINGS = ("max_tokens", "temperature", "seed")  # models that reason refuse some of them
 _LONGEST_TOLD = 600.0  # seconds that a Retry-After may ask for
 
 
@@ -133,6 +136,7 @@ class ChatEndpoint:
         self._key = os.environ.get(config.key_variable, "").strip()
         self._pace = Pace(config.per_minute)
         self._stop = threading.Event()
+        self._refused: set[str] = set()  # settings that this endpoint's model does not know
 
     def client(self) -> Any:
         """A connection, to be closed (a context)."""
@@ -176,7 +180,7 @@ class ChatEndpoint:
                 longest = min(self.config.longest_wait, self.config.first_wait * 2 ** (number - 1))
                 self._sleep(longest * jitter.uniform(0.5, 1.0))
             self._sleep(self._pace.start(time.monotonic()))
-            found = self._try(client, body)
+            found = self._try(client, self._suited(body))
             if isinstance(found, Answer):
                 return found
             problem = found
@@ -198,6 +202,10 @@ class ChatEndpoint:
             return f"no connection ({self._safe(str(error)) or type(error).__name__})"
         status = response.status_code
         said = self._safe(response.text)
+        refused = _setting_refused(said, body) if status == 400 else ""
+        if refused:  # by the model, so by all further questions as well
+            self._refused.add(refused)
+            return self._try(client, self._suited(body))
         if status == 200:
             return _answer(response) or f"status 200 with a body that is no chat completion: {said!r}"
         if status in _PASSING or status >= 500:
@@ -218,6 +226,13 @@ class ChatEndpoint:
         """The beginning of what an endpoint said, without the key that some repeat."""
         text = text.replace(self._key, "***") if self._key else text
         return " ".join(text.split())[:200]
+
+    def _suited(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A question without the settings that the model has refused; the limit of tokens has a newer name."""
+        suited = {name: value for name, value in body.items() if name not in self._refused}
+        if "max_tokens" in self._refused and "max_tokens" in body:
+            suited["max_completion_tokens"] = body["max_tokens"]
+        return suited
 
     def _content(self, content: Sequence[str | Image.Image]) -> str | list[dict[str, Any]]:
         """Parts in order; a question of words alone is one text, for endpoints that see nothing know no parts."""
@@ -304,6 +319,13 @@ class EndpointCaptioner:
 
     def _ask(self, client: Any, asked: Asked) -> Answer:
         return self._chat.ask(client, [asked.image, asked.prompt], self.config, asked.seed)
+
+
+def _setting_refused(said: str, body: dict[str, Any]) -> str:
+    """Which setting of a question a model does not take, by what the endpoint said; "": none."""
+    if "support" not in said.lower():
+        return ""
+    return next((name for name in _SETTINGS if name in body and f"'{name}'" in said), "")
 
 
 def _answer(response: Any) -> Answer | None:

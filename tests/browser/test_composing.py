@@ -308,7 +308,6 @@ def test_an_article_is_watched_stopped_and_followed_after_a_reload(tmp_path, vis
         )  # the first paragraph while the others are not there yet
         page.reload()
         expect(page.locator("#status .on")).to_contain_text("Writing")
-        page.locator("#brief .label-wrap").click()
         page.locator("#do-stop").click()
         expect(page.locator("#tools")).to_be_visible()
         written = texts(page)

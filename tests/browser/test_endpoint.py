@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from test_composing import PARAGRAPHS, download, pick_paragraph, really_shown, shown, texts, write
 
 import tiny_models
-from fake_endpoint import said, serve
+from fake_endpoint import said, serve, streamed
 
 CHINESE = "山路从村子的尽头开始。\n鞋子比什么都重要。\n草地上有一头熊。"
 ANSWERS = (  # a part of the question, and what a talkative model answers
@@ -72,7 +72,7 @@ def started(place):
 def site_of(started):
     """The same with nothing asked yet, and the usual answers."""
     endpoint, address = started
-    endpoint.script = knowing
+    endpoint.script, endpoint.pace = knowing, 0.0
     endpoint.asked.clear()
     return endpoint, address
 
@@ -141,17 +141,27 @@ def test_the_language_of_the_title_is_that_of_the_questions(site_of, visit):
     assert all(re.search("[\u4e00-\u9fff]", asked(body)) for body in endpoint.asked)
 
 
+def test_an_article_grows_while_an_endpoint_streams_it_and_can_be_stopped(site_of, visit):
+    endpoint, address = site_of
+    endpoint.script, endpoint.pace = lambda *_: streamed(*re.findall(r"\S+\s*", STORY)), 0.05
+    page = visit(address)
+    page.locator("#box-title textarea").fill("A day")
+    page.locator("#do-generate").click()
+    expect(page.locator("#status .on")).to_contain_text("Writing")
+    expect(page.locator(".sheet section")).to_have_count(1)  # while the others are not there yet
+    page.locator("#do-stop").click()
+    expect(page.locator("#tools")).to_be_visible()
+    written = "\n".join(texts(page))
+    assert written
+    assert STORY.startswith(written)
+    assert len(written) < len(STORY)
+    assert [body.get("stream") for body in endpoint.asked] == [True]
+
+
 def test_what_an_endpoint_does_wrong_is_words_and_costs_nothing(site_of, visit):
     endpoint, address = site_of
-    replies = iter(
-        [
-            (500, {}, b"out of memory"),
-            (401, {}, b"who are you"),
-            (200, {}, b"<html>"),
-            *[knowing] * 2,
-            (400, {}, b"too long"),
-        ]
-    )
+    texts_that_fail = [(500, {}, b"out of memory"), (401, {}, b"who are you"), (200, {}, b"<html>")]
+    replies = iter([*(reply for reply in texts_that_fail for _ in range(2)), *[knowing] * 2, (400, {}, b"too long")])
 
     def failing(number, body):
         reply = next(replies, knowing)

@@ -11,13 +11,13 @@ from composing import article, noise, picture
 import tiny_models
 import tiny_xcomposer
 import tiny_xcomposer2
-from fake_endpoint import said, serve
+from fake_endpoint import said, serve, streamed
 from vedere.compose.cast import DividedStyle, open_cast
 from vedere.compose.endpoint_model import Divided, EndpointModel
 from vedere.compose.local_model import LocalModel, published_style, style_of
 from vedere.compose.plain_prompts import PlainStyle, plain_style
 from vedere.compose.prompts import FIRST, SECOND, Brief
-from vedere.compose.steps import Draft, OwnPictures, StreamingModel, pipeline, run
+from vedere.compose.steps import Draft, OwnPictures, StreamingModel, Write, pipeline, run, watch
 from vedere.errors import ConfigError, ContextError, MediaError, PromptError
 from vedere.infer.session import load
 from vedere.plan import HDPolicy, plan_media
@@ -209,11 +209,50 @@ def test_an_endpoint_that_fails_says_so(reply, kind, message):
         EndpointModel(endpoint_of(endpoint.url)).answer(EN.write(Brief(title="x")))
 
 
+def test_an_article_is_watched_while_an_endpoint_writes_it():
+    pieces = ("A ", "lake", ".\n", "雪。")
+    with serve(lambda *_: streamed(*pieces)) as endpoint:
+        model = EndpointModel(endpoint_of(endpoint.url))
+        assert isinstance(model, StreamingModel)
+        assert tuple(model.stream(EN.write(Brief(title="x")))) == pieces
+        seen = list(watch([("write", Write(Divided(model, model), EN))], Draft.of(Brief(title="x"))))
+        assert [len(made.article.paragraphs) for _, made in seen] == [0, 1, 1, 1, 2, 2]
+    assert [body["stream"] for body in endpoint.asked] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("replies", "asked"),
+    [
+        ([said("A lake.")], 1),  # one that does not stream
+        ([(500, {}, b"oops"), said("A lake.")], 2),  # the second time without streaming
+        ([streamed(), said("A lake.")], 2),
+        ([(400, {}, b"'seed' is not supported"), (400, {}, b"'seed' is not supported"), said("A lake.")], 3),
+    ],
+    ids=["plain", "fails", "says nothing", "refuses a setting"],
+)
+def test_an_endpoint_that_does_not_stream_is_asked_all_the_same(replies, asked):
+    with serve(lambda number, _: replies[number]) as endpoint:
+        model = EndpointModel(endpoint_of(endpoint.url))
+        assert list(model.stream(EN.write(Brief(title="x")))) == ["A lake."]
+    assert len(endpoint.asked) == asked
+
+
+def test_an_endpoint_that_breaks_off_is_an_error_and_what_it_wrote_was_shown():
+    with serve(lambda *_: streamed("A lake.\nSn", reason="", done=False)) as endpoint:
+        pieces = EndpointModel(endpoint_of(endpoint.url)).stream(EN.write(Brief(title="x")))
+        assert next(pieces) == "A lake.\nSn"
+        with pytest.raises(PromptError, match="step 'write': the connection ended before the answer did"):
+            next(pieces)
+    assert len(endpoint.asked) == 1
+
+
 def test_a_cut_article_is_said():
     told = []
     with serve(lambda *_: said("A lake", finish_reason="length")) as endpoint:
         EndpointModel(endpoint_of(endpoint.url), say=told.append).answer(EN.write(Brief(title="x")))
-    assert told == ["the answer to 'write' was cut after 1500 tokens"]
+    with serve(lambda *_: streamed("A lake", reason="length")) as endpoint:
+        list(EndpointModel(endpoint_of(endpoint.url), say=told.append).stream(EN.write(Brief(title="x"))))
+    assert told == ["the answer to 'write' was cut after 1500 tokens"] * 2
 
 
 def test_one_writes_and_the_other_chooses(photos):

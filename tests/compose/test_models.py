@@ -12,7 +12,7 @@ import tiny_models
 import tiny_xcomposer
 import tiny_xcomposer2
 from fake_endpoint import said, serve, streamed
-from vedere.compose.cast import DividedStyle, open_cast
+from vedere.compose.cast import DividedStyle, open_cast, spoken
 from vedere.compose.endpoint_model import Divided, EndpointModel
 from vedere.compose.local_model import LocalModel, published_style, style_of
 from vedere.compose.plain_prompts import PlainStyle, plain_style
@@ -291,6 +291,8 @@ def test_casts(session, tmp_path, monkeypatch):
         patch.setattr("vedere.infer.session.load", lambda *_, **__: shipped)
         mini = open_cast("mini")  # measured: it chooses worse than chance, and names no places
         assert (mini.sees, mini.places) == (False, False)
+        for style in (mini.style, spoken(mini.style, "zh")):  # longer articles of it repeat themselves
+            assert style.write(Brief(title="x")).decoding.new_tokens == 400
         beside = open_cast("mini", endpoint=remote)
         assert (beside.sees, beside.places) == (False, True)  # the endpoint places and captions
     alone = open_cast(None, endpoint=remote)

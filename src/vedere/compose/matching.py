@@ -1,10 +1,10 @@
 """Pictures by the text itself, for a model whose own places and captions are of no use.
 
 The paper lets one model write, place, caption and choose (arXiv 2309.15112, sec. 3.3). A model may write simple sentences and
-yet be too small for the rest: vedere-mini, asked for places, goes on with the story (docs/composition.md). Then the gallery is
-searched for each paragraph as it stands, and if nothing in it is similar enough, for each of its sentences; a paragraph that
-finds nothing gets no picture. Whoever can place and caption does it better: a caption says what is to be seen, a sentence
-mostly does not.
+yet be too small for the rest: asked for places, vedere-mini mostly goes on with the story (docs/composition.md). Then the
+gallery is searched for each paragraph as it stands, and if nothing in it is similar enough, for each of its sentences; a
+paragraph that finds nothing gets no picture. Whoever can place and caption does it better: a caption says what is to be seen, a
+sentence mostly does not.
 
 Cost: a search a sentence at most.
 """

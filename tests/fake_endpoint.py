@@ -21,6 +21,15 @@ def said(text: str, **choice: Any) -> tuple[int, dict[str, str], bytes]:
     return 200, {}, json.dumps(body).encode()
 
 
+def streamed(*pieces: str, reason: str = "stop", done: bool = True) -> tuple[int, dict[str, str], bytes]:
+    """The same as server-sent events."""
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": {"content": piece}} for piece in pieces]
+    choices += [{"index": 0, "delta": {}, "finish_reason": reason}] if reason else []
+    events = [json.dumps({"choices": [choice]}) for choice in choices] + (["[DONE]"] if done else [])
+    body = "".join(f"data: {event}\n\n" for event in ["", *events])
+    return 200, {"Content-Type": "text/event-stream"}, f": ping\n\n{body}".encode()
+
+
 class Endpoint:
     """What was asked, and how many questions were there at once."""
 
@@ -31,6 +40,7 @@ class Endpoint:
         self.times: list[float] = []
         self.now = self.most = 0
         self.url = ""
+        self.pace = 0.0  # seconds between two server-sent events
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -65,10 +75,14 @@ def serve(script: Script) -> Iterator[Endpoint]:
                     return
                 status, headers, data = reply
                 self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                length = {} if endpoint.pace else {"Content-Length": str(len(data))}
+                for name, value in {**length, **headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                for event in data.split(b"\n\n") if endpoint.pace else [data]:
+                    self.wfile.write(event + (b"\n\n" if endpoint.pace else b""))
+                    self.wfile.flush()
+                    time.sleep(endpoint.pace)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -18,10 +18,10 @@ from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 TILE = 56  # 4 x 4 patches of 14 px, 2 x 2 merged tokens
 
 
-def shape(views: str = "hd", **changes: Any) -> XComposer2Config:
+def shape(views: str = "hd", tile: int = TILE, **changes: Any) -> XComposer2Config:
     fields: dict[str, Any] = {"partial_rank": 4, "partial_alpha": 8.0, "rope_scaling": "none"} | changes
     tower = ClipViTConfig(
-        patches=PatchConfig(width=32, tile=TILE, downsample=2 if views == "hd" else 1, bias=False),
+        patches=PatchConfig(width=32, tile=tile, downsample=2 if views == "hd" else 1, bias=False),
         layers=2,
         heads=4,
         ffn_size=64,
@@ -39,9 +39,9 @@ def model(config: XComposer2Config, seed: int = 0) -> XComposer2:
     return built.eval()
 
 
-def folder(path: Path, views: str = "hd", **changes: Any) -> Path:
+def folder(path: Path, views: str = "hd", tile: int = TILE, **changes: Any) -> Path:
     """The folder; norms and vectors float32, matrices bfloat16, the unused final norm of the tower among them."""
-    built = model(shape(views, **changes))
+    built = model(shape(views, tile, **changes))
     small_internlm2.write_tokenizer(path, built.config.decoder.vocab_size)
     tensors = key_map(built.config, "original").to_foreign(built.state_dict())
     tensors = {name: t.contiguous().bfloat16() if t.ndim == 2 else t.clone() for name, t in tensors.items()}

@@ -2,9 +2,12 @@
 
 import contextlib
 import copy
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -119,6 +122,52 @@ def served(folder, *, answers=None, pace=0.0, gallery=None, language="en"):
     finally:
         server.should_exit = server.force_exit = True  # open event streams are not waited for
         thread.join(timeout=10)
+
+
+@contextlib.contextmanager
+def running(folder, *options):
+    """The address of `vedere serve compose` as a process, with the example pictures and their captions as its gallery."""
+    gallery = Path(folder) / "gallery"
+    gallery.mkdir(exist_ok=True)
+    rows = []
+    for name, caption in CAPTIONS.items():
+        shutil.copy(EXAMPLES / name, gallery / name)
+        attribution, licence, source = CREDIT[name]
+        rows.append(
+            {"file": name, "caption": caption, "author": attribution, "licence": licence, "source": source or "vedere"}
+        )
+    (gallery / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    index = Path(folder) / "index"
+    command = [
+        sys.executable,
+        "-m",
+        "vedere",
+        "serve",
+        "compose",
+        "--gallery",
+        gallery,
+        "--index",
+        index,
+        "--port",
+        "0",
+    ]
+    with subprocess.Popen(
+        [*map(str, command), *options], stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        said = []
+        try:
+            for line in process.stderr:
+                said.append(line)
+                if address := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                    break
+            else:
+                raise AssertionError(f"no address: {''.join(said)}")
+            drain = threading.Thread(target=process.stderr.read, daemon=True)  # a full pipe would stop it
+            drain.start()
+            yield address[0]
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
 
 
 def launch(playwright):

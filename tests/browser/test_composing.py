@@ -265,6 +265,14 @@ def test_an_empty_title_a_damaged_picture_and_a_foreign_file_are_explained(site,
     page = visit(site)
     page.locator("#do-generate").click()
     expect(page.locator("#status .wrong")).to_contain_text("the article has no title")
+    page.locator("#box-title textarea").fill("long " * 2000)
+    page.locator("#do-generate").click()
+    expect(page.locator("#status .wrong")).to_contain_text("a title of 10000 characters; expected at most 1000")
+    page.locator("#do-language").click()  # also in the other language, with what was typed still there
+    expect(page.locator("#box-title textarea")).to_have_value("long " * 2000)
+    page.locator("#do-generate").click()
+    expect(page.locator("#status .wrong")).to_contain_text("标题")
+    page.locator("#do-language").click()
     bad = tmp_path / "broken.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     page.locator("#own input").set_input_files(bad)
@@ -300,7 +308,6 @@ def test_an_article_is_watched_stopped_and_followed_after_a_reload(tmp_path, vis
         )  # the first paragraph while the others are not there yet
         page.reload()
         expect(page.locator("#status .on")).to_contain_text("Writing")
-        page.locator("#brief .label-wrap").click()
         page.locator("#do-stop").click()
         expect(page.locator("#tools")).to_be_visible()
         written = texts(page)

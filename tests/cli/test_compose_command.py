@@ -166,6 +166,16 @@ def test_answers_outside_the_options_and_a_place_without_a_suitable_picture(
     assert any("the first picture found was taken" in note for note in summary["notes"])
 
 
+def test_the_text_itself_is_searched_for(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    (place / "script.json").write_text(json.dumps({"write": "Walk.\na calm lake. Walk.", "select": "B"}))
+    status, summary, _ = composed(capsys, place, "a.html", "--places", "text")
+    assert status == 0
+    (found,) = summary["pictures"]
+    assert (found["paragraph"], found["id"], found["caption"]) == (1, "lake2.jpg", "a calm lake")
+    assert summary["asked"] == 2
+    assert summary["notes"] == ["paragraph 1 itself was searched for: a calm lake. Walk."]
+
+
 def test_retrieval_alone(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     (place / "script.json").write_text(json.dumps({k: v for k, v in ANSWERS.items() if k != "select"}))
     status, summary, _ = composed(capsys, place, "a.html", "--select", "retrieval")

@@ -64,6 +64,8 @@ def test_an_added_picture_is_captioned_with_those_around_it_in_view():
         '现在<Seg1>后插入图像对应的标题是"雪"。给出适合在<Seg0>后插入的图像对应的标题。' in edited.model.prompts[0].text
     )
     assert "远" not in edited.model.prompts[0].text
+    decoding = edited.model.prompts[0].decoding
+    assert (decoding.repetition_penalty, decoding.penalise_prompt) == (5.0, True)  # the demo asks with ids here
 
 
 @pytest.mark.parametrize("style", [FIRST, SECOND])

@@ -11,13 +11,13 @@ from composing import article, noise, picture
 import tiny_models
 import tiny_xcomposer
 import tiny_xcomposer2
-from fake_endpoint import said, serve
-from vedere.compose.cast import DividedStyle, open_cast
+from fake_endpoint import said, serve, streamed
+from vedere.compose.cast import DividedStyle, open_cast, spoken
 from vedere.compose.endpoint_model import Divided, EndpointModel
 from vedere.compose.local_model import LocalModel, published_style, style_of
 from vedere.compose.plain_prompts import PlainStyle, plain_style
 from vedere.compose.prompts import FIRST, SECOND, Brief
-from vedere.compose.steps import Draft, OwnPictures, StreamingModel, pipeline, run
+from vedere.compose.steps import Draft, OwnPictures, StreamingModel, Write, pipeline, run, watch
 from vedere.errors import ConfigError, ContextError, MediaError, PromptError
 from vedere.infer.session import load
 from vedere.plan import HDPolicy, plan_media
@@ -106,13 +106,16 @@ def test_the_first_version_decodes_as_the_published_demo(tmp_path, photos, monke
         style.spot(article("湖", "山"), 1),
         style.caption(article("湖", "山"), 0, ()),
         style.select(["湖"], photos[:2]),
+        style.caption(article("湖", "山"), 0, (), added=True),
     ]
     prompts = [replace(prompt, decoding=replace(prompt.decoding, new_tokens=3)) for prompt in prompts]
     model = LocalModel(first)
     found = [list(model.stream(prompt)) for prompt in prompts]
     sampling = [request.sampling for request in made]
-    assert [(one.num_beams, one.repetition_penalty) for one in sampling] == [(5, 5.0), (5, 1.0), (1, 5.0), (5, 1.0)]
-    assert not any(one.penalise_prompt for one in sampling)
+    assert [(one.num_beams, one.repetition_penalty) for one in sampling] == [
+        (5, 5.0), (5, 1.0), (1, 5.0), (5, 1.0), (1, 5.0),
+    ]  # fmt: skip
+    assert [one.penalise_prompt for one in sampling] == [False, False, False, False, True]
     assert all(len(pieces) == 1 for pieces, one in zip(found, sampling, strict=True) if one.num_beams > 1)
     made.clear()
     LocalModel(first, beams=1).answer(prompts[0])
@@ -187,9 +190,10 @@ def test_an_endpoint_gets_texts_and_pictures_in_order(photos, monkeypatch):
 def test_an_endpoint_gets_the_beginning_of_a_published_answer_as_a_hint():
     with serve(lambda *_: said("<Seg0>")) as endpoint:
         EndpointModel(endpoint_of(endpoint.url)).answer(SECOND.spot(article("湖")))
-    ((part, hint),) = [body["messages"][0]["content"] for body in endpoint.asked]
-    assert part["text"] == '给定文章"<Seg0> 湖\n" 根据上述文章，选择适合插入图像的行'
-    assert hint["text"] == "\n适合插入图像的行是"
+    (said_to_it,) = [body["messages"][0]["content"] for body in endpoint.asked]
+    assert (
+        said_to_it == '给定文章"<Seg0> 湖\n" 根据上述文章，选择适合插入图像的行\n适合插入图像的行是'
+    )  # text, no parts
 
 
 @pytest.mark.parametrize(
@@ -205,11 +209,50 @@ def test_an_endpoint_that_fails_says_so(reply, kind, message):
         EndpointModel(endpoint_of(endpoint.url)).answer(EN.write(Brief(title="x")))
 
 
+def test_an_article_is_watched_while_an_endpoint_writes_it():
+    pieces = ("A ", "lake", ".\n", "雪。")
+    with serve(lambda *_: streamed(*pieces)) as endpoint:
+        model = EndpointModel(endpoint_of(endpoint.url))
+        assert isinstance(model, StreamingModel)
+        assert tuple(model.stream(EN.write(Brief(title="x")))) == pieces
+        seen = list(watch([("write", Write(Divided(model, model), EN))], Draft.of(Brief(title="x"))))
+        assert [len(made.article.paragraphs) for _, made in seen] == [0, 1, 1, 1, 2, 2]
+    assert [body["stream"] for body in endpoint.asked] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("replies", "asked"),
+    [
+        ([said("A lake.")], 1),  # one that does not stream
+        ([(500, {}, b"oops"), said("A lake.")], 2),  # the second time without streaming
+        ([streamed(), said("A lake.")], 2),
+        ([(400, {}, b"'seed' is not supported"), (400, {}, b"'seed' is not supported"), said("A lake.")], 3),
+    ],
+    ids=["plain", "fails", "says nothing", "refuses a setting"],
+)
+def test_an_endpoint_that_does_not_stream_is_asked_all_the_same(replies, asked):
+    with serve(lambda number, _: replies[number]) as endpoint:
+        model = EndpointModel(endpoint_of(endpoint.url))
+        assert list(model.stream(EN.write(Brief(title="x")))) == ["A lake."]
+    assert len(endpoint.asked) == asked
+
+
+def test_an_endpoint_that_breaks_off_is_an_error_and_what_it_wrote_was_shown():
+    with serve(lambda *_: streamed("A lake.\nSn", reason="", done=False)) as endpoint:
+        pieces = EndpointModel(endpoint_of(endpoint.url)).stream(EN.write(Brief(title="x")))
+        assert next(pieces) == "A lake.\nSn"
+        with pytest.raises(PromptError, match="step 'write': the connection ended before the answer did"):
+            next(pieces)
+    assert len(endpoint.asked) == 1
+
+
 def test_a_cut_article_is_said():
     told = []
     with serve(lambda *_: said("A lake", finish_reason="length")) as endpoint:
         EndpointModel(endpoint_of(endpoint.url), say=told.append).answer(EN.write(Brief(title="x")))
-    assert told == ["the answer to 'write' was cut after 1500 tokens"]
+    with serve(lambda *_: streamed("A lake", reason="length")) as endpoint:
+        list(EndpointModel(endpoint_of(endpoint.url), say=told.append).stream(EN.write(Brief(title="x"))))
+    assert told == ["the answer to 'write' was cut after 1500 tokens"] * 2
 
 
 def test_one_writes_and_the_other_chooses(photos):
@@ -246,7 +289,12 @@ def test_casts(session, tmp_path, monkeypatch):
         shipped = copy.copy(session)
         shipped.name = "mini"
         patch.setattr("vedere.infer.session.load", lambda *_, **__: shipped)
-        assert not open_cast("mini").sees  # measured: it chooses worse than chance
+        mini = open_cast("mini")  # measured: it chooses worse than chance, and names no places
+        assert (mini.sees, mini.places) == (False, False)
+        for style in (mini.style, spoken(mini.style, "zh")):  # longer articles of it repeat themselves
+            assert style.write(Brief(title="x")).decoding.new_tokens == 400
+        beside = open_cast("mini", endpoint=remote)
+        assert (beside.sees, beside.places) == (False, True)  # the endpoint places and captions
     alone = open_cast(None, endpoint=remote)
     assert isinstance(alone.model, EndpointModel)
     (tmp_path / "script.json").write_text(json.dumps({"write": "x"}))

@@ -43,6 +43,12 @@ PROMPTS = {
         f' <|User|>: 给定文章"{SEGMENTS}" {SAID}给出适合在<Seg2>后插入的图像对应的标题。 \n'
         '<TOKENS_UNUSED_0> <|Bot|>: 标题是"',
     ),
+    "first, caption of an added picture": (
+        FIRST.caption(WEST, 0, PAST[1:], added=True),
+        ' <|User|>: 给定文章"<Seg0> 西湖在杭州。\n<Seg1> 断桥有雪。\n" 现在<Seg1>后插入图像对应的标题是"雪中断桥"。'
+        "给出适合在<Seg0>后插入的图像对应的标题。 \n"
+        '<TOKENS_UNUSED_0> <|Bot|>: 标题是"',
+    ),
     "first, select": (
         FIRST.select(["西湖在杭州。\n", E, "断桥有雪。\n"], [A, B, C, D]),
         "  <|User|>:根据给定上下文和候选图像，选择合适的配图：西湖在杭州。\n<ImageHere>断桥有雪。\n\n\n"
@@ -165,6 +171,7 @@ def test_the_penalty_counts_the_prompt_where_the_published_code_asks_with_ids():
         "second, first caption",
         "second, caption after one",
         "second, caption",
+        "first, caption of an added picture",
     }
     assert counted == asked_with_ids
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vedere.data.mixture import open_meta, open_mix
+from vedere.data.mixture import open_meta, open_mix, open_sets
 from vedere.data.sample import MediaRef
 from vedere.data.xcomposer_records import ArrayRecords, read_mix
 from vedere.errors import RecordError
@@ -119,6 +119,8 @@ def test_a_mix_takes_shares_or_thousands(tmp_path):
     assert parts[1].records[0].template == "ixc2"
     assert parts[1].records[0].media[0].path == "pictures/a.jpg"
     assert [part.places for part in open_mix(mix, given_num=True)] == [500, 2500, 1000]
+    assert [part.places for part in open_sets(mix)] == [4, 10, 8]  # wherever a meta file may stand
+    assert [part.places for part in open_sets(mix, given_num=True)] == [500, 2500, 1000]
 
 
 @pytest.mark.parametrize(

@@ -77,8 +77,10 @@ class PlainFirst(Plain):
         x = x + self.tensors[f"{name}pos_embed"]
         for number in range(vision["depth"]):
             block = f"{name}blocks.{number}"
-            q_bias, v_bias = self.tensors[f"{block}.attn.q_bias"], self.tensors[f"{block}.attn.v_bias"]
-            bias = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+            bias = None
+            if vision["qkv_bias"]:
+                q_bias, v_bias = self.tensors[f"{block}.attn.q_bias"], self.tensors[f"{block}.attn.v_bias"]
+                bias = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
             parts = F.linear(self.norm(x, f"{block}.norm1", eps), self.tensors[f"{block}.attn.qkv.weight"], bias).chunk(
                 3, -1
             )
@@ -138,7 +140,7 @@ class PlainFirst(Plain):
 
 
 class PlainSecond(Plain):
-    """XComposer2-4KHD: CLIP tower, global and local views, partial LoRA."""
+    """XComposer2: CLIP tower, global and local views (4KHD) or one square a picture, partial LoRA."""
 
     def tower(self, pixels: Tensor) -> Tensor:
         vision, name = self.config["vision_config"], "vit.vision_tower.vision_model."
@@ -161,6 +163,8 @@ class PlainSecond(Plain):
 
     def picture(self, canvas: Tensor) -> Tensor:
         """Tokens of a normalised picture ``[3, H, W]`` before the projector, read cell by cell."""
+        if "sub_image_size" not in self.config:
+            return self.tower(canvas[None])[0, 1:]
         side, patch = self.config["sub_image_size"], self.config["vision_config"]["patch_size"]
         rows, columns, cells = canvas.shape[1] // side, canvas.shape[2] // side, side // patch
         end, between = self.tensors["plora_sub_GN"].flatten(), self.tensors["plora_glb_GN"].flatten()

@@ -10,12 +10,17 @@ from safetensors.torch import load_file, save_file
 
 import tiny_internvl
 import tiny_models
+import tiny_xcomposer
+import tiny_xcomposer2
 from vedere.cli.convert import main as convert
 from vedere.cli.verify import main
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.checkpoints import save_model
 from vedere.verify.record import record
 from vedere.verify.run import verify
+
+# XComposer2-7B (224 px: 16 x 16 patches), -VL-7B and -VL-1.8B (490 px: 35 x 35, an odd number), and 4KHD, in small
+SECOND = {"xcomposer2": ("square", 56), "xcomposer2-vl": ("square", 70), "xcomposer2-4khd": ("hd", 56)}
 
 
 def make(kind: str, path: Path) -> Path:
@@ -27,6 +32,13 @@ def make(kind: str, path: Path) -> Path:
         return path
     if kind == "v2pe":
         return tiny_internvl.folder(path, "vedere", v2pe=True)
+    if kind == "xcomposer":
+        return tiny_xcomposer.folder(path)
+    if kind in SECOND:
+        views, tile = SECOND[kind]
+        model = tiny_xcomposer2.model(tiny_xcomposer2.shape(views, tile=tile))
+        save_model(model, path, layout="original")
+        return path
     model = tiny_models.tiny_model()
     save_model(model if kind == "mono" else model.decoder, path)
     return path
@@ -36,7 +48,7 @@ def failed(report) -> list[str]:
     return [check.name for check in report.checks if not check.passed]
 
 
-@pytest.mark.parametrize("kind", ["original", "hf", "v2pe", "mono", "decoder"])
+@pytest.mark.parametrize("kind", ["original", "hf", "v2pe", "mono", "decoder", "xcomposer", *SECOND])
 def test_a_recording_passes_and_a_changed_weight_does_not(tmp_path, kind) -> None:
     folder, out = make(kind, tmp_path / "model"), tmp_path / "recording"
     names = set(record(folder, out))
@@ -52,7 +64,7 @@ def test_a_recording_passes_and_a_changed_weight_does_not(tmp_path, kind) -> Non
     name = next(
         key
         for key in stored
-        if "layers.1." in key and ("wo" in key or "o_proj" in key or "out" in key) and "vision" not in key
+        if "layers.1." in key and key.endswith(("wo.weight", "o_proj.weight", "out.weight")) and "vision" not in key
     )
     stored[name][0, 0] += 0.5
     save_file(stored, weights, metadata={"format": "pt"})
@@ -73,6 +85,27 @@ def test_a_converted_checkpoint_passes_and_a_moved_recording_asks_for_its_model(
     capsys.readouterr()
     assert main([str(out)]) == 2
     assert "which is not here; give the model: --model FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("views", "tile"), SECOND.values(), ids=list(SECOND))
+def test_released_shards_of_xcomposer2_are_recorded_and_their_conversion_passes(tmp_path, views, tile, capsys) -> None:
+    """Two ``.bin`` shards of mixed dtypes; the tower of the siblings is that of 4KHD, their picture one square."""
+    released, out, own = tiny_xcomposer2.folder(tmp_path / "hub", views, tile), tmp_path / "rec", tmp_path / "own"
+    assert main([str(out), "--record", "--model", str(released), "--dtype", "fp32"]) == 0
+    stored = load_file(out / "io.safetensors")
+    side = tile // 14
+    if views == "hd":  # sides merged by two; global view, separator, then views in a row with one end a row
+        side //= 2
+        taken = sum(side * (side + 1) + 1 + side * (side * columns + 1) for columns in (2, 1))
+    else:
+        taken = 3 * side**2
+    assert int(stored["attention_mask"][0].sum()) == 18 + taken
+    assert ("span_types" in stored) == (views == "hd")
+    assert len(stored["pixel_values"]) == (7 if views == "hd" else 4)
+    assert convert([str(released), str(own), "--layout", "vedere", "--dtype", "fp32"]) == 0
+    capsys.readouterr()
+    assert main([str(out), "--model", str(own), "--dtype", "fp32", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"]
 
 
 def test_weights_travel_with_a_recording_that_was_asked_to(tmp_path) -> None:

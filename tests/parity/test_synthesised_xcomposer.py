@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from test_synthesised import failed
 from test_synthesised_mono import random_weights
 
-from vedere.models.checkpoints import read_config, save_model
+from vedere.models.checkpoints import load_model, read_config, save_model
 from vedere.models.clip_vit import ClipViTConfig
 from vedere.models.decoder import DecoderConfig
 from vedere.models.eva import EvaConfig
@@ -87,16 +87,20 @@ def common(plain, ids, features, draw):
         ((2, 2.0, ("q", "v", "ffn")), (3, 9.0, ("ffn", "o", "k")), None, (1, 2.0, ("q",)), (2, 1.0, tuple("vkoq")))
     ),
     sampler=st.tuples(st.integers(1, 5), st.integers(1, 4), st.sampled_from((1, 2, 3))),
-    tower=st.tuples(st.sampled_from((14, 28)), st.integers(1, 3), st.sampled_from((1, 2, 4))),
+    tower=st.tuples(st.sampled_from((14, 28)), st.integers(1, 3), st.sampled_from((1, 2, 4)), st.booleans()),
     pictures=st.integers(1, 3),
 )
 def test_other_folders_of_the_first_generation_pass(fields, bias, lora, sampler, tower, pictures):
     queries, layers, every = sampler
-    side, depth, heads = tower
+    side, depth, heads, tower_bias = tower
     shape = XComposerConfig(
         decoder=DecoderConfig(**fields, qkv_bias=bias, out_bias=bias),
         vision=EvaConfig(
-            patches=PatchConfig(width=16, patch=7, tile=side, downsample=1), layers=depth, heads=heads, ffn_size=40
+            patches=PatchConfig(width=16, patch=7, tile=side, downsample=1),
+            layers=depth,
+            heads=heads,
+            ffn_size=40,
+            qkv_bias=tower_bias,
         ),
         sampler=SamplerConfig(
             queries=queries, width=12, layers=layers, heads=3, ffn_size=20, picture_width=16, cross_every=every
@@ -120,6 +124,8 @@ def test_other_folders_of_the_first_generation_pass(fields, bias, lora, sampler,
         assert report.kind == "XComposer"
         assert not failed(folder)
         assert len(report.checks) == 9
+        save_model(load_model(folder), folder / "own", layout="vedere")
+        assert verify(folder, model=folder / "own").passed
 
 
 @FEW
@@ -127,18 +133,22 @@ def test_other_folders_of_the_first_generation_pass(fields, bias, lora, sampler,
     fields=decoders(True),
     rank=st.sampled_from(((1, 1.0), (3, 6.0))),
     tower=st.tuples(st.sampled_from((14, 28, 42)), st.integers(1, 3), st.sampled_from((1, 2, 4))),
+    views=st.sampled_from(("hd", "square")),
     grids=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3),
 )
-def test_other_folders_of_the_second_generation_pass(fields, rank, tower, grids):
+def test_other_folders_of_the_second_generation_pass(fields, rank, tower, views, grids):
     side, depth, heads = tower
+    if views == "square":  # XComposer2-7B and -VL: one tile a picture, also of an odd number of patches
+        side, grids = side - 7, [(1, 1)] * len(grids)
     shape = XComposer2Config(
         vision=ClipViTConfig(
-            patches=PatchConfig(width=16, patch=7, tile=side, downsample=2, bias=False),
+            patches=PatchConfig(width=16, patch=7, tile=side, downsample=2 if views == "hd" else 1, bias=False),
             layers=depth,
             heads=heads,
             ffn_size=20,
         ),
         decoder=DecoderConfig(**fields, partial_rank=rank[0], partial_alpha=rank[1]),
+        views=views,
     )
     draw = torch.Generator().manual_seed(side)
     with tempfile.TemporaryDirectory() as place:
@@ -160,9 +170,11 @@ def test_other_folders_of_the_second_generation_pass(fields, rank, tower, grids)
         stored |= common(plain, ids, features, draw)
         save_file({name: tensor.contiguous() for name, tensor in stored.items()}, folder / "io.safetensors")
         report = verify(folder)
-        assert report.kind == "XComposer2-4KHD"
+        assert report.kind == "XComposer2"
         assert not failed(folder)
         assert len(report.checks) == 9
+        save_model(load_model(folder), folder / "own", layout="vedere")
+        assert verify(folder, model=folder / "own").passed
 
 
 @pytest.mark.parametrize("name", ["xcomposer-1", "xcomposer2-4khd-two-images"])

@@ -92,6 +92,34 @@ def test_a_picture_that_is_refused_is_not_tried_again() -> None:
     assert len(endpoint.asked) == 1
 
 
+def test_settings_that_a_model_does_not_take_are_left_out_of_all_further_questions() -> None:
+    """Models that reason know the limit by another name and have one temperature; some servers know no seed."""
+
+    def choosy(_: int, body: dict[str, Any]) -> Any:
+        for name in ("seed", "max_tokens", "temperature"):
+            if name in body:
+                text = f"Unsupported parameter: '{name}' is not supported with this model."
+                return 400, {}, json.dumps({"error": {"message": text}}).encode()
+        return said(str(body["max_completion_tokens"]))
+
+    answers, endpoint, captioner = ask(choosy, 4, concurrency=1)
+    assert [answer.text for answer in answers.values()] == ["128"] * 4
+    assert captioner.retried == 0
+    assert len(endpoint.asked) == 3 + 4  # each setting is refused once
+    assert set(endpoint.asked[-1]) == {"model", "messages", "max_completion_tokens"}
+    several, endpoint, _ = ask(choosy, 8, concurrency=4)
+    assert {answer.text for answer in several.values()} == {"128"}
+
+
+def test_another_refusal_that_names_a_setting_is_told() -> None:
+    def stubborn(*_: Any) -> Any:
+        return 400, {}, b"the value of 'max_completion_tokens' is not supported"
+
+    answers, endpoint, _ = ask(stubborn)
+    assert answers["0.png"].error.startswith("refused with status 400: the value of 'max_completion_tokens'")
+    assert len(endpoint.asked) == 1
+
+
 def test_refusals_lengths_and_parts_are_understood() -> None:
     parts = [{"type": "text", "text": "a red "}, {"type": "text", "text": "square \ud800"}]
     replies = [

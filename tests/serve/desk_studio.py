@@ -35,11 +35,12 @@ class Drawn:
         return [picture for picture in self.pictures if picture.id not in exclude][:count]
 
 
-def desk(folder, *, gallery=True, sees=True, style=SECOND, **answers):
+def desk(folder, *, gallery=True, sees=True, places=True, style=SECOND, **answers):
     shelf = Shelf(folder / "uploads", [folder / "gallery"])
     drawn = Drawn(folder / "gallery") if gallery else None
     given = {step: list(answer) if isinstance(answer, list) else answer for step, answer in ANSWERS.items()}
-    return Desk(Studio(model=ScriptedModel(given | answers), style=style, gallery=drawn, shelf=shelf, sees=sees))
+    model = ScriptedModel(given | answers)
+    return Desk(Studio(model=model, style=style, gallery=drawn, shelf=shelf, sees=sees, places=places))
 
 
 def written(folder, **options):

@@ -335,10 +335,34 @@ def test_the_language_of_the_title_is_that_of_plain_questions(tmp_path):
 def test_no_further_place_is_said(tmp_path):
     at = written(tmp_path)
     before = at.article
-    with pytest.raises(ConfigError, match="named no further place for a picture; click a paragraph to add one there"):
+    with pytest.raises(
+        ConfigError, match="no further place for a picture was found; click a paragraph to add one there"
+    ):
         list(at.illustrate())
     assert at.article == before
     assert not at.running
+
+
+def test_an_article_without_a_place_for_pictures_is_no_error_but_said(tmp_path):
+    at = written(tmp_path, spot="nowhere")
+    assert at.unplaced
+    assert at.failure is None
+    list(at.proceed())
+    assert not at.unplaced  # it concerns the last run
+    asked_for_none = desk(tmp_path)
+    list(asked_for_none.generate(Brief(title="A title"), 0))
+    assert not asked_for_none.unplaced
+
+
+def test_a_model_that_cannot_place_pictures_is_not_asked_to(tmp_path):
+    at = desk(tmp_path, sees=False, places=False, spot={"error": "asked"}, caption={"error": "asked"})
+    list(at.generate(Brief(title="A title")))
+    assert chosen(at) == ["0", "4", "8"]  # this gallery finds four for every text
+    at.select(0)
+    at.remove_picture()
+    at.add_picture()
+    assert len(chosen(at)) == 3
+    assert not at.unplaced
 
 
 def test_a_new_article_selects_nothing_and_going_back_leaves_no_selection_outside(tmp_path):

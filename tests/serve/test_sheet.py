@@ -3,11 +3,15 @@
 import html
 from html.parser import HTMLParser
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vedere.compose.article import Article, Illustration, Paragraph, Picture
-from vedere.serve.sheet import candidates, sheet, status
+from vedere.compose.prompts import SECOND, Brief
+from vedere.compose.scripted import ScriptedModel
+from vedere.compose.steps import Draft, Find, OwnPictures, Select
+from vedere.serve.sheet import candidates, noted, sheet, status
 from vedere.serve.shelf import Shelf
 from vedere.serve.words import WORDS, words
 
@@ -18,6 +22,11 @@ HOSTILE = st.one_of(
     ),
 )
 EN = words("en")
+NOTES = (
+    "no suitable picture was found",
+    "every candidate already stands in the article",
+    "the model answered 'B\\n{}' twice or the like: the first picture found was taken",
+)
 TAGS = {
     "article",
     "header",
@@ -97,3 +106,28 @@ def test_both_languages_say_everything_and_take_the_same_values():
         assert chinese.strip()
         assert english.count("{}") == chinese.count("{}"), key
         assert html.escape(english) == english.replace("'", "&#x27;")
+
+
+@pytest.mark.parametrize("note", NOTES, ids=[note[:20] for note in NOTES])
+def test_a_note_of_the_steps_speaks_the_visitors_language(note):
+    spot = Illustration(caption="雪", note=note)
+    assert noted(spot, EN) == note
+    chinese = noted(spot, words("zh"))
+    assert chinese != note
+    assert any("\u4e00" <= character <= "\u9fff" for character in chinese)
+    assert ("'B\\n{}'" in chinese) == ("answered" in note)
+    assert noted(Illustration(note="somebody else's"), words("zh")) == "somebody else's"
+
+
+def test_those_notes_are_the_ones_that_steps_write():
+    pictures = (Picture(id="a", path="a"), Picture(id="b", path="b"))
+    article = Article(title="t", paragraphs=tuple(Paragraph(text=text) for text in "xyz"))
+    article = article.with_illustration(0, Illustration(caption="x", candidates=pictures[:1], selected=0))
+    article = article.with_illustration(1, Illustration(caption="y", candidates=pictures[:1]))
+    article = article.with_illustration(2, Illustration(caption="z"))
+    draft = Find(OwnPictures(()), SECOND)(Draft(brief=Brief(title="t"), article=article))
+    draft = Select(ScriptedModel({"select": "?"}), SECOND)(draft)
+    other = article.with_illustration(1, Illustration(caption="y", candidates=(*pictures, Picture(id="c", path="c"))))
+    assert [draft.article.at(place).illustration.note for place in (2, 1)] == list(NOTES[:2])
+    asked = Select(ScriptedModel({"select": "?\n{}"}), SECOND)(Draft(brief=Brief(title="t"), article=other))
+    assert asked.article.at(1).illustration.note == NOTES[2].replace("B", "?")

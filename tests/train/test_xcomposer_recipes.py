@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,11 @@ def config_of(root: Path, name: str, *more: str, **model: Any) -> RunConfig:
     return train.parse(name, [*argv, *more], recipe)[1]
 
 
-def new(root: Path, name: str = "xcomposer2-4khd", **changes: Any) -> RunConfig:
+def new(root: Path, name: str = "xcomposer2-4khd", more: Sequence[str] = (), **changes: Any) -> RunConfig:
     """From a language model and CLIP."""
     tower = {"tower.folder": root / "clip", "tower.layers": 2, "tower.heads": 4, "tower.ffn-size": 64}
     partial = {"partial.rank": 4, "partial.alpha": 4, "patch-width": 32}
-    return config_of(root, name, **{"language-model": root / "lm", "tile": TILE, **tower, **partial, **changes})
+    return config_of(root, name, *more, **{"language-model": root / "lm", "tile": TILE, **tower, **partial, **changes})
 
 
 def weights_after(run: Path, step: int) -> dict[str, Tensor]:
@@ -356,6 +356,36 @@ def test_the_first_xcomposer_trains_sampler_and_adapters(root: Path, tmp_path: P
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def mix_of(root: Path, folder: Path) -> Path:
+    """The corpus as the released script takes it: arrays with lists of pictures, and what is drawn of each."""
+    pictures = root / "data" / "sft"
+    one, two = [
+        {"id": "0", "image": [str(pictures / "red.png")]},
+        {"id": "1", "image": [str(pictures / "red.png"), str(pictures / "blue.png")]},
+    ]
+    turns = [("<ImageHere>What colour is it?", "red"), ("<ImageHere> <ImageHere>Same?", "no")]
+    for name, record, (question, answer) in zip(("one.json", "two.json"), (one, two), turns, strict=True):
+        said = [{"from": "user", "value": question}, {"from": "assistant", "value": answer}]
+        (folder / name).write_text(json.dumps([record | {"conversations": said}] * 5))
+    (folder / "data.txt").write_text("one.json 0.01\ntwo.json 0.02\n")
+    return folder / "data.txt"
+
+
+def test_the_released_mix_file_is_trained_on_and_checked(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix = mix_of(root, tmp_path)
+    more = [word for number in (0, 1) for word in (f"--stages.{number}.data", str(mix), f"--stages.{number}.given-num")]
+    config = new(root, more=more)
+    assert [stage.given_num for stage in config.stages] == [True, True]
+    Trainer(config, tmp_path / "run", say=silent).train()
+    assert (tmp_path / "run" / "checkpoints" / "step-00000004").is_dir()
+    assert main(["data", "check", str(mix)]) == 2
+    assert "(are the numbers thousands of samples? then set given_num)" in capsys.readouterr().err
+    assert main(["data", "check", str(mix), "--given-num", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == 10
 
 
 def test_refusals_name_the_field(root: Path) -> None:

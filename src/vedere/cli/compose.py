@@ -55,6 +55,9 @@ class ComposeOptions(CastOptions, GalleryOptions):
     """Language of questions and page; by default that of the title."""
     select: Literal["model", "retrieval"] | None = None
     """Who chooses among the candidates; retrieval takes the first one, as is done by default where the model cannot choose."""
+    places: Literal["model", "text"] | None = None
+    """Who says where pictures belong and what they show; text searches for the paragraphs themselves, as is done by default
+    where the model cannot."""
     fresh: bool = False
     """Forget the journal of an earlier run."""
     json: bool = False
@@ -190,17 +193,21 @@ def journal_of(options: ComposeOptions, cast: Cast) -> Journal:
 def followed(options: ComposeOptions, cast: Cast, gallery: Gallery, draft: Draft) -> Draft:
     """Runs the steps, says each one, and saves the draft after it."""
     from vedere.compose.article import write_text
-    from vedere.compose.steps import Select, pipeline, watch
+    from vedere.compose.matching import steps_for
+    from vedere.compose.steps import watch
     from vedere.config import to_dict
 
     have = options.gallery is not None or bool(draft.brief.pictures)
-    steps = list(pipeline(cast.model, gallery, cast.style, number=options.pictures if have else 0))
-    if options.select == "retrieval" or (options.select is None and not cast.sees):
-        if have and options.select is None:
-            note(
-                "this model cannot choose among pictures: the first one found is taken (--select model asks it all the same)"
-            )
-        steps[-1] = ("select", Select(None, cast.style))
+    sees = cast.sees if options.select is None else options.select == "model"
+    places = cast.places if options.places is None else options.places == "model"
+    if have and not sees and options.select is None:
+        note(
+            "this model cannot choose among pictures: the first one found is taken (--select model asks it all the same)"
+        )
+    if have and not places and options.places is None:
+        note("this model cannot place pictures: the text itself is searched for (--places model asks it all the same)")
+    number = options.pictures if have else 0
+    steps = steps_for(cast.model, gallery, cast.style, number=number, sees=sees, places=places)
     place = options.out.with_name(f"{options.out.stem}.draft.json")
     step = ""
     try:

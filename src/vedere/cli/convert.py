@@ -49,7 +49,8 @@ def convert(
         out: Target folder.
         layout: Form of the result.
         bits: Of a delta's codes.
-        dtype: Of whole models; by default bf16 for a run, and as stored for a folder.
+        dtype: Of whole models; by default bf16 for a run, and as stored for a folder (XComposer's files of several dtypes:
+            the one that their config.json names).
         json: Print one JSON object.
 
     Returns:

@@ -56,7 +56,9 @@ class ShowOptions:
     """What a corpus holds, and how it fills packs."""
 
     meta: Annotated[Path, tyro.conf.Positional]
-    """Meta JSON, or a folder with meta.json."""
+    """Meta JSON, a folder with meta.json, or a mix file of XComposer (data.txt)."""
+    given_num: bool = False
+    """Numbers of a mix file are thousands of samples, as with the released script's switch; else shares of the files."""
     samples: int = 200
     """Samples of each data set that are prepared for the statistics, evenly spread."""
     recipe: str = "mono-mini"
@@ -74,7 +76,9 @@ class CheckOptions:
     """Read every record and its media, and list what is bad with file and line."""
 
     meta: Annotated[Path, tyro.conf.Positional]
-    """Meta JSON, or a folder with meta.json."""
+    """Meta JSON, a folder with meta.json, or a mix file of XComposer (data.txt)."""
+    given_num: bool = False
+    """Numbers of a mix file are thousands of samples, as with the released script's switch; else shares of the files."""
     quick: bool = False
     """Read only the headers of pictures instead of decoding them."""
     limit: int = 50
@@ -143,10 +147,10 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
     return shares
 
 
-def _open(meta: Path) -> tuple[Part, ...]:
-    from vedere.data.mixture import open_meta
+def _open(options: ShowOptions | CheckOptions) -> tuple[Part, ...]:
+    from vedere.data.mixture import open_sets
 
-    return open_meta(meta / "meta.json" if meta.is_dir() else meta)
+    return open_sets(options.meta, given_num=options.given_num)
 
 
 def show(options: ShowOptions) -> int:
@@ -159,7 +163,7 @@ def show(options: ShowOptions) -> int:
     stage = _stage(recipe, options.stage)
     if options.language_model:
         recipe = replace(recipe, model=replace(recipe.model, language_model=options.language_model))
-    parts = _open(options.meta)
+    parts = _open(options)
     sizes = _sizes(parts, recipe, stage, options.samples)
     found: dict[str, dict[str, Any]] = {
         part.name: {
@@ -263,7 +267,7 @@ def _packs(parts: Sequence[Part], sizes: dict[str, list[tuple[int, int]]], stage
 
 def check(options: CheckOptions) -> int:
     """Reads everything; exit status 1 if something is bad."""
-    parts = _open(options.meta)
+    parts = _open(options)
     bad: list[dict[str, str]] = []
     counts: Counter[str] = Counter()
     licences: Counter[str] = Counter()

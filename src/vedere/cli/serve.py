@@ -67,6 +67,8 @@ def compose(options: ServeComposeOptions) -> int:
         cast = cast_of(options, options.language)
         if not cast.sees:
             note("this model cannot choose among pictures: the first one that is found is taken")
+        if not cast.places:
+            note("nor can it say where pictures belong and what they show: the text itself is searched for")
         remote = bool(options.endpoint) and options.model is None
         studio = Studio(
             model=cast.model if remote else OneAtATime(cast.model),
@@ -74,6 +76,7 @@ def compose(options: ServeComposeOptions) -> int:
             gallery=gallery,
             shelf=Shelf(files / "uploads", [] if gallery is None else gallery.folders),
             sees=cast.sees,
+            places=cast.places,
         )
         serve(compose_site(studio, files, options.language), listener)
     return 0

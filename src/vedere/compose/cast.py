@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from vedere.compose.article import Picture
@@ -18,6 +18,8 @@ from vedere.compose.scripted import ScriptedModel
 from vedere.compose.steps import Model
 from vedere.packages import Say, say_on_stderr
 from vedere.recaption.endpoint import EndpointConfig
+
+_SHORT = 400  # tokens of an article by a shipped model, which says the same again and again in longer ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,15 @@ class Cast:
         identity: What its answers depend on besides the prompts.
         sees: It can choose among pictures. vedere-mini takes pictures but chooses worse than chance
             (`benchmarks/picture_choice.py`), so the order of the search is better.
+        places: Its places and captions can be used. Asked for places, vedere-mini mostly goes on with the story; then the text
+            itself is searched for (`vedere.compose.matching`).
     """
 
     model: Model
     style: Style
     identity: str
     sees: bool = True
+    places: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ def spoken(style: Style, language: str) -> Style:
         writer = plain_style(language, room=style.room, per_picture=style.per_picture)
         return divided_style(writer, spoken(style.chooser, language))
     if isinstance(style, PlainStyle):
-        return plain_style(language, room=style.room, per_picture=style.per_picture)
+        return replace(plain_style(language, room=style.room, per_picture=style.per_picture), longest=style.longest)
     return style
 
 
@@ -127,9 +132,12 @@ def open_cast(
     session = load(model, device=device, max_tiles=max_tiles, say=say)
     local = LocalModel(session, seed=seed, temperature=temperature, beams=beams, say=say)
     style = style_of(session, language)
-    sees = local.sees and session.name not in SHIPPED
+    shipped = session.name in SHIPPED
+    sees = local.sees and not shipped
+    if shipped and isinstance(style, PlainStyle):
+        style = replace(style, longest=_SHORT)
     if remote is None:
-        return Cast(model=local, style=style, identity=local.identity, sees=sees)
+        return Cast(model=local, style=style, identity=local.identity, sees=sees, places=not shipped)
     return Cast(
         model=Divided(remote, local),
         style=divided_style(plain, style),

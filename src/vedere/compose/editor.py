@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line, paragraphs_of
+from vedere.compose.matching import matched
 from vedere.compose.prompts import Brief, Prompt, Style, whole_marks
 from vedere.compose.steps import Caption, Draft, Gallery, Model, Select, finder, growing
 from vedere.errors import ConfigError
@@ -26,6 +27,7 @@ class Editor:
         gallery: Finds pictures.
         brief: What the article was asked for with; by default its title.
         sees: The model chooses among pictures; else the first one found is taken.
+        places: The model's captions can be used; else the paragraph itself is searched for.
     """
 
     document: Document
@@ -34,6 +36,7 @@ class Editor:
     gallery: Gallery
     brief: Brief | None = None
     sees: bool = True
+    places: bool = True
 
     @property
     def article(self) -> Article:
@@ -123,8 +126,11 @@ class Editor:
         """
         if self.article.at(place).illustration is not None:
             raise ConfigError(f"paragraph {place} has a picture already; swap it, search again, or remove it first")
+        if not self.places:
+            return self._add_match(place)
         spots = [(where, spot.caption) for where, spot in self.article.spots() if where <= place + 1 and spot.caption]
-        caption = self.style.caption_of(self.model.answer(self.style.caption(self.article, place, spots)))
+        prompt = self.style.caption(self.article, place, spots, added=True)
+        caption = self.style.caption_of(self.model.answer(prompt))
         return self.search(place, caption or self.article.at(place).text[-50:], action="add picture")
 
     def search(self, place: int, caption: str, *, action: str = "search") -> Article:
@@ -132,14 +138,24 @@ class Editor:
 
         The user's own pictures are few: all of them are offered again.
         """
+        count, exclude = self._wanted()
+        found = self.gallery.search(caption[: self.style.query_limit], count, exclude)
+        return self._offer(f"{action} {place}", place, caption, tuple(found))
+
+    def _add_match(self, place: int) -> Article:
+        text = self.article.at(place).text
+        query, found = matched(self.gallery, text, *self._wanted(), self.style.query_limit)
+        return self._offer(f"add picture {place}", place, found[0].caption or query if found else query, found)
+
+    def _wanted(self) -> tuple[int, frozenset[str]]:
+        """(how many candidates, ids of those that are not wanted again)."""
         find = finder(self.gallery, self.style)
-        exclude = frozenset[str]() if find.repeat else self.article.shown()
-        found = self.gallery.search(caption[: self.style.query_limit], find.count, exclude)
-        spot = Illustration(
-            caption=caption, candidates=tuple(found), note="" if found else "no suitable picture was found"
-        )
+        return find.count, frozenset() if find.repeat else self.article.shown()
+
+    def _offer(self, action: str, place: int, caption: str, found: tuple[Picture, ...]) -> Article:
+        spot = Illustration(caption=caption, candidates=found, note="" if found else "no suitable picture was found")
         draft = Draft(brief=self._brief(), article=self.article.with_illustration(place, spot))
-        return self.document.apply(f"{action} {place}", self._select()(draft).article)
+        return self.document.apply(action, self._select()(draft).article)
 
     def swap(self, place: int, candidate: int) -> Article:
         """Takes another candidate.

@@ -7,13 +7,16 @@ captions, and a local model looks at the candidates, so no picture leaves the co
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from PIL import Image
+
 from vedere.compose.prompts import Prompt
-from vedere.compose.steps import Model
+from vedere.compose.steps import Model, StreamingModel
 from vedere.errors import PromptError
 from vedere.packages import Say, say_on_stderr
-from vedere.recaption.captioner import AnswerConfig
+from vedere.recaption.captioner import Answer, AnswerConfig
 from vedere.recaption.endpoint import ChatEndpoint, EndpointConfig
 from vedere.vision.pixels import open_image
 
@@ -52,12 +55,28 @@ class EndpointModel:
             PromptError: the endpoint refused the question, or did not answer in all tries.
             VedereError: the endpoint would refuse every question (key, URL or model).
         """
+        with self._chat.client() as client:
+            return self._checked(prompt, self._chat.ask(client, *self._question(prompt)))
+
+    def stream(self, prompt: Prompt) -> Iterator[str]:
+        """The same in pieces, where it is a text to be watched and the endpoint streams.
+
+        Raises:
+            PromptError: as `answer`; also where the endpoint breaks off after its first piece.
+        """
+        if prompt.step != "write":
+            yield self.answer(prompt)
+            return
+        with self._chat.client() as client:
+            self._checked(prompt, (yield from self._chat.stream(client, *self._question(prompt))))
+
+    def _question(self, prompt: Prompt) -> tuple[list[str | Image.Image], AnswerConfig, int]:
         question = (*prompt.question, *([f"\n{prompt.start}"] if prompt.start else []))
         content = [part if isinstance(part, str) else open_image(part.path) for part in question]
         drawn = AnswerConfig(max_new_tokens=prompt.decoding.new_tokens, temperature=self.temperature)
-        with self._chat.client() as client:
-            seed = zlib.crc32(f"{self.seed}\n{prompt.text}".encode()) % _SEED
-            answer = self._chat.ask(client, content, drawn, seed)
+        return content, drawn, zlib.crc32(f"{self.seed}\n{prompt.text}".encode()) % _SEED
+
+    def _checked(self, prompt: Prompt, answer: Answer) -> str:
         if answer.error:
             raise PromptError(f"the endpoint gave no answer to the step '{prompt.step}': {answer.error}")
         if not answer.complete and prompt.step == "write":
@@ -79,4 +98,15 @@ class Divided:
 
     def answer(self, prompt: Prompt) -> str:
         """As `vedere.compose.steps.Model.answer`."""
-        return (self.chooser if prompt.step == "select" else self.writer).answer(prompt)
+        return self._asked(prompt).answer(prompt)
+
+    def stream(self, prompt: Prompt) -> Iterator[str]:
+        """The same in pieces, where the one that is asked gives pieces."""
+        model = self._asked(prompt)
+        if isinstance(model, StreamingModel):
+            yield from model.stream(prompt)
+        else:
+            yield model.answer(prompt)
+
+    def _asked(self, prompt: Prompt) -> Model:
+        return self.chooser if prompt.step == "select" else self.writer

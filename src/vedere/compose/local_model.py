@@ -5,7 +5,8 @@ piece, frame and beginning of the answer included, each text between two picture
 sec. 3.3; 2401.16420). Any other model gets plain questions (`vedere.compose.plain_prompts`) as an ordinary turn.
 
 Beams, sampling and penalty of repetition are those of the published demos: five beams for the first version's article, places
-and choices, and a penalty on what was answered, not on the prompt. An answer of beams does not stream, it comes at once.
+and choices, and a penalty on what was answered; on the prompt, too, only where the demos ask with ids
+(`vedere.compose.prompts.Decoding`). An answer of beams does not stream, it comes at once.
 
 Cost: that of the answers; a choice among four pictures is one prompt with all of them and some words.
 """

@@ -81,9 +81,11 @@ class PlainStyle(Style):
 
     Attributes:
         language: Of the questions, and so of the answers.
+        longest: Most tokens of an article.
     """
 
     language: Language = "en"
+    longest: int = 1500
 
     def _plain(self, step: str, parts: Sequence[str | Picture], decoding: Decoding) -> Prompt:
         question = merged(parts)
@@ -97,7 +99,7 @@ class PlainStyle(Style):
         pictures = [part for picture in brief.pictures for part in (picture, "\n")]
         parts = [words["write"], *([words["seen"], *pictures] if pictures else []), "\n".join(lines)]
         tail = f"{words['on']}{so_far}" if so_far else ""
-        return self._plain("write", [*parts, tail], Decoding(new_tokens=1500, repetition_penalty=1.05))
+        return self._plain("write", [*parts, tail], Decoding(new_tokens=self.longest, repetition_penalty=1.05))
 
     def spot(self, article: Article, number: int | None = None, pictures: Sequence[Picture] = ()) -> Prompt:
         """As `Style.spot`."""
@@ -109,8 +111,8 @@ class PlainStyle(Style):
         seen = [part for picture in pictures for part in (picture, "\n")]
         return self._plain("spot", [*([words["seen"], *seen] if seen else []), text], Decoding(new_tokens=100))
 
-    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]]) -> Prompt:
-        """As `Style.caption`."""
+    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]], *, added: bool = False) -> Prompt:
+        """As `Style.caption`; added pictures are captioned like all others."""
         words = _WORDS[self.language]
         told = "".join(words["past"].format(place=where, caption=caption) for where, caption in past)
         text = words["caption"].format(article=numbered(article, place + 2), past=told, place=place)

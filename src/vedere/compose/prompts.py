@@ -184,15 +184,24 @@ class Style:
             return self._ask("spot", [*asked, text], "适合插入图像的行是", _drawn(200, penalise_prompt=not pictures))
         return self._ask("spot", [f"{text} \n"], "适合插入图像的行是", Decoding(new_tokens=300, beams=5))
 
-    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]]) -> Prompt:
-        """What the picture behind a paragraph shows, after the captions that are there."""
+    def caption(self, article: Article, place: int, past: Sequence[tuple[int, str]], *, added: bool = False) -> Prompt:
+        """What the picture behind a paragraph shows, after the captions that are there.
+
+        Args:
+            article: What is written.
+            place: The paragraph.
+            past: (paragraph, caption) of other pictures.
+            added: A picture is added to a finished article: there the first version's demo asks with ids, too, so its penalty
+                of 5 counts the prompt.
+        """
         context = numbered(article, place + 2)  # one paragraph of look-ahead
         told = "".join(f'<Seg{where}>后插入图像对应的标题是"{caption}"， ' for where, caption in past)
         told = f"现在{told[:-2]}。" if told else ""
         text = f'给定文章"{context}" {told}给出适合在<Seg{place}>后插入的图像对应的标题。'
         if self.second:
             return self._ask("caption", [text], '标题是"', _drawn(200, penalise_prompt=True))
-        return self._ask("caption", [f" {text} \n"], ' 标题是"', Decoding(new_tokens=100, repetition_penalty=5.0))
+        decoding = Decoding(new_tokens=100, repetition_penalty=5.0, penalise_prompt=added)
+        return self._ask("caption", [f" {text} \n"], ' 标题是"', decoding)
 
     def select(self, context: Sequence[str | Picture], candidates: Sequence[Picture], repair: bool = False) -> Prompt:
         """Multiple choice: the text up to the place with the pictures chosen before, then the candidates.

@@ -279,5 +279,22 @@ def open_mix(
         try:
             parts.append(Part(name=name, records=records, repeat=repeat))
         except ConfigError as error:
-            raise RecordError(f"{path}:{entry.line}: {error}") from None
+            hint = "" if given_num else " (are the numbers thousands of samples? then set given_num)"
+            raise RecordError(f"{path}:{entry.line}: {error}{hint}") from None
     return tuple(parts)
+
+
+def open_sets(path: Path | str, *, given_num: bool = False) -> tuple[Part, ...]:
+    """Opens data sets by what names them: a meta file, a folder that holds ``meta.json``, or XComposer's ``data.txt``.
+
+    Args:
+        path: The file or folder.
+        given_num: As `open_mix`, for a ``.txt``.
+
+    Raises:
+        RecordError: as `open_meta` and `open_mix`.
+    """
+    path = Path(path)
+    if path.suffix == ".txt":
+        return open_mix(path, given_num=given_num)
+    return open_meta(path / "meta.json" if path.is_dir() else path)

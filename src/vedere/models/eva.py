@@ -1,8 +1,9 @@
 """EVA-CLIP ViT-g/14, the vision tower of XComposer (arXiv 2309.15112, sec. 3.1; tower: 2303.15389).
 
 The form that BLIP-2 uses: 40 blocks were trained and the last is dropped, so 39 remain. Pre-norm blocks with exact GELU, no
-layer scale, no final norm inside, and biases on query and value but none on key. All tokens, the class token included, are
-the features; a LayerNorm of another epsilon (1e-5, the blocks have 1e-6) follows and is part of this class as `norm`.
+layer scale, no final norm inside, and biases on query and value but none on key (its builder can leave out these, too). All
+tokens, the class token included, are the features; a LayerNorm of another epsilon (1e-5, the blocks have 1e-6) follows and is
+part of this class as `norm`.
 
 Cost: 1.0 B parameters; 257 tokens of width 1408 a picture.
 
@@ -33,6 +34,7 @@ class EvaConfig:
         heads: Attention heads.
         ffn_size: Width of the MLP.
         norm_eps: Epsilon of the norms inside the blocks.
+        qkv_bias: Biases on query and value, as every release has.
     """
 
     patches: PatchConfig = field(default=_PATCHES)
@@ -40,6 +42,7 @@ class EvaConfig:
     heads: int = 16
     ffn_size: int = 6144
     norm_eps: float = 1e-6
+    qkv_bias: bool = True
 
     def __post_init__(self) -> None:
         """Checks what no tensor shape would catch.
@@ -55,18 +58,23 @@ class EvaConfig:
 class _Attention(nn.Module):
     """Self-attention whose key bias is zero by construction (there is no parameter for it)."""
 
+    q_bias: nn.Parameter | None
+    v_bias: nn.Parameter | None
+
     def __init__(self, config: EvaConfig) -> None:
         super().__init__()
         width = config.patches.width
         self.heads = config.heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(width))
-        self.v_bias = nn.Parameter(torch.zeros(width))
+        self.q_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         pictures, tokens, width = x.shape
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        bias = None
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
         q, k, v = F.linear(x, self.qkv.weight, bias).view(pictures, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(pictures, tokens, width)
         projected: Tensor = self.out(out)

@@ -71,8 +71,7 @@ def _tower(config: EvaConfig) -> list[Rule]:
         rules += [
             *_affine(f"{own}.norm1", f"{block}.norm1", c),
             *_affine(f"{own}.norm2", f"{block}.norm2", c),
-            _one(f"{own}.attention.q_bias", f"{block}.attn.q_bias", (c,)),
-            _one(f"{own}.attention.v_bias", f"{block}.attn.v_bias", (c,)),
+            *(_one(f"{own}.attention.{n}_bias", f"{block}.attn.{n}_bias", (c,)) for n in "qv" if config.qkv_bias),
             _one(f"{own}.attention.qkv.weight", f"{block}.attn.qkv.weight", (3 * c, c)),
             *_affine(f"{own}.attention.out", f"{block}.attn.proj", c, c),
             *_affine(f"{own}.fc1", f"{block}.mlp.fc1", config.ffn_size, c),
@@ -191,7 +190,6 @@ def _read_tower(data: Mapping[str, Any], where: str) -> EvaConfig:
     if data.get("visual_encoder") is None:
         return EvaConfig()
     fields = Fields(data["visual_encoder"], where, "visual_encoder")
-    fields.only("qkv_bias", [True], True)
     for name, off in (
         ("qk_scale", None),
         ("init_values", None),
@@ -210,6 +208,7 @@ def _read_tower(data: Mapping[str, Any], where: str) -> EvaConfig:
         heads=fields.size("num_heads"),
         ffn_size=int(width * fields.number("mlp_ratio", 4.3637)),
         norm_eps=fields.number("layer_norm_eps", 1e-6),
+        qkv_bias=fields.flag("qkv_bias", True),
     )
 
 
@@ -301,7 +300,7 @@ def write(model: XComposerConfig, extras: Mapping[str, Any]) -> dict[str, Any]:
             "depth": tower.layers,
             "num_heads": tower.heads,
             "mlp_ratio": (tower.ffn_size + 0.5) / tower.patches.width,  # the code takes int(width * ratio)
-            "qkv_bias": True,
+            "qkv_bias": tower.qkv_bias,
             "layer_norm_eps": tower.norm_eps,
         }
     if sampler != SamplerConfig(queries=sampler.queries, picture_width=sampler.picture_width):

@@ -3,8 +3,10 @@
 Questions go to ``URL/chat/completions`` with the picture as a data URL. At most ``concurrency`` are on their way, and starts
 are spaced so that no minute has more than ``per_minute``. What passes (no connection, time-outs, 408, 425, 429, 5xx, bodies
 that are no answer) is tried again after a wait that doubles; a ``Retry-After`` holds back all questions, not only the one that
-was told. What concerns one picture (400, 413, 415, 422, or retries used up) is an answer with an error. What concerns all
-(a wrong key, URL or model: 401, 403, 404, ...) ends the work, as Ctrl-C does, after the answers on their way have come.
+was told. A setting that a model does not take (``max_tokens``, ``temperature``, ``seed``) is left out, the first of them
+renamed, and the question asked again. What concerns one picture (400, 413, 415, 422, or retries used up) is an answer with an
+error. What concerns all (a wrong key, URL or model: 401, 403, 404, ...) ends the work, as Ctrl-C does, after the answers on
+their way have come. An answer may be read while it is written (server-sent events).
 
 The key is read from an environment variable and from nowhere else; it is in no message, file or config.
 
@@ -16,11 +18,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import os
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +37,7 @@ from vedere.recaption.captioner import Answer, AnswerConfig, Asked
 
 _PASSING = frozenset((408, 409, 425, 429))
 _OF_ONE_PICTURE = frozenset((400, 413, 415, 422))
+_SETTINGS = ("max_tokens", "temperature", "seed")  # models that reason refuse some of them
 _LONGEST_TOLD = 600.0  # seconds that a Retry-After may ask for
 
 
@@ -133,6 +137,7 @@ class ChatEndpoint:
         self._key = os.environ.get(config.key_variable, "").strip()
         self._pace = Pace(config.per_minute)
         self._stop = threading.Event()
+        self._refused: set[str] = set()  # settings that this endpoint's model does not know
 
     def client(self) -> Any:
         """A connection, to be closed (a context)."""
@@ -161,13 +166,7 @@ class ChatEndpoint:
         Raises:
             VedereError: what would fail for every question.
         """
-        body = {
-            "model": self.config.model,
-            "messages": [{"role": "user", "content": [self._part(part) for part in content]}],
-            "max_tokens": answer.max_new_tokens,
-            "temperature": answer.temperature,
-            "seed": seed,
-        }
+        body = self._body(content, answer, seed)
         jitter = random.Random(seed)
         problem = ""
         for number in range(self.config.retries + 1):
@@ -176,11 +175,62 @@ class ChatEndpoint:
                 longest = min(self.config.longest_wait, self.config.first_wait * 2 ** (number - 1))
                 self._sleep(longest * jitter.uniform(0.5, 1.0))
             self._sleep(self._pace.start(time.monotonic()))
-            found = self._try(client, body)
+            found = self._try(client, self._suited(body))
             if isinstance(found, Answer):
                 return found
             problem = found
         return Answer(error=f"{problem}, after {self.config.retries + 1} tries")
+
+    def stream(
+        self, client: Any, content: Sequence[str | Image.Image], answer: AnswerConfig, seed: int
+    ) -> Generator[str, None, Answer]:
+        """`ask` in pieces, as they come (server-sent events); closing the generator hangs up.
+
+        An endpoint that does not stream, or fails before its first piece, is asked as by `ask`. One that breaks off later is
+        not asked again, for what it said was shown: the answer has a text and an error.
+
+        Returns:
+            The whole answer.
+        """
+        import httpx2
+
+        body = self._suited(self._body(content, answer, seed)) | {"stream": True}
+        self._sleep(self._pace.start(time.monotonic()))
+        text, reason, problem = "", "", "the connection ended before the answer did"
+        try:
+            with client.stream("POST", f"{self.config.url.rstrip('/')}/chat/completions", json=body) as response:
+                if response.status_code == 200 and "event-stream" in response.headers.get("Content-Type", ""):
+                    for line in response.iter_lines():
+                        piece, ended = _event(line)
+                        reason = reason or ended
+                        if piece:
+                            text += piece
+                            yield piece
+                elif response.status_code == 200:
+                    response.read()
+                    found = _answer(response)
+                    if found is not None:
+                        yield found.text
+                        return found
+        except httpx2.TimeoutException:
+            problem = f"no further piece within {self.config.timeout:g} s"
+        except httpx2.TransportError as error:
+            problem = f"no connection ({self._safe(str(error)) or type(error).__name__})"
+        if text:
+            return Answer(text=text, complete=reason != "length", error="" if reason else problem)
+        found = self.ask(client, content, answer, seed)
+        if found.text:
+            yield found.text
+        return found
+
+    def _body(self, content: Sequence[str | Image.Image], answer: AnswerConfig, seed: int) -> dict[str, Any]:
+        return {
+            "model": self.config.model,
+            "messages": [{"role": "user", "content": self._content(content)}],
+            "max_tokens": answer.max_new_tokens,
+            "temperature": answer.temperature,
+            "seed": seed,
+        }
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(max(0.0, seconds)):
@@ -198,6 +248,10 @@ class ChatEndpoint:
             return f"no connection ({self._safe(str(error)) or type(error).__name__})"
         status = response.status_code
         said = self._safe(response.text)
+        refused = _setting_refused(said, body) if status == 400 else ""
+        if refused:  # by the model, so by all further questions as well
+            self._refused.add(refused)
+            return self._try(client, self._suited(body))
         if status == 200:
             return _answer(response) or f"status 200 with a body that is no chat completion: {said!r}"
         if status in _PASSING or status >= 500:
@@ -218,6 +272,18 @@ class ChatEndpoint:
         """The beginning of what an endpoint said, without the key that some repeat."""
         text = text.replace(self._key, "***") if self._key else text
         return " ".join(text.split())[:200]
+
+    def _suited(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A question without the settings that the model has refused; the limit of tokens has a newer name."""
+        suited = {name: value for name, value in body.items() if name not in self._refused}
+        if "max_tokens" in self._refused and "max_tokens" in body:
+            suited["max_completion_tokens"] = body["max_tokens"]
+        return suited
+
+    def _content(self, content: Sequence[str | Image.Image]) -> str | list[dict[str, Any]]:
+        """Parts in order; a question of words alone is one text, for endpoints that see nothing know no parts."""
+        texts = [part for part in content if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(content) else [self._part(part) for part in content]
 
     def _part(self, part: str | Image.Image) -> dict[str, Any]:
         if isinstance(part, str):
@@ -299,6 +365,27 @@ class EndpointCaptioner:
 
     def _ask(self, client: Any, asked: Asked) -> Answer:
         return self._chat.ask(client, [asked.image, asked.prompt], self.config, asked.seed)
+
+
+def _setting_refused(said: str, body: dict[str, Any]) -> str:
+    """Which setting of a question a model does not take, by what the endpoint said; "": none."""
+    if "support" not in said.lower():
+        return ""
+    return next((name for name in _SETTINGS if name in body and f"'{name}'" in said), "")
+
+
+def _event(line: str) -> tuple[str, str]:
+    """(piece of an answer, why it ended) of a line of server-sent events; empty where it says neither."""
+    data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+    if data == "[DONE]":
+        return "", "stop"
+    try:
+        choice = json.loads(data)["choices"][0]
+        piece, reason = choice["delta"].get("content"), choice.get("finish_reason")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", ""
+    piece = piece.encode("utf-8", "replace").decode() if isinstance(piece, str) else ""
+    return piece, reason if isinstance(reason, str) else ""
 
 
 def _answer(response: Any) -> Answer | None:

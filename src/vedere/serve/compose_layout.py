@@ -104,6 +104,7 @@ class Layout:
                 with self.tools:
                     self._lay_out_tools()
                 self.status = gr.HTML("", elem_id="status")
+                self.stop = self._button("stop", size="sm", variant="stop", visible=False)  # the brief folds away
                 self.sheet = gr.HTML("", elem_id="sheet", js_on_load=_CLICKS, apply_default_css=False)
             self.panel = gr.Column(visible=False, elem_id="panel")
             with self.panel:
@@ -131,7 +132,6 @@ class Layout:
                     min_width=180,
                 )
                 self.generate = self._button("generate", variant="primary", interactive=False)
-                self.stop = self._button("stop", variant="stop", visible=False)
         self.open_first = self._made(
             gr.UploadButton, say={"label": "open_saved"}, file_types=[".json"], size="sm", elem_id="open-first"
         )

@@ -240,7 +240,7 @@ class ComposePage(Layout):
             except Exception as error:
                 yield self._failed(desk, language, error)
             else:
-                yield self._view(desk, language)
+                yield self._view(desk, language, words(language)["no_place"] if desk.unplaced else "")
 
         listener(
             handle,

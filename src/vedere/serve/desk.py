@@ -19,8 +19,9 @@ from typing import Literal
 from vedere.compose.article import Article, Document, Illustration, Picture, one_line
 from vedere.compose.cast import language_of, spoken
 from vedere.compose.editor import Editor
+from vedere.compose.matching import steps_for
 from vedere.compose.prompts import Brief, Style
-from vedere.compose.steps import Draft, Gallery, Model, OwnPictures, Select, Step, pipeline, watch
+from vedere.compose.steps import Draft, Gallery, Model, OwnPictures, Step, watch
 from vedere.errors import ConfigError, PromptError
 from vedere.serve.shelf import Shelf
 
@@ -39,6 +40,7 @@ class Studio:
         gallery: Finds pictures; None: only the visitors' own.
         shelf: Gives pictures out.
         sees: The model can choose among pictures; else the first one found is taken.
+        places: The model's places and captions can be used; else the text itself is searched for.
     """
 
     model: Model
@@ -46,12 +48,12 @@ class Studio:
     gallery: Gallery | None
     shelf: Shelf
     sees: bool = True
+    places: bool = True
 
-    def steps(self, title: str, gallery: Gallery, number: int | None) -> tuple[tuple[str, Step], ...]:
+    def steps(self, title: str, gallery: Gallery, number: int | None) -> Sequence[tuple[str, Step]]:
         """The pipeline for an article in the language of its title."""
         style = spoken(self.style, language_of(title))
-        steps = pipeline(self.model, gallery, style, number=number)
-        return steps if self.sees else (*steps[:-1], ("select", Select(None, style)))
+        return steps_for(self.model, gallery, style, number=number, sees=self.sees, places=self.places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ class Desk:
         stage: Step that runs; empty: nothing runs.
         preview: What the running step has made so far.
         failure: What ended the last run before its end.
+        unplaced: The last run wrote an article and found no place for a picture in it.
     """
 
     studio: Studio
@@ -94,6 +97,7 @@ class Desk:
     stage: str = ""
     preview: Article | None = None
     failure: Exception | None = None
+    unplaced: bool = False
     _running: bool = False
     _stopping: bool = False
     _gate: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -171,7 +175,8 @@ class Desk:
                 if made != begun:
                     self._keep(action, made, brief)
             if made == begun:
-                raise ConfigError("the model named no further place for a picture; click a paragraph to add one there")
+                raise ConfigError("no further place for a picture was found; click a paragraph to add one there")
+            self.unplaced = len(steps) > 1 and not made.spots()
 
     def _keep(self, action: str, article: Article, brief: Brief | None) -> None:
         self.brief = brief
@@ -186,7 +191,7 @@ class Desk:
     def _busy(self, stage: str) -> Iterator[None]:
         with self._gate:
             self._check_idle()
-            self._running, self._stopping, self.stage = True, False, stage
+            self._running, self._stopping, self.stage, self.unplaced = True, False, stage, False
         try:
             yield
         finally:
@@ -381,7 +386,7 @@ class Desk:
         self._check_idle()
         document, studio = self._document(), self.studio
         style = spoken(studio.style, language_of(document.article.title))
-        return Editor(document, studio.model, style, self.gallery(), self.brief, sees=studio.sees)
+        return Editor(document, studio.model, style, self.gallery(), self.brief, sees=studio.sees, places=studio.places)
 
     def _place(self) -> int:
         if self.selected is None or self.selected < 0:

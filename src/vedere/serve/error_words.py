@@ -35,8 +35,8 @@ _CHINESE: tuple[tuple[str, str], ...] = (
     ),
     ("the article is being written; wait for its end, or stop it", "文章正在生成；请等待完成，或先停止"),
     (
-        "the model named no further place for a picture; click a paragraph to add one there",
-        "模型没有给出新的配图位置；可点击某一段自行添加",
+        "no further place for a picture was found; click a paragraph to add one there",
+        "没有找到新的配图位置；可点击某一段自行添加",
     ),
     ("the page has not connected yet; try again in a moment", "页面尚未连接；请稍后再试"),
     ("the text is empty; write some, or delete the paragraph", "正文为空；请填写内容，或删除该段"),

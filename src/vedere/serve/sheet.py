@@ -6,11 +6,13 @@ Everything that a model, a gallery or a visitor wrote goes through `html.escape`
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 
 from vedere.compose.article import Article, Illustration, Picture
 from vedere.compose.export import credit
 from vedere.serve.shelf import WIDTHS, Shelf
+from vedere.serve.words import WORDS
 
 _CANDIDATE, _FIGURE = WIDTHS
 
@@ -47,15 +49,25 @@ def sheet(
 def candidates(spot: Illustration, shelf: Shelf, say: Mapping[str, str]) -> str:
     """The candidates of a place as buttons, the chosen one pressed."""
     if not spot.candidates:
-        return f'<p class="none">{html.escape(spot.note or say["no_picture"])}</p>'
+        return f'<p class="none">{html.escape(noted(spot, say) or say["no_picture"])}</p>'
     buttons = "".join(
         f'<button type="button" data-pick="{number}" aria-pressed="{str(number == spot.selected).lower()}" '
         f'aria-label="{html.escape(say["candidate"].format(number + 1))}" title="{html.escape(_title(picture))}">'
         f"{_image(picture, shelf, _CANDIDATE, picture.caption)}</button>"
         for number, picture in enumerate(spot.candidates)
     )
-    note = f'<p class="none">{html.escape(spot.note)}</p>' if spot.note else ""
+    note = f'<p class="none">{html.escape(noted(spot, say))}</p>' if spot.note else ""
     return f'<div class="candidates" role="group" aria-label="{html.escape(say["candidates"])}">{buttons}</div>{note}'
+
+
+def noted(spot: Illustration, say: Mapping[str, str]) -> str:
+    """The note of a place in the visitor's language; one that nobody here wrote stays as it is."""
+    for key, english in WORDS["en"].items():
+        if key.startswith("note_"):
+            hit = re.fullmatch("(.*)".join(map(re.escape, english.split("{}"))), spot.note, re.DOTALL)
+            if hit:
+                return say[key].format(*hit.groups())
+    return spot.note
 
 
 def status(stage: str, say: Mapping[str, str], message: str = "", *, wrong: bool = False) -> str:
@@ -72,7 +84,7 @@ def status(stage: str, say: Mapping[str, str], message: str = "", *, wrong: bool
 def _figure(spot: Illustration, place: int, shelf: Shelf, say: Mapping[str, str], running: bool) -> str:
     caption = html.escape(spot.caption or (spot.picture.caption if spot.picture else ""))
     if spot.picture is None:
-        text = html.escape(say["looking"] if running else spot.note or say["no_picture"])
+        text = html.escape(say["looking"] if running else noted(spot, say) or say["no_picture"])
         named = f"<strong>{caption}</strong>" if caption else ""
         return f'<figure class="empty{" waiting" if running else ""}"><div>{named}<span>{text}</span></div></figure>'
     given = html.escape(credit(spot.picture))

@@ -42,6 +42,17 @@ _WORDS: dict[str, tuple[str, str]] = {
     "edit_paragraph": ("Edit paragraph {}", "编辑第{}段"),
     "picture_of": ("picture of paragraph {}", "第{}段的配图"),
     "no_picture": ("no picture", "没有图片"),
+    "no_place": (
+        "No place for a picture was found; click a paragraph to add one there.",
+        "没有找到配图的位置；可点击某一段自行添加。",
+    ),
+    # notes of a place, as the steps write them
+    "note_empty": ("no suitable picture was found", "没有找到合适的图片"),
+    "note_used": ("every candidate already stands in the article", "候选图片都已用在文章中"),
+    "note_fallback": (
+        "the model answered {} twice or the like: the first picture found was taken",
+        "模型回答{}等，均不在选项之内：已采用搜索到的第一张图片",
+    ),
     # the panel
     "hint_title": ("Nothing selected", "未选中内容"),
     "hint": (

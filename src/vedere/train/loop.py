@@ -261,7 +261,8 @@ class Trainer:
             workers=self.config.workers,
             on_error=self.on_error,
         )
-        loader = Loader(config, open_data(self.config, stage.data), preparer(self.config, stage, self.tokenizer))
+        parts = open_data(self.config, stage.data, given_num=stage.given_num)
+        loader = Loader(config, parts, preparer(self.config, stage, self.tokenizer))
         if self.done["loader"]:
             loader.resume(self.done["loader"])
         yield from loader

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from vedere.config import check_ranges
-from vedere.data.mixture import Part, open_meta, seed_of
+from vedere.data.mixture import Part, open_sets, seed_of
 from vedere.data.prepare import SamplePreparer
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.adapters import LoRA, PartialLoRA, attach, merge_lora
@@ -356,10 +356,9 @@ def preparer(config: RunConfig, stage: StageConfig, tokenizer: Tokenizer) -> Sam
     )
 
 
-def open_data(config: RunConfig, relative: str) -> tuple[Part, ...]:
-    """Opens the data sets of a meta file, or of a folder that holds ``meta.json``."""
-    path = Path(config.data) / relative
-    return open_meta(path / "meta.json" if path.is_dir() else path)
+def open_data(config: RunConfig, relative: str, *, given_num: bool = False) -> tuple[Part, ...]:
+    """Opens what a stage names below the run's data folder, as `vedere.data.mixture.open_sets`."""
+    return open_sets(Path(config.data) / relative, given_num=given_num)
 
 
 def count_data(config: RunConfig) -> dict[str, dict[str, int]]:
@@ -371,7 +370,11 @@ def count_data(config: RunConfig) -> dict[str, dict[str, int]]:
         Records of each data set, by meta file as the config names it.
 
     Raises:
-        RecordError: a meta file, or an annotation file that it names, is missing, empty or cut off.
+        RecordError: a meta or mix file, or an annotation file that it names, is missing, empty or cut off.
     """
-    wanted = dict.fromkeys([*(stage.data for stage in config.stages), *filter(None, [config.held_out])])
-    return {relative: {part.name: len(part.records) for part in open_data(config, relative)} for relative in wanted}
+    wanted = {stage.data: stage.given_num for stage in config.stages}
+    wanted |= dict.fromkeys(filter(None, [config.held_out]), False)
+    return {
+        relative: {part.name: len(part.records) for part in open_data(config, relative, given_num=given_num)}
+        for relative, given_num in wanted.items()
+    }

@@ -73,7 +73,10 @@ class StageConfig:
 
     Attributes:
         name: Shown in logs and run directories.
-        data: Meta JSON (or a folder that holds ``meta.json``), relative to the run's data folder.
+        data: Meta JSON (or a folder that holds ``meta.json``), or a mix file of XComposer (``data.txt``), relative to the run's
+            data folder.
+        given_num: Numbers of a mix file are thousands of samples an epoch, as with the released script's switch of that name;
+            else shares of the files.
         trains: Patterns of the parameters that learn; everything else is frozen.
         steps: Optimiser steps.
         tokens_per_step: Packs are accumulated until a step has seen at least this many tokens
@@ -93,6 +96,7 @@ class StageConfig:
 
     name: str
     data: str
+    given_num: bool = False
     trains: tuple[str, ...] = VISUAL_PARTS
     steps: int = 1000
     tokens_per_step: int = 4096

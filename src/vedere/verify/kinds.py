@@ -108,8 +108,13 @@ KINDS = (
     Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks, "folder"),
     Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks, "folder"),
     Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks, "folder"),
-    Kind("XComposer2-4KHD", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks),
-    Kind("XComposer", lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights, xcomposer.checks),
+    Kind("XComposer2", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks, "folder"),
+    Kind(
+        "XComposer",
+        lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights,
+        xcomposer.checks,
+        "folder",
+    ),
     Kind(
         "InternVL",
         lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded),

@@ -1,13 +1,16 @@
 """What a model computes from the inputs of a recording of vedere's own: one code to record and to verify.
 
 Long runs of visual tokens would make files of gigabytes, so of the decoder only the rows of text are kept, which see all
-visual ones. Models with V2PE have every decoder tensor once a delta, with ``.d16`` for 1/16 in its name.
+visual ones. Models with V2PE have every decoder tensor once a delta, with ``.d16`` for 1/16 in its name. What a visual
+position is follows from its id, but not under 4KHD, whose row ends and separators are visual positions too: there the span
+types are inputs of their own.
 
 Axes: B rows, L padded length, T packed tokens, M text tokens, N tiles, P tokens a tile, C tower width, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property, partial
@@ -22,6 +25,8 @@ from vedere.models.internvl import InternVL
 from vedere.models.mono_internvl import MonoInternVL
 from vedere.models.positions import document_positions
 from vedere.models.vision_language import VisionLanguageModel
+from vedere.models.xcomposer import XComposer
+from vedere.models.xcomposer2 import XComposer2
 from vedere.train.losses import chunked_cross_entropy, next_token_targets
 from vedere.verify.assembly import image_blocks, pack_rows
 from vedere.verify.check import Measure
@@ -34,9 +39,9 @@ class Outputs:
     """The outputs of one model for one set of inputs.
 
     Args:
-        model: `InternVL`, `MonoInternVL` or `Decoder`.
+        model: An assembly, or a bare `Decoder`.
         inputs: ``input_ids`` and ``attention_mask`` ``[B, L]``, ``labels`` ``[B, L]``, and ``pixel_values`` ``[N, 3, S, S]``
-            unless the model sees nothing.
+            unless the model sees nothing; ``span_types`` ``[B, L]`` where ids do not tell them.
         image_context: Id at visual positions; -1 without pictures.
         deltas: Denominators of the V2PE steps; empty for plain positions.
     """
@@ -53,7 +58,10 @@ class Outputs:
         self.device = self.decoder.embed.weight.device
         self.inputs, self.context = inputs, image_context
         self.deltas: Sequence[int | None] = deltas or (None,)
-        self.rows = pack_rows(inputs["input_ids"], inputs["attention_mask"], image_context)
+        rows = pack_rows(inputs["input_ids"], inputs["attention_mask"], image_context)
+        if "span_types" in inputs:
+            rows = dataclasses.replace(rows, span_types=inputs["span_types"][rows.mask].long())
+        self.rows = rows
         self.text = (self.rows.span_types == 0).nonzero().squeeze(1)
         self.decoded = cache(self._decoded)
 
@@ -62,7 +70,7 @@ class Outputs:
         if isinstance(self.model, InternVL):
             for number in (0, 1, self.model.config.vision.layers):
                 yield f"vision_hidden_state_{number}", "norm", lambda number=number: self.vision_states[number]  # type: ignore[misc]
-        if isinstance(self.model, MonoInternVL):
+        if isinstance(self.model, (MonoInternVL, XComposer, XComposer2)):
             yield "vision_last_hidden_state", "norm", lambda: self.vision_states[-1]
         if isinstance(self.model, VisionLanguageModel):
             yield "projected_features", "norm", lambda: self.features
@@ -78,21 +86,26 @@ class Outputs:
 
     @cached_property
     def vision_states(self) -> list[Tensor]:
-        """Embedding and every block's output ``[N, 1 + P, C]``; Mono-InternVL has its patches only, ``[N, P, C]``."""
+        """Embedding and every block's output ``[N, 1 + P, C]``; the last alone of XComposer's towers.
+
+        Mono-InternVL has its patches only, ``[N, P, C]``.
+        """
         pixels = self._pixels()
         if isinstance(self.model, InternVL):
             record: list[Tensor] = []
             self.model.vision.encode(pixels, record)
             return record
+        if isinstance(self.model, (XComposer, XComposer2)):
+            return [self.model.vision.encode(pixels)]
         assert isinstance(self.model, MonoInternVL)
         seen = self.model.stem(pixels) if self.model.config.vision.stem else None
         return [self.model.patch_states(pixels, seen).flatten(1, 2)]
 
     @cached_property
     def features(self) -> Tensor:
-        """Features ``[N, P, D]``."""
+        """Features ``[N, P, D]``; ``[M, D]`` of all visual positions under 4KHD."""
         assert isinstance(self.model, VisionLanguageModel)
-        return self.model.encode(self._pixels())
+        return self.model.features(self.rows.span_types, self._pixels())
 
     def positions(self, delta: int | None) -> Tensor:
         """Positions of the packed rows, each counted from 0, ``[T]``."""
@@ -124,8 +137,10 @@ class Outputs:
         )
         positions = self.positions(delta)[:end]
         positions = torch.cat([positions, positions[-1] + torch.arange(1, len(generated))])
-        tiles = self._first_tiles(end)
-        embeds = self._embed(ids, types, None if tiles is None else self.features[: len(tiles)])
+        features = None
+        if isinstance(self.model, VisionLanguageModel):
+            features = self.features.flatten(0, -2)[: int((self.rows.span_types[:end] != 0).sum())]
+        embeds = self._embed(ids, types, features)
         hidden = self.decoder(embeds, positions.to(self.device), [0, len(ids)], types.to(self.device))
         logits = self.decoder.logits(hidden[-len(generated) :])
         best = logits.topk(2).values
@@ -174,5 +189,7 @@ class Outputs:
     def _first_tiles(self, end: int) -> Tensor | None:
         if isinstance(self.model, Decoder):
             return None
-        places = int((self.rows.ids[:end] == self.context).sum())
-        return self.inputs["pixel_values"][: places // self.model.patches.tokens_per_tile]
+        types = self.rows.span_types[:end]
+        grids = self.model.grids(types)
+        tiles = sum(1 + columns * rows for columns, rows in grids)
+        return self.inputs["pixel_values"][: tiles or int((types != 0).sum()) // self.model.tokens_per_tile]

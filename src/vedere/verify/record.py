@@ -1,8 +1,9 @@
 """Writes what a model computes into a folder, so that a conversion, a new backend or another machine can be checked against it.
 
 Inputs are random and seeded: a padded batch of a row with two pictures, a row with one, and a row of text; the tiles have the
-model's own size. The folder has ``recording.json`` (which model, dtype, deltas), ``io.safetensors``, a README, and the weights
-only where asked for. `vedere.verify.recorded` verifies it.
+model's own size, and under 4KHD a picture is a global view before a row of local ones. The folder has ``recording.json``
+(which model, dtype, deltas), ``io.safetensors``, a README, and the weights only where asked for. `vedere.verify.recorded`
+verifies it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from vedere.atomic import write_together
 from vedere.errors import CheckpointError
 from vedere.models.decoder import Decoder
 from vedere.models.vision_language import VisionLanguageModel
+from vedere.models.xcomposer2 import XComposer2
+from vedere.plan import HDPolicy, SpanKind, plan_media
 from vedere.verify.check import IO
 from vedere.verify.outputs import NEW_TOKENS, Outputs
 from vedere.verify.recorded import DESCRIPTION, MARGINS, TOLERANCES, has_tokenizer, load_any
@@ -108,18 +111,21 @@ def record(
 def _inputs(model: VisionLanguageModel | Decoder, context: int, seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     decoder = model if isinstance(model, Decoder) else model.decoder
-    per_tile = 0 if isinstance(model, Decoder) else model.patches.tokens_per_tile
-    rows, tiles = [], 0
+    rows, kinds, tiles = [], [], 0
     for segments in _SEGMENTS:
-        parts = []
+        parts, types = [], []
         for segment in segments:
             if isinstance(segment, int):
                 text = torch.randint(0, decoder.config.vocab_size - 1, (segment,), generator=generator)
                 parts.append(text + (text >= context) if context >= 0 else text)  # any id but the pictures'
-            elif per_tile:
-                parts.append(torch.full((sum(segment) * per_tile,), context))
-                tiles += sum(segment)
+                types += [SpanKind.TEXT] * segment
+            elif not isinstance(model, Decoder):
+                views, spans = _picture(model, sum(segment))
+                parts.append(torch.full((len(spans),), context))
+                types += spans
+                tiles += views
         rows.append(torch.cat(parts))
+        kinds.append(torch.tensor([int(kind) for kind in types]))
     ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     found = {
@@ -130,7 +136,24 @@ def _inputs(model: VisionLanguageModel | Decoder, context: int, seed: int) -> di
     if not isinstance(model, Decoder):
         side = model.patches.tile
         found["pixel_values"] = torch.randn(tiles, 3, side, side, generator=generator)
+    if _has_grids(model):
+        found["span_types"] = torch.nn.utils.rnn.pad_sequence(kinds, batch_first=True)
     return found
+
+
+def _has_grids(model: VisionLanguageModel | Decoder) -> bool:
+    """Whether span types say more than ids: row ends and separators."""
+    return isinstance(model, XComposer2) and model.config.views == "hd"
+
+
+def _picture(model: VisionLanguageModel, tiles: int) -> tuple[int, list[SpanKind]]:
+    """(views, span types of its positions) of a picture of so many tiles side by side."""
+    if not _has_grids(model):
+        return tiles, [SpanKind.VISUAL] * (tiles * model.tokens_per_tile)
+    patches = model.patches
+    policy = HDPolicy(tile=patches.tile, patch=patches.patch, limit=tiles)
+    plan = plan_media(tiles * patches.tile, patches.tile, policy)
+    return len(plan.tiles), [kind for kind, length in plan.spans for _ in range(length)]
 
 
 def _image_context(folder: Path, vocabulary: int) -> int:
@@ -217,6 +240,7 @@ Check a model against them: `vedere verify THIS_FOLDER --model MODEL`.
 
 A batch padded on the right: a row with pictures of 2 and 1 tiles, one with a picture of 1 tile, one of text (a bare
 language model: text only). Visual positions hold id {said["image_context"]}; text ids are random; tiles are normal noise.
+`span_types`, where a model has row ends: 0 text, 1 visual, 2 row end, 3 separator.
 `labels` are not shifted, -100 is ignored. `hidden_state_K` is the input of decoder layer K (the last: after the final norm)
 and `logits` belong to it; both at the text positions of all rows, one row after the other, padding left out.
 `generated_ids`: {NEW_TOKENS} greedy ids after the first row, without stop ids; `margins`: distance of the two largest logits,

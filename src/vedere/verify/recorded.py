@@ -23,7 +23,7 @@ from vedere.verify.check import Check, Recording
 from vedere.verify.outputs import Outputs
 
 DESCRIPTION = "recording.json"
-INPUTS = ("input_ids", "attention_mask", "labels", "pixel_values")
+INPUTS = ("input_ids", "attention_mask", "labels", "pixel_values", "span_types")
 MARGINS = "margins"
 # Norm of the error by norm of the recorded. Kernels and machines differ by about a tenth of these.
 TOLERANCES = {"float64": 5e-5, "float32": 5e-5, "float16": 1e-2, "bfloat16": 3e-2}

@@ -20,14 +20,14 @@ from vedere.verify.check import FEATURES, LOSSES, Check, Recording
 from vedere.verify.interleaved import Interleaved
 
 
-def checks(directory: Path) -> Iterator[Check]:
-    """Every recorded tensor of an XComposer folder.
+def checks(directory: Path, folder: Path | None = None) -> Iterator[Check]:
+    """Every recorded tensor of an XComposer folder, with its own checkpoint or the one in ``folder``.
 
     Raises:
         CheckpointError: weights or recorded tensors cannot be read.
     """
     recording = Recording(directory)
-    run = _Run(recording)
+    run = _Run(recording, folder or directory)
     vision = run.model.vision
     for name, compute in (
         ("vit_output", lambda: run.tower),
@@ -50,11 +50,11 @@ def checks(directory: Path) -> Iterator[Check]:
 class _Run(Interleaved):
     """One tile a picture."""
 
-    def __init__(self, recording: Recording) -> None:
-        model = load_model(recording.directory, dtype=torch.float32)
+    def __init__(self, recording: Recording, folder: Path) -> None:
+        model = load_model(folder, dtype=torch.float32)
         if not isinstance(model, XComposer):
             raise CheckpointError(
-                f"{recording.directory}: config.json and weights are of a {type(model).__name__}, not of XComposer"
+                f"{folder}: config.json and weights are of a {type(model).__name__}, not of XComposer"
             )
         super().__init__(recording, model)
         self.model = model

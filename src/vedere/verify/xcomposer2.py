@@ -1,7 +1,7 @@
-"""XComposer2-4KHD folders (arXiv 2404.06512): CLIP tower, views with row ends and separator, partial LoRA on image tokens.
+"""XComposer2 folders (arXiv 2401.16420, 2404.06512): CLIP tower, views, partial LoRA on image tokens.
 
-The original was given whole normalised pictures, so tiles and global views are cut out of them here. What the first generation
-records as well is in `vedere.verify.interleaved`.
+The original was given whole normalised pictures, so tiles and global views of 4KHD are cut out of them here; a picture of its
+siblings is one square. What the first generation records as well is in `vedere.verify.interleaved`.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ from vedere.vision.hd import global_view
 _PICTURE = re.compile(r"pixel_values\.(\d+)")
 
 
-def checks(directory: Path) -> Iterator[Check]:
-    """Every recorded tensor of a folder.
+def checks(directory: Path, folder: Path | None = None) -> Iterator[Check]:
+    """Every recorded tensor of a folder, with its own checkpoint or the one in ``folder``.
 
     Raises:
         CheckpointError: weights or recorded tensors cannot be read, or weights of another family.
     """
     recording = Recording(directory)
-    model = load_model(directory, dtype=torch.float32)
+    folder = folder or directory
+    model = load_model(folder, dtype=torch.float32)
     if not isinstance(model, XComposer2):
-        raise CheckpointError(
-            f"{directory}: config.json and weights are of a {type(model).__name__}, not of XComposer2"
-        )
+        raise CheckpointError(f"{folder}: config.json and weights are of a {type(model).__name__}, not of XComposer2")
     run = _Run(recording, model)
     for name, compute in (
         ("tower_last_hidden_image0", lambda: model.vision.encode(run.views[0])),
@@ -65,11 +64,14 @@ class _Run(Interleaved):
         found = sorted((int(hit[1]), name) for name in recording.tensors if (hit := _PICTURE.fullmatch(name)))
         self.canvases = [recording.take(name)[0] for _, name in found]
         side = model.patches.tile
+        self.square = model.config.views == "square"
         self.grids = [(canvas.shape[-1] // side, canvas.shape[-2] // side) for canvas in self.canvases]
 
     @cached_property
     def views(self) -> list[Tensor]:
-        """Global and local views of each picture."""
+        """Global and local views of each picture; the picture itself where a model takes squares."""
+        if self.square:
+            return [canvas[None] for canvas in self.canvases]
         side, views = self.model.patches.tile, []
         for canvas in self.canvases:
             tiles = [tile for rows in canvas.split(side, dim=-2) for tile in rows.split(side, dim=-1)]
@@ -94,6 +96,8 @@ class _Run(Interleaved):
     def spans(self) -> list[tuple[tuple[SpanKind, int], ...]]:
         """What the plan of a picture of exactly this grid says."""
         patches, found = self.model.patches, []
+        if self.square:
+            return [((SpanKind.VISUAL, self.model.tokens_per_tile),)] * len(self.canvases)
         for columns, rows in self.grids:
             policy = HDPolicy(tile=patches.tile, patch=patches.patch, limit=columns * rows)
             found.append(plan_media(columns * patches.tile, rows * patches.tile, policy).spans)

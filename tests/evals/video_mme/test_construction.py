@@ -95,7 +95,7 @@ def test_lengths_of_certificates(tmp_path):
         ({"clips": [[3]]}, r"clip \[3\]; expected"),
         ({"clips": [[90, 103]]}, r"clip \[90, 103\] ends after the video of 100\.0 s"),
         ({"video_seconds": 0}, r"'video_seconds' is 0\.0; expected seconds, more than 0"),
-        ({"question_id": None}, "no field 'question_id'"),
+        ({"question_id": None}, "'question_id' is null; expected a value"),
     ],
 )
 def test_annotations_that_cannot_be(tmp_path, change, message):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.config_fields import check_count
 from vedere.models.patches import PatchConfig, PatchEmbedding
 
 
@@ -42,8 +43,9 @@ class ClipViTConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not divide the width, or patches with a bias or a stem.
+            ConfigError: too many layers, heads that do not divide the width, or patches with a bias or a stem.
         """
+        check_count("layers", self.layers)
         if self.heads < 1 or self.patches.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
         if self.patches.bias or self.patches.stem:

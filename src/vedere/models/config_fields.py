@@ -6,10 +6,24 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vedere.errors import CheckpointError
+from vedere.errors import CheckpointError, ConfigError
 
 LARGEST = sys.float_info.max  # integers of JSON have no end
 MOST_LAYERS, WIDEST = 1024, 1 << 24  # a damaged config must not make anyone build a billion layers
+
+
+def check_count(what: str, number: int) -> None:
+    """Refuses a stack or a mixture that nobody builds, before anyone counts its tensors one by one.
+
+    Args:
+        what: Its name in the config.
+        number: Layers or members.
+
+    Raises:
+        ConfigError: fewer than 1 or more than `MOST_LAYERS`.
+    """
+    if not 1 <= number <= MOST_LAYERS:
+        raise ConfigError(f"{what} is {number}; expected 1 to {MOST_LAYERS}; correct the config")
 
 
 class Fields:

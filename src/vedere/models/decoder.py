@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vedere.errors import ConfigError
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass, Backend, KeyValueCache
+from vedere.models.config_fields import check_count
 from vedere.models.experts import FeedForward, SpanRouter
 from vedere.models.layers import RMSNorm, SwiGLU
 from vedere.models.low_rank import LowRank
@@ -101,9 +102,12 @@ class DecoderConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not group, an odd head width, rotary fields that do not fit, or a mixture without
-                active members or with visual experts.
+            ConfigError: too many layers or members, heads that do not group, an odd head width, rotary fields that do not
+                fit, or a mixture without active members or with visual experts.
         """
+        check_count("layers", self.layers)
+        if self.moe_size:
+            check_count("moe_size", self.moe_size)
         if self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ConfigError(f"{self.heads} query heads cannot share {self.kv_heads} key-value heads evenly")
         if self.head_dim % 2:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.config_fields import check_count
 from vedere.models.patches import PatchConfig, PatchEmbedding
 
 _PATCHES = PatchConfig(width=1408, patch=14, tile=224, downsample=1)
@@ -48,9 +49,10 @@ class EvaConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: patches without a bias, heads that do not divide the width.
+            ConfigError: patches without a bias, too many layers, heads that do not divide the width.
         """
         self.patches.with_bias("EVA-CLIP")
+        check_count("layers", self.layers)
         if self.heads < 1 or self.patches.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
 

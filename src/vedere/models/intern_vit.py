@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.config_fields import check_count
 from vedere.models.full_scores import attention
 from vedere.models.layers import RMSNorm
 from vedere.models.patches import PatchConfig, PatchEmbedding
@@ -58,9 +59,11 @@ class InternViTConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: patches without a bias, heads that do not divide the width, or a hidden state that the tower lacks.
+            ConfigError: patches without a bias, too many layers, heads that do not divide the width, or a hidden state that
+                the tower lacks.
         """
         self.patches.with_bias("InternViT")
+        check_count("layers", self.layers)
         if self.heads < 1 or self.patches.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the tower's width {self.patches.width} evenly")
         if not -self.layers - 1 <= self.select_layer <= self.layers:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.errors import ConfigError
+from vedere.models.config_fields import check_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +47,13 @@ class SamplerConfig:
         """Checks what no tensor shape would catch.
 
         Raises:
-            ConfigError: heads that do not divide the width, or sizes below 1.
+            ConfigError: heads that do not divide the width, sizes below 1, or too many layers.
         """
         if min(self.queries, self.layers, self.cross_every) < 1:
             raise ConfigError(
                 f"{self.queries} queries, {self.layers} layers, cross attention every {self.cross_every}: expected at least 1"
             )
+        check_count("layers", self.layers)
         if self.heads < 1 or self.width % self.heads:
             raise ConfigError(f"{self.heads} heads do not divide the sampler's width {self.width} evenly")
 

@@ -6,19 +6,11 @@ import json
 import math
 
 import pytest
+from test_scorers import score
 
 from vedere.errors import ConfigError, RecordError
-from vedere.evals.benchmarks import BENCHMARKS, score_file, score_rows
-from vedere.evals.records import Row, read_rows
-
-
-def score(name, *rows):
-    return score_rows(name, [Row(number, row) for number, row in enumerate(rows, 1)])
-
-
-def mme(prediction, answer="Yes", image="1.jpg", category="count"):
-    question = f"Is it {answer}? Please answer yes or no."
-    return {"category": category, "image": image, "question": question, "answer": answer, "prediction": prediction}
+from vedere.evals.benchmarks import BENCHMARKS, score_file
+from vedere.evals.records import read_rows
 
 
 def test_repeated_questions_count_once_and_are_counted():

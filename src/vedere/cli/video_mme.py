@@ -6,6 +6,7 @@ Asking a model is ``vedere eval``'s work; everything here reads files that are t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -244,21 +245,27 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def _settings(texts: Sequence[str]) -> dict[str, Path]:
+    """Files by setting, each of which is named once; a file without a name is that of frames alone."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, path = _named(text)
+        name = name or "frames"
+        if name in found:
+            raise ConfigError(
+                f"setting '{name}' stands twice; name each file's setting, such as frames+subtitles=b.json"
+            )
+        found[name] = path
+    if not found:
+        raise ConfigError("no result named; expected SETTING=FILE, such as frames=result.json")
+    return found
+
+
 def table(options: TableOptions) -> int:
     """Prints tables."""
     from vedere.evals.video_mme.tables import as_json, crossed, tables
 
-    results = {}
-    for text in options.results:
-        name, path = _named(text)
-        name = name or "frames"
-        if name in results:
-            raise ConfigError(
-                f"setting '{name}' stands twice; name each result's setting, such as frames+subtitles=b.json"
-            )
-        results[name] = told(name, read_result(path)).outcomes
-    if not results:
-        raise ConfigError("no result named; expected SETTING=FILE, such as frames=result.json")
+    results = {name: told(name, read_result(path)).outcomes for name, path in _settings(options.results).items()}
     if options.by:
         one = crossed(results, options.by)
         if options.json:
@@ -277,15 +284,7 @@ def table_v2(options: TableV2Options) -> int:
     from vedere.evals.benchmarks import score_file
     from vedere.evals.video_mme.v2_tables import v2_tables
 
-    results = {}
-    for text in options.results:
-        name, path = _named(text)
-        name = name or "frames"
-        if name in results:
-            raise ConfigError(f"setting '{name}' stands twice; name each file's setting, such as with=b.jsonl")
-        results[name] = score_file("video-mme-v2", path)
-    if not results:
-        raise ConfigError("no file named; expected SETTING=FILE, such as without=a.jsonl")
+    results = {name: score_file("video-mme-v2", path) for name, path in _settings(options.results).items()}
     if options.json:
         print_json({name: {**scores.figures, "counts": dict(scores.counts)} for name, scores in results.items()})
     else:

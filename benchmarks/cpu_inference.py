@@ -1,7 +1,7 @@
 """Answering on a CPU: vedere against transformers' InternVL on identical random weights of InternVL3-1B's shape, in bfloat16.
 
     python benchmarks/cpu_inference.py [--parts import load preprocess first decode] [--threads 2 1] [--weights DIR]
-                                       [--rounds 5] [--contenders stored bf16 int8 int4]
+                                       [--rounds 5] [--name cpu_inference] [--contenders stored bf16 bf16-single int8 int4]
 
 Contenders get the same weights (`internvl3_peer.py`); their logits are compared before anything is timed. vedere is measured
 through its engine (continuous batching, log-probabilities and all); the peer through its bare ``forward`` with a cache and the
@@ -14,8 +14,8 @@ head on the last position only, which is less than its ``generate`` does. Parts,
 * ``decode``      milliseconds a token after that, for each form of the weights, and the machine's own limit: the speed of
                   reading a buffer of the size of what a token reads.
 
-Medians of the ratios of interleaved rounds. Each part is added to ``results/cpu_inference.json``, from which
-``results/cpu_inference.png`` is drawn.
+Medians of the ratios of interleaved rounds. Each part is added to ``results/NAME.json``, from which ``results/NAME.png`` is
+drawn.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ from vedere.models.internvl import InternVL
 from vedere.plan import SpanKind, TilingPolicy, plan_media
 from vedere.vision.pixels import media_tiles, normalise
 
-NAME = "cpu_inference"
 PICTURES = {"800x600": (800, 600), "1080p": (1920, 1080), "4K": (3840, 2160)}
 TEXT = 50
 
@@ -144,18 +143,18 @@ def compare(own: dict[str, Own], peer: Peer, tiles: int) -> dict[str, float]:
         f"{tiles} tiles: relative distance of the logits to the peer's: "
         + ", ".join(f"{n} {e:.1e}" for n, e in errors.items())
     )
-    for name in ("stored", "bf16"):
+    for name in ("stored", "bf16", "bf16-single"):
         assert errors.get(name, 0) < 5e-2, f"{name} computes something else"
     return errors
 
 
 def memory_roof(size: int) -> float:
-    """Most bytes a second at which ``size`` bytes were read by a sum, a maximum or a dot product; best of 12 calls each."""
+    """Most bytes a second at which ``size`` bytes were read by a sum, a maximum or a dot product; best of 4 calls each."""
     buffer = torch.ones(size // 8, dtype=torch.int64)
     calls = (buffer.sum, buffer.max, lambda: torch.dot(buffer.view(torch.float32), buffer.view(torch.float32)))
     best = 0.0
     for call in calls:
-        for _ in range(12):
+        for _ in range(4):
             begun = time.perf_counter()
             call()
             best = max(best, size / (time.perf_counter() - begun))
@@ -179,17 +178,27 @@ def measure_first(models: dict[str, Any], rounds: int, tiles: int) -> dict[str, 
 
 
 def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dict[str, Any]:
-    """Milliseconds a token after a prompt of one tile; a round is the median over its tokens."""
+    """Milliseconds a token after a prompt of one tile; a round is the median over its tokens.
+
+    Every round measures the speed of memory too, which other programs on the machine change from minute to minute.
+    """
     times: dict[str, list[float]] = {name: [] for name in models}
+    roofs: list[float] = []
     for number in range(rounds + 1):
+        roofs += [memory_roof(int(bytes_per_token()))] if number else []
         for name, model in models.items():
             ends = model.answer(1, tokens)[1]
             if number:
                 times[name].append(1e3 * statistics.median(np.diff(ends)))
     gain = ratios(times, "transformers")
-    roof = memory_roof(int(bytes_per_token()))
-    bits = {"stored": 16, "bf16": 16, "int8": 8, "int4": 5, "transformers": 16}
-    share = {name: bytes_per_token(bits[name]) / roof / (statistics.median(t) / 1e3) for name, t in times.items()}
+    roof = statistics.median(roofs)
+    bits = {"stored": 16, "bf16": 16, "bf16-single": 16, "int8": 8, "int4": 5, "transformers": 16}
+    share = {
+        name: statistics.median(
+            bytes_per_token(bits[name]) / fastest / (ms / 1e3) for fastest, ms in zip(roofs, each, strict=True)
+        )
+        for name, each in times.items()
+    }
     print(f"  memory reads at {roof / 1e9:.1f} GB/s: {bytes_per_token() / roof * 1e3:.1f} ms a token in bf16")
     for name, each in times.items():
         print(
@@ -198,7 +207,7 @@ def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dic
     return {
         "ms_per_token": times,
         "ratio_to_transformers": gain,
-        "roof_bytes_per_second": roof,
+        "roof_bytes_per_second": roofs,
         "share_of_roof": share,
     }
 
@@ -332,33 +341,33 @@ def measure_load(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     return {"processes": loads}
 
 
-def add(part: str, threads: int, result: dict[str, Any]) -> None:
-    """Puts a part's numbers into the file of results."""
-    path = RESULTS / f"{NAME}.json"
+def add(name: str, part: str, threads: int, result: dict[str, Any]) -> None:
+    """Puts a part's numbers into the file of results of this name."""
+    path = RESULTS / f"{name}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept.pop("machine", None)
     kept.setdefault(part, {})[f"{threads} threads"] = result
-    store(NAME, kept)
+    store(name, kept)
 
 
-def draw() -> None:
-    """``results/cpu_inference.png``: how many times faster than the peer, of all parts measured so far."""
+def draw(name: str) -> None:
+    """``results/NAME.png``: how many times faster than the peer, of all parts measured so far."""
     import matplotlib.pyplot as plt
 
-    kept = json.loads((RESULTS / f"{NAME}.json").read_text(encoding="utf-8"))
+    kept = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     bars: dict[str, float] = {}
     for part, runs in kept.items():
         for threads, result in runs.items() if part.startswith(("first", "decode")) else ():
-            for name, gain in result["ratio_to_transformers"].items():
-                if name != "transformers":
-                    bars[f"{part}, {threads}: {name}"] = gain
+            for form, gain in result["ratio_to_transformers"].items():
+                if form != "transformers":
+                    bars[f"{part}, {threads}: {form}"] = gain
     figure, axes = plt.subplots(figsize=(7, 0.28 * len(bars) + 1), layout="constrained")
     axes.bar_label(axes.barh(list(bars), list(bars.values())), fmt="%.2f x", padding=2)
     axes.axvline(1, color="black", linewidth=1)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_title("InternVL3-1B's shape on a CPU: times faster than transformers in bfloat16", fontsize=10)
-    figure.savefig(RESULTS / f"{NAME}.png", dpi=120)
+    figure.savefig(RESULTS / f"{name}.png", dpi=120)
 
 
 def main() -> None:
@@ -368,8 +377,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 7])
-    parser.add_argument("--contenders", nargs="+", default=["stored", "bf16", "int8", "int4"])
+    parser.add_argument("--contenders", nargs="+", default=["stored", "bf16", "bf16-single", "int8", "int4"])
     parser.add_argument("--weights", type=Path, help="where the two folders of weights are kept (3.8 GB)")
+    parser.add_argument("--name", default="cpu_inference", help="of the stored results: one a processor")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads[0])
@@ -383,7 +393,7 @@ def main() -> None:
         model = random_model()
         own = {name: Own(model, name) for name in options.contenders}
         models = {**own, "transformers": Peer(peer_model(model))}
-        add("relative_distance_of_logits", options.threads[0], compare(own, models["transformers"], 1))
+        add(options.name, "relative_distance_of_logits", options.threads[0], compare(own, models["transformers"], 1))
     with tempfile.TemporaryDirectory() as scratch:
         for threads in options.threads:
             torch.set_num_threads(threads)
@@ -400,11 +410,11 @@ def main() -> None:
                 else:
                     for tiles in options.tiles:
                         few = max(1, options.rounds // tiles)
-                        add(f"first, {tiles} tiles", threads, measure_first(models, few, tiles))
+                        add(options.name, f"first, {tiles} tiles", threads, measure_first(models, few, tiles))
                     continue
-                add(part, threads, result)
+                add(options.name, part, threads, result)
     if models:
-        draw()
+        draw(options.name)
 
 
 if __name__ == "__main__":

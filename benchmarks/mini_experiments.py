@@ -3,8 +3,9 @@
     python benchmarks/mini_experiments.py stages --data data/mini --minutes 120 --steps 400
     python benchmarks/mini_experiments.py samples --data data/mini --minutes 60 --steps 400
 
-``text``        full tuning against delta tuning (the ablation of Mono-InternVL, arXiv 2410.08202): perplexity of text,
-                greedy answers to five questions without pictures, held-out skills; beside the bare language model
+``text``        delta tuning, the paper's own stages (shared attention opens in S1.3, everything in S2) and full tuning (the
+                ablation of Mono-InternVL, arXiv 2410.08202): perplexity of text, greedy answers to five questions without
+                pictures, held-out skills; beside the bare language model
 ``stages``      all four stages, and each of S1.1, S1.2, S1.3 left out, at equal total steps
 ``resolution``  sides of the tile (96 to 224 px: 9 to 49 tokens), at equal steps and nearly equal samples
 ``help``        parts of the stem, the transcript and the names on and off
@@ -54,7 +55,7 @@ from vedere.train.export import load_run
 from vedere.train.loop import Interrupted, Trainer
 from vedere.train.monitor import read_metrics
 from vedere.train.run import RunConfig, build_model
-from vedere.train.stages import StageConfig
+from vedere.train.stages import TEXT_ATTENTION, VISUAL_PARTS, StageConfig
 from vedere.train.state import checkpoint_steps
 
 ROOT = Path(__file__).parents[1]
@@ -107,12 +108,30 @@ def shortened(stage: StageConfig, steps: int) -> StageConfig:
 
 
 def text_variants(base: RunConfig, steps: int) -> Variants:
-    """Visual parts alone, and everything in every stage."""
+    """Visual parts alone; the paper's stages, at one rate for all and with a gentler one for text; everything throughout."""
     delta = at_steps(base, steps)
     return {
         "delta": delta,
+        "paper": paper_stages(delta),
+        "paper, text gently": paper_stages(delta, text_rate=0.1),
         "full": replace(delta, stages=tuple(replace(stage, trains=FULL) for stage in delta.stages)),
     }
+
+
+def paper_stages(config: RunConfig, text_rate: float = 1.0) -> RunConfig:
+    """Shared attention, opened by the third stage; everything in the fourth (Mono-InternVL, sec. 3.3).
+
+    Args:
+        config: Four stages.
+        text_rate: Learning rate of the language model's own weights, as a share of the visual experts'.
+    """
+    opened = (VISUAL_PARTS, VISUAL_PARTS, VISUAL_PARTS + TEXT_ATTENTION, FULL)
+    scale = () if text_rate == 1.0 else (("decoder.layers.*.ffn.visual.*", 1.0), ("decoder.*", text_rate))
+    stages = tuple(
+        replace(stage, trains=trains, optim=replace(stage.optim, lr_scale=(*stage.optim.lr_scale, *scale)))
+        for stage, trains in zip(config.stages, opened, strict=True)
+    )
+    return replace(config, model=replace(config.model, visual_attention=False), stages=stages)
 
 
 def stage_variants(base: RunConfig, steps: int) -> Variants:

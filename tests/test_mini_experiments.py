@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import json
 import sys
@@ -15,8 +16,8 @@ import pytest
 
 import small_runs
 from vedere.errors import ConfigError
-from vedere.train.run import RunConfig
-from vedere.train.stages import VISUAL_ATTENTION, VISUAL_PARTS
+from vedere.train.run import RunConfig, build_model
+from vedere.train.stages import VISUAL_ATTENTION, VISUAL_PARTS, set_trainable
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = ("S1.1-concept", "S1.2-semantic", "S1.3-alignment", "S2-instruction")
@@ -70,7 +71,35 @@ def test_delta_tuning_keeps_the_text_bit_by_bit_and_full_tuning_does_not(
     assert delta["perplexity"] == bare["perplexity"] != full["perplexity"]
     assert delta["answers"] == bare["answers"]
     assert list(bare["answers"]) == list(tool.QUESTIONS)
-    assert found["variants"]["delta"]["samples"] == found["variants"]["full"]["samples"]
+    assert len({facts["samples"] for facts in found["variants"].values()}) == 1
+    # Text embedding, head and FFN open in the paper's last stage, so its text changes too.
+    assert found["text"]["paper"]["bit_identical"] is False
+    gently, paper = (found["text"][name] for name in ("paper, text gently", "paper"))
+    assert gently["perplexity"] != paper["perplexity"]
+    assert abs(gently["perplexity"] / bare["perplexity"] - 1) < abs(paper["perplexity"] / bare["perplexity"] - 1)
+
+
+def test_the_papers_stages_open_attention_then_everything(tool: ModuleType, ground: Path) -> None:
+    variants = tool.text_variants(base(ground), 18)
+    paper, gently = variants["paper"], variants["paper, text gently"]
+    assert paper.model.visual_attention is False
+    opened = []
+    for stage in paper.stages:
+        model, _ = build_model(paper.model, paper.seed, lambda _: None)
+        set_trainable(model, stage.trains)
+        opened.append({name for name, weight in model.named_parameters() if weight.requires_grad})
+    assert opened[0] == opened[1] < opened[2] < opened[3]
+    added = opened[2] - opened[1]
+    assert added
+    assert all(".attention." in name for name in added)
+    assert any("embed" in name for name in opened[3] - opened[2])
+    rates = gently.stages[-1].optim.lr_scale
+    first = {
+        name: next((factor for pattern, factor in rates if fnmatch.fnmatchcase(name, pattern)), 1.0)
+        for name in opened[3]
+    }
+    assert {first[name] for name in added} == {0.1}
+    assert {factor for name, factor in first.items() if ".ffn.visual." in name} == {1.0}
 
 
 def test_each_stage_is_left_out_at_equal_steps(tool: ModuleType, ground: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_models_that_it_does_not_know_take_the_general_pass(changes: dict[str, A
     assert torch.equal(steps(model, [5, 3], step), steps(model, [5, 3], generally(model)))
 
 
-@pytest.mark.parametrize("form", ["stored", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("form", ["stored", "bf16", "bf16-single", "int8", "int4"])
 @pytest.mark.parametrize("prompts", [[5], [9, 4]], ids=str)
 def test_with_every_form_of_the_weights(form: str, prompts: list[int]) -> None:
     model = decoder(torch.bfloat16, qkv_bias=True, hidden_size=64, ffn_size=96)

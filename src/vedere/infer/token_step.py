@@ -51,7 +51,7 @@ def _norm(norm: RMSNorm) -> Map:
             return norm.reference(x)
         length = torch.linalg.vector_norm(x, dtype=torch.float32).item()
         scale: float = (length * length / width + eps) ** -0.5
-        return (x.float() * scale).to(x.dtype).mul_(weight)
+        return (x * scale).mul_(weight)  # torch multiplies by a number in float32 and rounds once
 
     return normed
 

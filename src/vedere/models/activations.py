@@ -11,7 +11,7 @@ A = H d and K' = K d the widths of queries and keys.
   (XComposer2 encodes 16 views at a time and keeps their merged maps, then holds the maps four times over while they are put
   together);
 * the mask of a chunk over m cached tokens while it is made, ``6 n m``; in bfloat16 no mask is made but the scores of up to n
-  queries, ``H n m b``, at most 64 MB;
+  queries, ``H n m b``, in steps of 8 MB;
 * the feed-forward of a chunk, ``n (4 D + 4 F + 2 d) b + n m b``: the residual, what it was made from and the norm of it, gate
   and up, the activated gate, their product; the mask stays.
 
@@ -42,7 +42,7 @@ import torch
 from vedere.models.attention import EXPLICIT_LIMIT
 from vedere.models.clip_vit import ClipViTConfig
 from vedere.models.decoder import DecoderConfig
-from vedere.models.full_scores import FEWEST, MOST
+from vedere.models.full_scores import FEWEST, step_size
 from vedere.models.intern_vit import InternViTConfig
 from vedere.models.internvl import InternVLConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
@@ -92,8 +92,9 @@ def prefill_bytes(model: ModelConfig, *, dtype: torch.dtype, prompt: int, tiles:
     scores = 0
     if b == 2 and n >= FEWEST:  # as `vedere.models.full_scores` does on a CPU, without a mask
         queries, keys = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
-        run = max(FEWEST, min(n, MOST // (decoder.heads * prompt)))
-        scores = run * (decoder.heads * prompt * b + run * (1 + b))
+        group = decoder.heads // decoder.kv_heads
+        together, run = step_size(decoder.kv_heads, group, n, prompt)
+        scores = run * (together * group * prompt * b + run * (1 + b))
         scores += n * (2 * decoder.hidden_size + 4 * queries + 4 * keys) * b + embedded
         ffn, masking = ffn - mask * b, 0
     seen = (

@@ -6,13 +6,15 @@ takes a third of its time: two batched matmuls and a softmax in place. The score
 as the released InternViT code does without its GPU kernel; softmax itself sums in float32. For bfloat16 without gradients;
 everything else stays with the fused kernel.
 
-Memory: scores of one document or tile at a time, at most `MOST` values; longer ones are cut into runs of queries.
+Memory: scores of some heads of one document or tile at a time, at most `MOST` values; long ones are cut into runs of queries.
+Small steps also save time: the scores of all heads of a tile, 34 MB, go out to memory and back (a third of attention's time).
 
 Axes: S documents or tiles, H heads, L queries, M keys, d head width.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEWEST = 64  # queries; below, the fused kernel is as fast
-MOST = 1 << 25  # scores of one step, 64 MB
+MOST = 1 << 22  # scores of one step, 8 MB: they stay in a CPU's cache between the two matmuls
 
 
 def writes_scores(q: Tensor) -> bool:
@@ -51,25 +53,42 @@ def attention(q_SHLd: Tensor, k_SKMd: Tensor, v_SKMd: Tensor, *, causal: bool = 
         )
         return out.transpose(1, 2).contiguous()
     documents, heads, length, width = q_SHLd.shape
-    keys, group = k_SKMd.shape[2], heads // k_SKMd.shape[1]
+    kv_heads, keys = k_SKMd.shape[1:3]
+    group = heads // kv_heads
+    together, run = step_size(kv_heads, group, length, keys)
     out = q_SHLd.new_empty(documents, length, heads, width)
-    run = max(FEWEST, min(length, MOST // (heads * keys)))
-    scores = q_SHLd.new_empty(heads * run * keys)
-    for document in range(documents):
-        k_Kdm = k_SKMd[document].transpose(1, 2)
+    scores = q_SHLd.new_empty(together * group * run * keys)
+    for document, first in itertools.product(range(documents), range(0, kv_heads, together)):
+        last = min(first + together, kv_heads)
+        k_Kdm, v_KMd = _rows_in_a_row(k_SKMd[document, first:last]).transpose(1, 2), v_SKMd[document, first:last]
+        v_KMd = _rows_in_a_row(v_KMd)
+        of = slice(first * group, last * group)
         for start in range(0, length, run):
             end = min(length, start + run)
             seen = keys - length + end if causal else keys  # of the run's last query
             rows = group * (end - start)
-            q = (q_SHLd[document, :, start:end] * width**-0.5).reshape(-1, rows, width)
-            part = scores[: heads * (end - start) * seen].view(-1, rows, seen)
+            q = (q_SHLd[document, of, start:end] * width**-0.5).reshape(-1, rows, width)
+            part = scores[: len(q) * rows * seen].view(-1, rows, seen)
             torch.bmm(q, k_Kdm[:, :, :seen], out=part)
             if causal:
                 _hide_later(part.view(-1, end - start, seen))
             torch.softmax(part, -1, out=part)
-            mixed = torch.bmm(part, v_SKMd[document, :, :seen]).view(heads, end - start, width)
-            out[document, start:end] = mixed.transpose(0, 1)
+            mixed = torch.bmm(part, v_KMd[:, :seen]).view(-1, end - start, width)
+            out[document, start:end, of] = mixed.transpose(0, 1)
     return out
+
+
+def step_size(kv_heads: int, group: int, length: int, keys: int) -> tuple[int, int]:
+    """(key heads, queries) of one step: as many whole heads as `MOST` scores allow, or else a run of one head's queries."""
+    together = MOST // (group * length * keys)
+    if together:
+        return min(kv_heads, together), length
+    return 1, min(length, max(FEWEST, MOST // (group * keys)))
+
+
+def _rows_in_a_row(x_KMd: Tensor) -> Tensor:
+    """Heads whose rows stand together, which a matmul reads faster than rows with other heads between them."""
+    return x_KMd if x_KMd.stride(1) == x_KMd.shape[2] else x_KMd.contiguous()
 
 
 def _hide_later(scores_HLM: Tensor) -> None:

@@ -81,7 +81,7 @@ def token(form: str, rounds: int) -> dict[str, Any]:
     window = cache.window(0, [length])
     model(model.embed(torch.arange(length)), torch.arange(length), [0, length], cache=window)
     cache.commit(window)
-    step, ids, positions = TokenStep(model, 1), torch.tensor([7]), torch.tensor([length])
+    step, ids, positions = TokenStep(model), torch.tensor([7]), torch.tensor([length])
 
     def general() -> torch.Tensor:
         return model(model.embed(ids), positions, [0, 1], cache=cache.window(0, [1]))  # type: ignore[no-any-return]

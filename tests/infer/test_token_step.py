@@ -13,8 +13,9 @@ from vedere.infer.cache import Cache
 from vedere.infer.engine import Engine, Request
 from vedere.infer.sampling import SamplingParams
 from vedere.infer.token_step import TokenStep
+from vedere.models.adapters import LoRA, attach, learn
 from vedere.models.decoder import Decoder
-from vedere.models.quantized import QuantLinear, pack_weights
+from vedere.models.quantized import pack_weights
 
 
 def decoder(dtype: torch.dtype = torch.float32, **changes: Any) -> Decoder:
@@ -65,7 +66,7 @@ SHAPES: list[dict[str, Any]] = [
 def test_it_is_the_general_pass(changes: dict[str, Any], prompts: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     model = decoder(**changes)
     expected = steps(model, prompts, generally(model))
-    step = TokenStep(model, 8)
+    step = TokenStep(model)
     assert step.applies
     with monkeypatch.context() as patch:  # the layers themselves must not be what answers
         for layer in model.layers:
@@ -93,7 +94,7 @@ def steps_with_general_prompts(
 @pytest.mark.parametrize("changes", [{"qk_norm": True}, {"moe_size": 3, "moe_active": 2}], ids=str)
 def test_models_that_it_does_not_know_take_the_general_pass(changes: dict[str, Any]) -> None:
     model = decoder(**changes)
-    step = TokenStep(model, 8)
+    step = TokenStep(model)
     assert not step.applies
     assert torch.equal(steps(model, [5, 3], step), steps(model, [5, 3], generally(model)))
 
@@ -104,16 +105,23 @@ def test_with_every_form_of_the_weights(form: str, prompts: list[int]) -> None:
     model = decoder(torch.bfloat16, qkv_bias=True, hidden_size=64, ffn_size=96)
     pack_weights(model, form)  # type: ignore[arg-type]
     expected = steps(model, prompts, generally(model))
-    got = steps(model, prompts, TokenStep(model, 8))
+    got = steps(model, prompts, TokenStep(model))
     assert (got - expected).float().norm() < 0.02 * expected.float().norm()
 
 
-def test_more_slots_than_the_quantised_kernels_are_good_for() -> None:
+@pytest.mark.parametrize("form", ["stored", "bf16", "bf16-single", "int8", "int4"])
+def test_an_attached_adapter_is_not_forgotten(form: str) -> None:
     model = decoder(torch.bfloat16, hidden_size=64, ffn_size=96)
-    pack_weights(model, "int8")
-    assert all(layer.qkv is not None for layer in TokenStep(model, 64).layers)
-    assert isinstance(TokenStep(model, 64).layers[0].qkv, QuantLinear)
-    assert not isinstance(TokenStep(model, 4).layers[0].qkv, QuantLinear)
+    attach(model, LoRA(rank=4, alpha=4.0))
+    without = steps(model, [5], generally(model))  # the low-rank additions begin at zero
+    torch.manual_seed(3)
+    for parameter in learn(model, "lora"):
+        torch.nn.init.normal_(parameter, std=0.3)
+    pack_weights(model, form)  # type: ignore[arg-type]
+    expected = steps(model, [5], generally(model))
+    got = steps(model, [5], TokenStep(model))
+    assert (got - expected).float().norm() < 0.02 * expected.float().norm()
+    assert (without - expected).float().norm() > 0.1 * expected.float().norm()
 
 
 def test_what_changes_between_calls_is_seen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
@@ -18,13 +19,17 @@ from vedere.models.adapters import LoRA, attach, learn
 from vedere.models.checkpoints import save_model
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.full_scores import attention
-from vedere.models.quantized import (
+from vedere.models.quantized import QuantLinear, choose_form, pack_weights
+from vedere.models.weight_forms import (
     GROUP,
-    QuantLinear,
+    Blocked,
+    ByteColumns,
+    ByteRows,
+    Columns,
+    block_width,
     can_pack,
-    choose_form,
     expand_groups,
-    pack_weights,
+    has_bags,
     quantise_groups,
     quantise_rows,
 )
@@ -62,7 +67,7 @@ def test_groups_are_half_a_step_off_at_most(blocks: int, groups: int, seed: int)
 
 @pytest.mark.parametrize(("form", "most"), [("bf16-single", 0.003), ("int8", 0.02), ("int4", 0.12)])
 @pytest.mark.parametrize("rows", [1, 3, 40, 130])
-@pytest.mark.parametrize("shape", [(64, 96), (130, 64), (7, 80)])
+@pytest.mark.parametrize("shape", [(64, 96), (130, 64), (7, 80), (600, 32)])
 def test_few_and_many_rows_are_the_same_map(form: str, most: float, rows: int, shape: tuple[int, int]) -> None:
     weight, bias = _weight(*shape), _weight(1, shape[0])[0]
     x = _weight(rows, shape[1], seed=1)
@@ -73,6 +78,41 @@ def test_few_and_many_rows_are_the_same_map(form: str, most: float, rows: int, s
     assert (got - exact).norm() < most * exact.norm()
     assert (got - alone).norm() < 0.01 * exact.norm()
     assert module(x[None]).shape == (1, rows, shape[0])
+    assert module(x[:0]).shape == (0, shape[0])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 30])
+def test_int8_is_the_same_with_and_without_fast_bags(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, bias, x = _weight(300, 64), _weight(1, 300)[0], _weight(rows, 64, seed=1)
+    found = {}
+    for bags, kind in ((has_bags(), ByteColumns if has_bags() else ByteRows), (False, ByteRows)):
+        monkeypatch.setattr("vedere.models.quantized.has_bags", lambda b=bags: b)
+        module = QuantLinear(weight, bias, "int8")
+        assert isinstance(module.kept, kind)
+        found[bags] = module(x).float()
+    steps, scales = quantise_rows(weight)
+    exact = F.linear(x.float(), steps.float() * scales.float()[:, None], bias.float())
+    for got in found.values():
+        assert (got - exact).norm() < 0.004 * exact.norm()
+
+
+@needs_onednn
+def test_columns_take_the_blocked_form_where_bags_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: False)
+    assert isinstance(QuantLinear(_weight(70, 64), None, "bf16-single").kept, Blocked)
+    monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: True)
+    assert isinstance(QuantLinear(_weight(70, 64), None, "bf16-single").kept, Columns)
+
+
+@given(st.integers(1, 40_000), st.sampled_from([128, 256]), st.integers(1, 64))
+def test_blocks_are_whole_registers_and_share_the_work(outputs: int, widest: int, threads: int) -> None:
+    with mock.patch("torch.get_num_threads", return_value=threads):
+        width = block_width(outputs, widest)
+    assert width % 16 == 0
+    assert 64 <= width <= widest
+    blocks = -(-outputs // width)
+    share = -(-blocks // threads) * width  # of the busiest thread
+    assert share <= max(64, 1.2 * outputs / threads + 80)
 
 
 @needs_onednn

@@ -159,7 +159,7 @@ def search(engine: Engine, run: Run) -> Iterator[Event]:
     beams = BeamSearch(params, run.sampler.seen, run.sampler.generator)
     cache = Cache(decoder.config, dtype=decoder.embed.weight.dtype, device=engine.device)
     cache.reserve(params.num_beams, run.tokens + 1)
-    step, feeding = TokenStep(decoder, params.num_beams), deque([run])
+    step, feeding = TokenStep(decoder), deque([run])
     logits = None
     while logits is None:
         _, logits = engine.prefill(cache, 0, feeding)

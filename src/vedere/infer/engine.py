@@ -214,7 +214,7 @@ class Engine:
         decoding: list[Run] = []  # slots 0 .. len - 1
         feeding: deque[Run] = deque()  # the slots after them; only the first may be fed in part
         more = True
-        step = TokenStep(self.decoder, self.max_batch)
+        step = TokenStep(self.decoder)
         try:
             while True:
                 while more and len(decoding) + len(feeding) < self.max_batch:

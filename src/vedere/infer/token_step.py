@@ -56,21 +56,21 @@ def _norm(norm: RMSNorm) -> Map:
     return normed
 
 
-def _linear(linear: nn.Module, most: int) -> Map:
-    return linear.few_rows() if isinstance(linear, QuantLinear) and linear.fits(most) else linear
+def _linear(linear: nn.Module) -> Map:
+    return linear.ready() if isinstance(linear, QuantLinear) else linear
 
 
-def _of(layer: DecoderLayer, most: int) -> _Layer | None:
+def _of(layer: DecoderLayer) -> _Layer | None:
     attention, ffn = layer.attention.text, layer.ffn.text
     if attention.qk_norm or not isinstance(ffn, SwiGLU):
         return None
     return _Layer(
         attention_norm=_norm(layer.attention_norm),
-        qkv=_linear(attention.qkv, most),
-        out=_linear(attention.out, most),
+        qkv=_linear(attention.qkv),
+        out=_linear(attention.out),
         ffn_norm=_norm(layer.ffn_norm),
-        gate_up=_linear(ffn.gate_up, most),
-        down=_linear(ffn.down, most),
+        gate_up=_linear(ffn.gate_up),
+        down=_linear(ffn.down),
     )
 
 
@@ -79,12 +79,11 @@ class TokenStep:
 
     Args:
         decoder: Any decoder.
-        most: Most slots of a step.
     """
 
-    def __init__(self, decoder: Decoder, most: int) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        layers = [_of(layer, most) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+        layers = [_of(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
         self.layers = [layer for layer in layers if layer is not None]
         self.applies = len(self.layers) == len(decoder.layers)
         self.norm = _norm(decoder.norm)

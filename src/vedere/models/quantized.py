@@ -6,42 +6,43 @@ because the weight stands in an order that its kernel has to rearrange at every 
 
 * ``bf16``: the same numbers, rearranged once into oneDNN's blocks. Every shape of InternVL3-1B gave the bits of the plain map;
   faster for any number of rows, so the vision tower takes it too.
-* ``bf16-single``: the same numbers once more, for answers one at a time. A map of one row is a sum of the weight's columns,
-  each times an input, which is an embedding bag; torch's kernel of those reads memory a fifth to a third faster than oneDNN's
-  of one row. Columns of 128 outputs stand together, so that sums stay in registers and memory is read in a row. Several rows
-  take up to twice the time of ``bf16``, prompts of the decoder a quarter more.
-* ``int8``: a scale for each output row (the largest magnitude over 127), rounded to nearest.
+* ``bf16-single``: the same numbers once more, in columns for answers one at a time: a quarter faster than ``bf16`` there, while
+  several rows take up to half as long again and prompts a quarter more of the decoder's time.
+* ``int8``: a scale for each output row (the largest magnitude over 127), rounded to nearest; in columns as well.
 * ``int4``: a scale and a minimum for each group of 32 inputs of an output row, 16 steps between the group's extremes.
 
 The quantised forms are weight-only: activations stay bfloat16, sums are float32, and only the decoder and its head are
 quantised (embedding, tower and projector are not read for a decoded token). Passes of many rows, that is prompts, are bound by
 arithmetic instead: they expand the weight to bfloat16 and multiply as usual. The forms are for answering: they have no
-gradients and are not saved; a checkpoint stays what it is.
-
-Axes: M rows, I inputs, O outputs, G groups of a row.
+gradients and are not saved; a checkpoint stays what it is. How each is laid out: `vedere.models.weight_forms`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import Decoder
 from vedere.models.low_rank import LoRALinear, LowRank
+from vedere.models.weight_forms import (
+    GROUP,
+    Blocked,
+    ByteColumns,
+    ByteRows,
+    Columns,
+    Form,
+    Nibbles,
+    Product,
+    can_pack,
+    has_bags,
+)
 
 Weights = Literal["stored", "bf16", "bf16-single", "int8", "int4"]
-GROUP = 32  # inputs that share a scale in int4
-_LANES = 64  # outputs of int4 are padded to a multiple of this, the widest block of torch's kernel
-_COLUMN = 128  # outputs whose columns stand together in bf16-single, likewise padded
 _LARGE = 10**9  # bytes
-_FEW_ROWS = {"bf16-single": 128, "int8": 16, "int4": 16}  # up to here their own kernels beat expanding the weight
 
 
 class QuantLinear(nn.Module):
@@ -60,71 +61,27 @@ class QuantLinear(nn.Module):
         self.out_features, self.in_features = weight.shape
         self.form: Weights = "int8" if form == "int4" and self.in_features % GROUP else form
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        weight = weight.detach()
-        if self.form == "bf16":
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), 1)
-        elif self.form == "bf16-single":
-            weight = F.pad(weight, (0, 0, 0, -self.out_features % _COLUMN))
-            self.packed = weight.unflatten(0, (-1, _COLUMN)).transpose(1, 2).contiguous()
-        elif self.form == "int8":
-            self.packed, self.scales = quantise_rows(weight)
-        else:
-            weight = F.pad(weight, (0, 0, 0, -self.out_features % _LANES))
-            steps, self.scales = quantise_groups(weight)
-            self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(steps, 1)
+        self.kept = _in_form(weight.detach(), self.bias, self.form)
 
-    def fits(self, rows: int) -> bool:
-        """Whether `few_rows` suits this many rows."""
-        return self.form == "bf16" or rows <= _FEW_ROWS[self.form]
-
-    def few_rows(self) -> Callable[[Tensor], Tensor]:
-        """The map of few rows ``[M, I]`` as a function of nothing else, for callers that make it once for many calls."""
-        packed, bias, outputs = self.packed, self.bias, self.out_features
-        if self.form == "bf16":
-            pointwise = torch.ops.mkldnn._linear_pointwise.default
-            return lambda x: pointwise(x, packed, bias, "none", [], "")
-        if self.form == "bf16-single":
-            return _columns(packed, bias, outputs)
-        scales, padded = self.scales, self.form == "int4" and outputs % _LANES
-        eight, four = torch.ops.aten._weight_int8pack_mm.default, torch.ops.aten._weight_int4pack_mm_for_cpu.default
-        four_bits = self.form == "int4"
+    def ready(self) -> Product:
+        """The map ``[M, I]`` to ``[M, O]`` as a function of nothing else, for callers that make it once for many calls."""
+        kept, few_rows, most = self.kept, self.kept.few_rows(), self.kept.few
+        bias, low, outputs = None if isinstance(kept, Blocked) else self.bias, self.low, self.out_features
 
         def product(x: Tensor) -> Tensor:
-            out: Tensor = four(x, packed, GROUP, scales) if four_bits else eight(x, packed, scales)
-            if padded:
+            out = few_rows(x) if most is None or len(x) <= most else kept.many_rows(x)
+            if out.shape[1] != outputs:
                 out = out[:, :outputs]
-            return out if bias is None else out.add_(bias)
+            if bias is not None:
+                out = out.add_(bias)
+            return out if low is None else low.add_to(out, x)
 
-        return product
+        return few_rows if isinstance(kept, Blocked) and low is None else product
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``[..., I]`` to ``[..., O]``."""
-        out = self._packed(x)
-        return out if self.low is None else self.low.add_to(out, x)
-
-    def _packed(self, x: Tensor) -> Tensor:
-        if self.form == "bf16":
-            out: Tensor = self.few_rows()(x)
-            return out
-        rows = x.reshape(-1, self.in_features)
-        if self.fits(len(rows)) or (self.form == "int4" and not _known_blocks()):
-            out = self.few_rows()(rows)
-        else:
-            out = self._many(rows)[:, : self.out_features]
-            if self.bias is not None:
-                out = out.add_(self.bias)
+        out = self.ready()(x.reshape(-1, self.in_features))
         return out.view(*x.shape[:-1], -1) if x.ndim != 2 else out
-
-    def _many(self, rows_MI: Tensor) -> Tensor:
-        """The product by way of a plain bfloat16 weight: integers are exact in it, so int8 is scaled after the sum."""
-        if self.form == "int8":
-            return F.linear(rows_MI, self.packed.to(rows_MI.dtype)).mul_(self.scales)
-        if self.form == "bf16-single":
-            weight_IO = self.packed.transpose(0, 1).flatten(1)
-        else:
-            weight_IO = expand_groups(self.packed, self.scales)
-        product: Tensor = rows_MI @ weight_IO
-        return product
 
     def extra_repr(self) -> str:
         """Sizes and form."""
@@ -137,90 +94,13 @@ class QuantLinear(nn.Module):
         )
 
 
-def _columns(packed_BIC: Tensor, bias: Tensor | None, outputs: int) -> Callable[[Tensor], Tensor]:
-    """The map of few rows ``[M, I]`` in bf16-single; B blocks of C outputs."""
-    blocks, inputs, column = packed_BIC.shape
-    table = packed_BIC.view(-1, column)
-    numbers, starts = _numbers(len(table)), inputs * _numbers(blocks)
-    padded = blocks * column != outputs
-
-    def product(x: Tensor) -> Tensor:
-        if len(x) == 1:
-            each = x.expand(blocks, inputs).reshape(-1)
-            out = F.embedding_bag(numbers, table, starts, mode="sum", per_sample_weights=each).view(1, -1)
-        else:
-            out = torch.bmm(x.expand(blocks, *x.shape), packed_BIC).transpose(0, 1).flatten(1)
-        if padded:
-            out = out[:, :outputs]
-        return out if bias is None else out.add_(bias)
-
-    return product
-
-
-@functools.cache
-def _numbers(count: int) -> Tensor:
-    """0 to ``count``; maps of one size share it, so that it is read from the cache."""
-    return torch.arange(count, dtype=torch.int32)
-
-
-def quantise_rows(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """(int8 ``[O, I]``, scale a row ``[O]`` in the weight's dtype); a row is at most half a step off."""
-    scales = (weight_OI.abs().amax(1).float() / 127).to(weight_OI.dtype).clamp_min(torch.finfo(torch.bfloat16).tiny)
-    steps = torch.empty(weight_OI.shape, dtype=torch.int8)
-    for part in _slices(weight_OI):
-        steps[part] = (weight_OI[part].float() / scales[part, None].float()).round_().clamp_(-127, 127).to(torch.int8)
-    return steps, scales
-
-
-def quantise_groups(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps 0..15, int32 ``[O, I]``, and (scale, value of step 8) of each group, ``[I / GROUP, O, 2]``."""
-    outputs, inputs = weight_OI.shape
-    table = weight_OI.new_empty(outputs, inputs // GROUP, 2)
-    steps = torch.empty(outputs, inputs, dtype=torch.int32)
-    for part in _slices(weight_OI):
-        groups = weight_OI[part].float().unflatten(1, (-1, GROUP))
-        low, high = groups.aminmax(dim=2)
-        scale = ((high - low) / 15).clamp_min_(torch.finfo(torch.bfloat16).tiny).to(table.dtype)
-        middle = (low + 8 * scale.float()).to(table.dtype)
-        table[part, :, 0], table[part, :, 1] = scale, middle
-        offset = (groups - middle[..., None].float()) / scale[..., None].float()
-        steps[part] = (offset.round_() + 8).clamp_(0, 15).flatten(1).to(torch.int32)
-    return steps, table.transpose(0, 1).contiguous()
-
-
-def expand_groups(packed: Tensor, table: Tensor) -> Tensor:
-    """The weight of int4 as ``[I, O]`` in the table's dtype, out of blocks of 64 outputs (`_known_blocks`).
-
-    Every pass over memory has the outputs in a row; broadcasting along them is 50 times slower.
-    """
-    groups, outputs = table.shape[:2]
-    packed = packed.view(outputs // _LANES, groups * GROUP, _LANES // 2)
-    halves = torch.stack([packed & 15, packed >> 4], dim=2)
-    steps = halves.permute(1, 0, 2, 3).reshape(groups, GROUP, outputs).view(torch.int8).sub_(8)
-    scale, middle = (part.contiguous()[:, None] for part in table.unbind(-1))
-    return torch.addcmul(middle, steps.to(table.dtype), scale).view(-1, outputs)
-
-
-@functools.cache
-def _known_blocks() -> bool:
-    """Whether torch packs int4 here as blocks of 64 outputs, low halves of the bytes first (it depends on the CPU)."""
-    steps = torch.arange(2 * _LANES * GROUP, dtype=torch.int32).mul_(7).remainder_(16).view(2 * _LANES, GROUP)
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(steps, 1)
-    table = torch.tensor([1.0, 8.0], dtype=torch.bfloat16).expand(1, 2 * _LANES, 2).contiguous()
-    return torch.equal(expand_groups(packed, table).t().int(), steps)
-
-
-def _slices(weight: Tensor) -> Iterator[slice]:
-    """Rows in parts of a few MB, so that float32 copies of a large head never exist whole."""
-    rows = max(1, (1 << 21) // weight.shape[1])
-    for start in range(0, len(weight), rows):
-        yield slice(start, start + rows)
-
-
-@functools.cache
-def can_pack() -> bool:
-    """Whether this build of torch and this CPU have oneDNN's bfloat16 matmul."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _in_form(weight: Tensor, bias: Tensor | None, form: Weights) -> Form:
+    """The weight in a form, or in the one that stands for it where torch was built without fast embedding bags."""
+    if form == "int4":
+        return Nibbles(weight)
+    if form == "int8":
+        return ByteColumns(weight) if has_bags() else ByteRows(weight)
+    return Columns(weight) if form == "bf16-single" and has_bags() else Blocked(weight, bias)
 
 
 def check_form(weights: Weights | None) -> None:

@@ -150,6 +150,21 @@ def test_models_answer_alike(tied: bool, experts: bool, form: str, most: float) 
         assert isinstance(model.head, QuantLinear)
 
 
+@pytest.mark.parametrize(("form", "most"), [("bf16", 0.02), ("bf16-single", 0.02), ("int8", 0.05), ("int4", 0.4)])
+def test_members_of_a_mixture_take_the_form_and_the_router_stays(form: str, most: float) -> None:
+    def mixture() -> Decoder:
+        return _model(moe_size=4, moe_active=2, ffn_size=64)
+
+    plain, model = _logits(mixture()), mixture()
+    packed = _logits(pack_weights(model, form))  # type: ignore[arg-type,assignment]
+    assert (packed - plain).norm() < most * plain.norm()
+    assert isinstance(model.layers[0].ffn.text.router, nn.Linear)
+    joint = [name for name, _ in model.named_parameters() if name.endswith(("ffn.text.gate_up", "ffn.text.down"))]
+    assert len(joint) == (0 if form != "bf16" or can_pack() else 4)
+    chosen = mixture().layers[0].ffn.text.route(_weight(9, 64, seed=2))[1]
+    assert torch.equal(model.layers[0].ffn.text.route(_weight(9, 64, seed=2))[1], chosen)
+
+
 @pytest.mark.parametrize("form", ["bf16", "bf16-single", "int8", "int4"])
 def test_the_engine_runs_them(form: str) -> None:
     engine = Engine(pack_weights(_model(), form), chunk=7)  # type: ignore[arg-type]

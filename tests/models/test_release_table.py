@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import tiny_internvl
-from vedere.models.release_table import GROUP, page, weight_bytes
+from vedere.models.quantized import QuantLinear
+from vedere.models.release_table import page, weight_bytes
 from vedere.models.releases import RELEASES
+from vedere.models.weight_forms import ByteColumns, quantised_bytes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "releases.md"
 
@@ -36,10 +38,18 @@ def test_bytes_are_those_of_the_tensors(tied):
         if isinstance(module, torch.nn.Linear) and module.weight is not model.decoder.embed.weight
     }
     rest = weight_bytes(model.config, 16) - sum(2 * tensor.numel() for tensor in language.values())
-    eight = sum(tensor.numel() + 2 * len(tensor) for tensor in language.values())
-    four = sum(tensor.numel() // 2 + 4 * -(-tensor.numel() // GROUP) for tensor in language.values())
-    assert weight_bytes(model.config, 8) == rest + eight
-    assert weight_bytes(model.config, 4) == rest + four
+    shapes = [tensor.shape for tensor in language.values()]
+    shapes += [model.decoder.embed.weight.shape] if tied else []
+    for bits in (8, 4):
+        assert weight_bytes(model.config, bits) == rest + sum(quantised_bytes(*shape, bits) for shape in shapes)
+
+
+@pytest.mark.parametrize("shape", [(1152, 896), (896, 4864), (9728, 896)], ids=str)
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_bytes_are_those_of_the_form(shape, bits):
+    kept = QuantLinear(torch.zeros(shape, dtype=torch.bfloat16), None, f"int{bits}").kept
+    real = sum(value.nbytes for value in vars(kept).values() if isinstance(value, torch.Tensor))
+    assert quantised_bytes(*shape, bits) == pytest.approx(real, rel=0.04 if isinstance(kept, ByteColumns) else 0.001)
 
 
 def test_fewer_bits_are_fewer_bytes():

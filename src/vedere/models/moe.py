@@ -12,11 +12,18 @@ Axes: T tokens, D width, F width of a member, E members, k active ones.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.models.layers import SwiGLU
+
+
+class _Gate(nn.Module):
+    def forward(self, gate_up: Tensor) -> Tensor:
+        return SwiGLU.gated(gate_up)
 
 
 class MoE(nn.Module):
@@ -36,6 +43,7 @@ class MoE(nn.Module):
         self.router = nn.Linear(width, size, bias=False)
         self.gate_up = nn.Parameter(torch.empty(size, 2 * hidden, width))
         self.down = nn.Parameter(torch.empty(size, width, hidden))
+        self.members: nn.ModuleList | None = None
         nn.init.normal_(self.gate_up, std=0.02)
         nn.init.normal_(self.down, std=0.02)
 
@@ -46,19 +54,33 @@ class MoE(nn.Module):
             weights = weights / weights.sum(-1, keepdim=True)
         return weights.to(x_TD.dtype), members
 
+    def pack(self, packed: Callable[[Tensor], nn.Module]) -> None:
+        """Gives every member two maps of its own, made of its weights by ``packed``, and drops the joint tensors.
+
+        The router stays: its choice between members would suffer most from rounding, and it is small.
+        """
+        pairs = zip(self.gate_up.detach(), self.down.detach(), strict=True)
+        self.members = nn.ModuleList(nn.Sequential(packed(gate_up), _Gate(), packed(down)) for gate_up, down in pairs)
+        del self.gate_up, self.down
+
+    def _member(self, member: int, x_TD: Tensor) -> Tensor:
+        if self.members is not None:
+            out: Tensor = self.members[member](x_TD)
+            return out
+        return F.linear(SwiGLU.gated(F.linear(x_TD, self.gate_up[member])), self.down[member])
+
     def forward(self, x_TD: Tensor) -> Tensor:
         """Maps ``[T, D]`` to ``[T, D]``."""
         weights, members = self.route(x_TD)
         order = members.flatten().argsort(stable=True)
         rows = order // self.active  # token of each place, member after member
-        counts = members.flatten().bincount(minlength=len(self.gate_up)).tolist()
+        counts = members.flatten().bincount(minlength=self.router.out_features).tolist()
         out = torch.zeros_like(x_TD)
         start = 0
         for member, count in enumerate(counts):
             if count:
                 place = slice(start, start + count)
-                inner = SwiGLU.gated(F.linear(x_TD[rows[place]], self.gate_up[member]))
-                share = F.linear(inner, self.down[member]) * weights.flatten()[order[place], None]
+                share = self._member(member, x_TD[rows[place]]) * weights.flatten()[order[place], None]
                 out = out.index_add(0, rows[place], share)
                 start += count
         return out

@@ -12,9 +12,10 @@ because the weight stands in an order that its kernel has to rearrange at every 
 * ``int4``: a scale and a minimum for each group of 32 inputs of an output row, 16 steps between the group's extremes.
 
 The quantised forms are weight-only: activations stay bfloat16, sums are float32, and only the decoder and its head are
-quantised (embedding, tower and projector are not read for a decoded token). Passes of many rows, that is prompts, are bound by
-arithmetic instead: they expand the weight to bfloat16 and multiply as usual. The forms are for answering: they have no
-gradients and are not saved; a checkpoint stays what it is. How each is laid out: `vedere.models.weight_forms`.
+quantised, without the routers of mixtures (embedding, tower and projector are not read for a decoded token). Passes of many
+rows, that is prompts, are bound by arithmetic instead: they expand the weight to bfloat16 and multiply as usual. The forms are
+for answering: they have no gradients and are not saved; a checkpoint stays what it is. How each is laid out:
+`vedere.models.weight_forms`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import Decoder
 from vedere.models.low_rank import LoRALinear, LowRank
+from vedere.models.moe import MoE
 from vedere.models.weight_forms import (
     GROUP,
     Blocked,
@@ -154,6 +156,10 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     inside = {id(module) for module in decoder.modules()}
     for module in list(model.modules()):
         form: Weights = weights if id(module) in inside else "bf16"
+        if isinstance(module, MoE):
+            if form != "bf16" or can_pack():
+                module.pack(lambda weight, form=form: QuantLinear(weight, None, form))  # type: ignore[misc]
+            continue
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and (form != "bf16" or can_pack()):
                 low = child.low if isinstance(child, LoRALinear) else None

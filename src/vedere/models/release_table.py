@@ -16,15 +16,15 @@ from collections.abc import Mapping
 import torch
 
 from vedere.models.checkpoints import key_map
+from vedere.models.decoder import DecoderConfig
 from vedere.models.footprint import kv_bytes_per_token, parameters
 from vedere.models.internvl import InternVLConfig
 from vedere.models.published import ModelConfig
 from vedere.models.releases import RELEASES, VIT_6B, Release
+from vedere.models.weight_forms import quantised_bytes
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 
-GROUP = 64
-"""Weights that share a scale at four bits."""
 _HEADER = """\
 # Releases
 
@@ -33,7 +33,8 @@ Made by `src/vedere/models/release_table.py`; do not edit. Every checkpoint here
 the files was at hand when this was written: shapes are checked against printed parameter counts, code against recorded outputs
 of small checkpoints ([InternVL](internvl3.md), [Mono-InternVL](mono-internvl.md)). The config.json of the files decides.
 
-Memory is that of the weights in GB (10^9 bytes): bf16 as released, and with the matrices of the language model at 8 or 4 bits.
+Memory is that of the weights in GB (10^9 bytes): bf16 as released, and with the matrices of the language model in the forms
+int8 and int4, where a head that is the embedding takes its own memory.
 Keys and values come on top (bf16, for 1,000 tokens, in MB), and what `vedere plan PICTURE --model NAME` says of a question.
 Context counts positions of question and answer together. Licences are notes from the model cards: the card decides.
 
@@ -45,18 +46,18 @@ def weight_bytes(model: ModelConfig, bits: int) -> int:
 
     Args:
         model: Shape.
-        bits: 16 (bfloat16), or 8 or 4 for the matrices of the language model; its adapters stay at 16.
+        bits: 16 (bfloat16), or 8 or 4 for the matrices of the language model; its adapters and routers stay at 16.
     """
     total = 0
     for name, shape in key_map(model).own_shapes.items():
-        count = math.prod(shape)
-        matrix = len(shape) > 1 and name.startswith(("decoder.layers.", "decoder.head.")) and ".lora_" not in name
-        if bits == 16 or not matrix:
-            total += 2 * count
-        elif bits == 8:
-            total += count + 2 * (count // shape[-1])
+        matrix = len(shape) > 1 and name.startswith(("decoder.layers.", "decoder.head."))
+        if bits < 16 and matrix and not any(part in name for part in (".lora_", ".router.")):
+            total += quantised_bytes(math.prod(shape[:-1]), shape[-1], bits)
         else:
-            total += count // 2 + 4 * math.ceil(count / GROUP)
+            total += 2 * math.prod(shape)
+    decoder = model if isinstance(model, DecoderConfig) else model.decoder
+    if bits < 16 and decoder.tied_head:
+        total += quantised_bytes(decoder.vocab_size, decoder.hidden_size, bits)
     return total
 
 

@@ -22,6 +22,7 @@ GROUP = 32  # inputs that share a scale in int4
 _LANES = 64  # outputs of int4 are padded to a multiple of this, the widest block of torch's kernel
 _VECTOR = 16  # float32 sums of a register
 _HEADER = 8  # bytes in front of which FBGEMM's rows end: their scale and offset as float32
+_WIDEST = 256  # outputs of a block of bytes
 _ZERO = 128  # the byte that stands for 0
 
 Product = Callable[[Tensor], Tensor]
@@ -99,7 +100,7 @@ class ByteColumns:
 
     def __init__(self, weight_OI: Tensor) -> None:
         steps, scales = quantise_rows(weight_OI)
-        width = block_width(len(weight_OI), 256)
+        width = block_width(len(weight_OI), _WIDEST)
         columns = _in_columns(steps, width)
         self.blocks, self.inputs, self.width = columns.shape
         header = torch.tensor([1.0, -float(_ZERO)]).view(torch.int8).expand(self.blocks, self.inputs, _HEADER)
@@ -165,6 +166,13 @@ class Nibbles:
         """A matmul with the values of the steps."""
         product: Tensor = rows_MI @ expand_groups(self.packed, self.scales)
         return product
+
+
+def quantised_bytes(outputs: int, inputs: int, bits: int) -> int:
+    """About what a matrix takes at 8 bits (`ByteColumns` in its widest blocks) or 4 (`Nibbles`; 8 where groups do not fit)."""
+    if bits == 4 and inputs % GROUP == 0:
+        return outputs * inputs // 2 + 4 * outputs * inputs // GROUP
+    return outputs * inputs + _HEADER * inputs * -(-outputs // _WIDEST) + 6 * outputs
 
 
 def block_width(outputs: int, widest: int) -> int:

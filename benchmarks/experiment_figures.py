@@ -47,6 +47,7 @@ def draw_variants(name: str, variants: dict[str, Any], texts: dict[str, Any]) ->
     if texts:
         bars = axes[2].bar(list(texts), [facts["perplexity"] for facts in texts.values()])
         axes[2].bar_label(bars, fmt="%.4g")
+        axes[2].set_xticks(range(len(texts)), list(texts), rotation=30, ha="right")
         axes[2].set_title("perplexity of text")
     keep_figure(figure, plt, name)
 

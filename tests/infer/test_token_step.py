@@ -21,7 +21,11 @@ from vedere.models.quantized import pack_weights
 def decoder(dtype: torch.dtype = torch.float32, **changes: Any) -> Decoder:
     torch.manual_seed(0)
     plain = {"visual_ffn": False, "visual_attention": False}
-    return Decoder(tiny_config(**(plain | changes)).decoder).to(dtype).eval()
+    model = Decoder(tiny_config(**(plain | changes)).decoder)
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(weight, mean=1.0, std=0.3)
+    return model.to(dtype).eval()
 
 
 @torch.inference_mode()
@@ -58,6 +62,8 @@ SHAPES: list[dict[str, Any]] = [
     {"rope_scaling": "dynamic", "max_positions": 8},
     {"partial_rank": 4},
     {"kv_heads": 4},
+    {"qk_norm": True},
+    {"moe_size": 3, "moe_active": 2},
 ]
 
 
@@ -67,7 +73,6 @@ def test_it_is_the_general_pass(changes: dict[str, Any], prompts: list[int], mon
     model = decoder(**changes)
     expected = steps(model, prompts, generally(model))
     step = TokenStep(model)
-    assert step.applies
     with monkeypatch.context() as patch:  # the layers themselves must not be what answers
         for layer in model.layers:
             patch.setattr(layer, "forward", None)
@@ -89,14 +94,6 @@ def steps_with_general_prompts(
             return step(*arguments)
 
     return steps(model, prompts, call)
-
-
-@pytest.mark.parametrize("changes", [{"qk_norm": True}, {"moe_size": 3, "moe_active": 2}], ids=str)
-def test_models_that_it_does_not_know_take_the_general_pass(changes: dict[str, Any]) -> None:
-    model = decoder(**changes)
-    step = TokenStep(model)
-    assert not step.applies
-    assert torch.equal(steps(model, [5, 3], step), steps(model, [5, 3], generally(model)))
 
 
 @pytest.mark.parametrize("form", ["stored", "bf16", "bf16-single", "int8", "int4"])

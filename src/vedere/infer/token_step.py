@@ -2,7 +2,7 @@
 
 Decoding reads every weight once a token, which is memory's business; but between the linear maps a general pass spends as much
 time again on choosing experts, laying out documents and looking up submodules. Here these are settled once a call of the
-engine, and a layer is twenty operations in a row. Models with norms of heads or a mixture go through the general pass.
+engine, and a layer is twenty operations in a row; only a mixture of experts is asked as it stands.
 
 The step holds functions and tensors of the modules as they are when it is made: it is made anew for every call, because
 adapters and forms of the weights may change between calls.
@@ -15,13 +15,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vedere.infer.cache import Window
-from vedere.models.decoder import Decoder, DecoderLayer
+from vedere.models.attention import AttentionExpert
+from vedere.models.decoder import Decoder, DecoderConfig, DecoderLayer
 from vedere.models.layers import RMSNorm, SwiGLU
 from vedere.models.quantized import QuantLinear
 
@@ -34,10 +36,10 @@ class _Layer:
 
     attention_norm: Map
     qkv: Map
+    heads_norm: Map | None
     out: Map
     ffn_norm: Map
-    gate_up: Map
-    down: Map
+    ffn: Map
 
 
 def _norm(norm: RMSNorm) -> Map:
@@ -60,17 +62,36 @@ def _linear(linear: nn.Module) -> Map:
     return linear.ready() if isinstance(linear, QuantLinear) else linear
 
 
-def _of(layer: DecoderLayer) -> _Layer | None:
-    attention, ffn = layer.attention.text, layer.ffn.text
-    if attention.qk_norm or not isinstance(ffn, SwiGLU):
+def _heads_norm(attention: AttentionExpert, config: DecoderConfig) -> Map | None:
+    """Norm of every query and key head, ``[S, H + K, d]``, in one pass."""
+    if not attention.qk_norm:
         return None
+    query, key = attention.q_norm, attention.k_norm
+    weight = torch.cat([query.weight.expand(config.heads, -1), key.weight.expand(config.kv_heads, -1)])
+    return lambda qk: F.rms_norm(qk, (config.head_dim,), None, query.eps) * weight
+
+
+def _ffn(ffn: nn.Module) -> Map:
+    if not isinstance(ffn, SwiGLU):
+        return ffn
+    gate_up, down = _linear(ffn.gate_up), _linear(ffn.down)
+
+    def fed(x: Tensor) -> Tensor:
+        gate, up = gate_up(x).chunk(2, -1)
+        return down(F.silu(gate).mul_(up))
+
+    return fed
+
+
+def _of(layer: DecoderLayer, config: DecoderConfig) -> _Layer:
+    attention = layer.attention.text
     return _Layer(
         attention_norm=_norm(layer.attention_norm),
         qkv=_linear(attention.qkv),
+        heads_norm=_heads_norm(attention, config),
         out=_linear(attention.out),
         ffn_norm=_norm(layer.ffn_norm),
-        gate_up=_linear(ffn.gate_up),
-        down=_linear(ffn.down),
+        ffn=_ffn(layer.ffn.text),
     )
 
 
@@ -83,9 +104,7 @@ class TokenStep:
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        layers = [_of(layer) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-        self.layers = [layer for layer in layers if layer is not None]
-        self.applies = len(self.layers) == len(decoder.layers)
+        self.layers = [_of(cast(DecoderLayer, layer), decoder.config) for layer in decoder.layers]
         self.norm = _norm(decoder.norm)
 
     def __call__(
@@ -94,9 +113,6 @@ class TokenStep:
         """Hidden states ``[S, D]`` after the final norm; arguments as of `Decoder.forward`."""
         decoder, config, slots = self.decoder, self.decoder.config, len(ids_S)
         x = decoder.embed(ids_S)
-        if not self.applies:
-            out: Tensor = decoder(x, positions_S, range(slots + 1), cache=window, lengths=lengths)
-            return out
         heads, turned = config.heads, config.heads + config.kv_heads
         half, rows = config.head_dim // 2, (slots, turned + config.kv_heads, config.head_dim)
         grouped = (slots, config.kv_heads, heads // config.kv_heads, config.head_dim)
@@ -107,13 +123,14 @@ class TokenStep:
         for index, layer in enumerate(self.layers):
             qkv = layer.qkv(layer.attention_norm(x)).view(rows)
             qk = qkv[:, :turned]
+            if layer.heads_norm is not None:
+                qk = layer.heads_norm(qk)
             qk = torch.addcmul(qk * cos, qk.roll(half, -1), sin).to(x.dtype)
             keys, values = window.extend(index, qk[:, heads:].view(stored), qkv[:, turned:].view(stored))
             # the heads of a group are the queries of their shared keys: nothing is expanded
             mixed = F.scaled_dot_product_attention(qk[:, :heads].view(grouped), keys, values, attn_mask=mask)
             x = x + layer.out(mixed.view(slots, -1))
-            gate, up = layer.gate_up(layer.ffn_norm(x)).chunk(2, -1)
-            x = x + layer.down(F.silu(gate).mul_(up))
+            x = x + layer.ffn(layer.ffn_norm(x))
         return self.norm(x)
 
 

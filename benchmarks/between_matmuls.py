@@ -134,7 +134,7 @@ def main() -> None:
     print(f"{'':14}   readable        fast")
     results = {"training": training(options.rounds)}
     with torch.inference_mode():
-        results |= {f"token, {form}": token(form, options.rounds) for form in ("bf16", "int8", "int4")}
+        results |= {f"token, {form}": token(form, options.rounds) for form in ("bf16", "bf16-single", "int8", "int4")}
     store("between_matmuls", results)
 
 

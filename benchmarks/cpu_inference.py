@@ -10,7 +10,8 @@ head on the last position only, which is less than its ``generate`` does. Parts,
 * ``import``      fresh processes that import torch, vedere on top of it, or transformers;
 * ``load``        fresh processes: load, first answer, peak memory after one short answer;
 * ``preprocess``  pictures in memory to normalised tiles; the pixels are compared bit by bit;
-* ``first``       first token of a prompt with 1 and 7 tiles and 50 text tokens;
+* ``first``       first token of a prompt with 1 and 7 tiles and 50 text tokens, and how fast matmuls alone could be, which
+                  bounds every ratio;
 * ``decode``      milliseconds a token after that, for each form of the weights, and the machine's own limit: the speed of
                   reading a buffer of the size of what a token reads.
 
@@ -37,12 +38,14 @@ import torch
 from harness import RESULTS, interleave, ratios, store
 from internvl3_peer import IMAGE_ID, SHAPE, peer_model, random_model, write_both
 from PIL import Image
+from prompt_flops import first_token_flops
 
 from vedere.infer.allocator import keep_freed_memory
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
 from vedere.models.internvl import InternVL
 from vedere.plan import SpanKind, TilingPolicy, plan_media
+from vedere.train.precision import matmul_limit
 from vedere.vision.pixels import media_tiles, normalise
 
 PICTURES = {"800x600": (800, 600), "1080p": (1920, 1080), "4K": (3840, 2160)}
@@ -172,9 +175,25 @@ def measure_first(models: dict[str, Any], rounds: int, tiles: int) -> dict[str, 
     """Seconds to the first token."""
     seconds = interleave({name: lambda m=m: m.answer(tiles, 1) for name, m in models.items()}, rounds)
     gain = ratios(seconds, "transformers")
+    d = SHAPE.decoder
+    limit = matmul_limit(torch.device("cpu"), torch.bfloat16, d.hidden_size, 2 * d.ffn_size)
+    least = first_token_flops(SHAPE, len(prompt(tiles)[0]), tiles) / limit
+    bound = statistics.median(seconds["transformers"]) / least
+    print(
+        f"  {tiles} tiles: matmuls at {limit / 1e9:.0f} GFLOP/s take {least:.2f} s, so no ratio above {bound:.2f} can be"
+    )
     for name, times in seconds.items():
-        print(f"  first token, {tiles} tiles: {name:13} {statistics.median(times):6.2f} s  {gain[name]:5.2f} x")
-    return {"seconds": seconds, "ratio_to_transformers": gain}
+        middle = statistics.median(times)
+        print(
+            f"  first token, {tiles} tiles: {name:13} {middle:6.2f} s  {gain[name]:5.2f} x  {least / middle:4.0%} of the limit"
+        )
+    return {
+        "seconds": seconds,
+        "ratio_to_transformers": gain,
+        "matmul_limit_flops": limit,
+        "seconds_at_limit": least,
+        "largest_possible_ratio": bound,
+    }
 
 
 def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dict[str, Any]:

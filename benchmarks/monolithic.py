@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from harness import RESULTS, interleave, ratios, store
+from prompt_flops import first_token_flops
 
 from vedere.infer.allocator import keep_freed_memory
 from vedere.infer.engine import Engine, Finished, Request
@@ -68,23 +69,6 @@ def models(device: Any, tiny: bool) -> dict[str, Callable[[], Any]]:
             torch.set_default_dtype(before)
 
     return {MONO: lambda: build(MonoInternVL, mono), MODULAR: lambda: build(InternVL, modular)}
-
-
-def first_token_flops(mono: MonoInternVLConfig, modular: InternVLConfig, tokens: int, tiles: int) -> dict[str, float]:
-    """Matmul FLOP until the first token; the last layer computes keys and values for all tokens, the rest for one."""
-    c, patches, tower = mono.decoder, mono.vision, modular.vision
-    keys, queries = 2 * c.kv_heads * c.head_dim, c.heads * c.head_dim
-    attention, ffn = c.hidden_size * (keys + 2 * queries), 3 * c.hidden_size * c.ffn_size
-    language = 2.0 * tokens * (c.layers * (attention + ffn) - ffn - c.hidden_size * queries)
-    language += 2.0 * c.layers * queries * tokens**2  # causal: half of q k^T and of weights v
-    language += 2.0 * c.hidden_size * c.vocab_size
-    cells, merged = patches.grid**2, patches.tokens_per_tile
-    wide = patches.width * patches.downsample**2
-    embedded = cells * 3 * patches.patch**2 * patches.width + merged * (wide * c.hidden_size + c.hidden_size**2)
-    shared = language + 2.0 * tiles * embedded
-    width = patches.width
-    block = 2.0 * (cells + 1) * (4 * width**2 + 2 * width * tower.ffn_size) + 4.0 * (cells + 1) ** 2 * width
-    return {MONO: shared, MODULAR: shared + tiles * tower.layers * block}
 
 
 def ask(engines: dict[str, Any], total: int, text: int, new: int, rounds: int) -> dict[str, Any]:
@@ -137,7 +121,9 @@ def compare_models(lengths: list[int], new: int, rounds: int, tiny: bool = False
     for total in lengths:
         torch.manual_seed(0)
         result = ask(engines, total, text, new, rounds)
-        flops = first_token_flops(mono, modular, total, result["tiles"])
+        flops = {
+            name: first_token_flops(shape, total, result["tiles"]) for name, shape in ((MONO, mono), (MODULAR, modular))
+        }
         bound = 1 - flops[MONO] / flops[MODULAR]
         saved = 1 - 1 / result["monolithic_is_faster_by"]["first_token"]
         found[str(total)] = result | {"flops": flops, "saving_by_flops": bound, "saving": saved}

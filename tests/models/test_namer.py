@@ -18,6 +18,7 @@ from vedere.models.decoder import DecoderConfig
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.namer import NAMES, NOTHING, Namer, read_namer
 from vedere.models.patches import PatchConfig
+from vedere.models.quantized import Weights, pack_weights
 from vedere.models.stem import EfficientNetLite0, stem_shapes
 from vedere.models.transcript import HINT, Piece, Reading, Transcriber, place_name, read_lines
 
@@ -83,6 +84,17 @@ def model_of(names: tuple[str, ...]) -> MonoInternVL:
     decoder = DecoderConfig(hidden_size=16, ffn_size=24, layers=1, heads=2, kv_heads=1, head_dim=8, vocab_size=99)
     vision = PatchConfig(width=12, patch=16, tile=64, stem=("lite0",), names=names)
     return MonoInternVL(MonoInternVLConfig(vision=vision, decoder=decoder)).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", ["bf16", "bf16-single", "int8"])
+def test_names_are_told_in_every_form_of_the_weights(form: Weights) -> None:
+    model = model_of(NAMED).bfloat16()
+    model.cut_with(cut)
+    pixels = torch.randn(2, 3, 64, 64).bfloat16()
+    before = model.encode(pixels)
+    after = pack_weights(model, form).encode(pixels)
+    assert (after - before).float().norm() <= 0.02 * before.float().norm()
 
 
 @torch.no_grad()

@@ -31,7 +31,6 @@ from vedere.text.tokenizer import TOKENIZER_FILES, VOCABULARY_VERSION, Tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from vedere.infer.allocator import keep_freed_memory
     from vedere.infer.prompts import PromptMaker
     from vedere.models.decoder import Decoder
     from vedere.models.quantized import Weights
@@ -136,6 +135,7 @@ def open_model(
     """Loads a model; arguments and errors as `vedere.infer.session.load`."""
     import dataclasses
 
+    from vedere.infer.allocator import keep_freed_memory
     from vedere.infer.prompts import PromptMaker, model_policy
     from vedere.models.checkpoints import load_model, model_config, read_config
     from vedere.models.decoder import Decoder

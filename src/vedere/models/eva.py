@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from vedere.errors import ConfigError
 from vedere.models.config_fields import check_count
+from vedere.models.layers import ReadLinear
 from vedere.models.patches import PatchConfig, PatchEmbedding
 
 _PATCHES = PatchConfig(width=1408, patch=14, tile=224, downsample=1)
@@ -67,7 +68,7 @@ class _Attention(nn.Module):
         super().__init__()
         width = config.patches.width
         self.heads = config.heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = ReadLinear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
         self.out = nn.Linear(width, width)

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class ReadLinear(nn.Linear):
+    """A linear map whose owner reads the weight instead of calling it, so that no other form may take its place."""
+
+
 class _RMSNorm(torch.autograd.Function):
     """The norm in three passes over memory forward and four backward.
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from vedere.errors import CheckpointError
+from vedere.models.layers import ReadLinear
 from vedere.models.shards import read_file
 
 NAMER = Path(__file__).parents[1] / "weights" / "namer.safetensors"
@@ -43,7 +44,7 @@ class Namer(nn.Module):
 
     def __init__(self, names: int, channels: int) -> None:
         super().__init__()
-        self.map = nn.Linear(2 * channels, 1 + names)
+        self.map = ReadLinear(2 * channels, 1 + names)
 
     @staticmethod
     def pooled(features: Tensor) -> Tensor:

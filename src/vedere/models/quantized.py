@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from vedere.config import nearest
 from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import Decoder
+from vedere.models.layers import ReadLinear
 from vedere.models.low_rank import LoRALinear, LowRank
 from vedere.models.moe import MoE
 from vedere.models.weight_forms import (
@@ -161,7 +162,7 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
                 module.pack(lambda weight, form=form: QuantLinear(weight, None, form))  # type: ignore[misc]
             continue
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and (form != "bf16" or can_pack()):
+            if isinstance(child, nn.Linear) and not isinstance(child, ReadLinear) and (form != "bf16" or can_pack()):
                 low = child.low if isinstance(child, LoRALinear) else None
                 setattr(module, name, QuantLinear(child.weight, child.bias, form, low))
     if decoder.config.tied_head and (weights != "bf16" or can_pack()):

@@ -30,6 +30,7 @@ from vedere.errors import CheckpointError, ConfigError
 from vedere.models.decoder import Decoder
 from vedere.models.layers import ReadLinear
 from vedere.models.low_rank import LoRALinear, LowRank
+from vedere.models.mapped_pages import MappedFiles
 from vedere.models.moe import MoE
 from vedere.models.weight_forms import (
     GROUP,
@@ -132,6 +133,8 @@ def choose_form(model: nn.Module) -> Weights:
 def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     """Brings the linear maps of a model into another form, one after the other, in place.
 
+    Weights that lie in a mapped file leave memory as their new form is there, so that a model is not held twice.
+
     Args:
         model: An assembly or a `Decoder`, in bfloat16 on a CPU.
         weights: ``stored`` leaves everything as it is; ``bf16`` rearranges every map; the other forms are for the decoder with
@@ -155,16 +158,21 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
             f"on {table.device.type}; add dtype=torch.bfloat16, device='cpu', or leave weights out"
         )
     inside = {id(module) for module in decoder.modules()}
+    files = MappedFiles()
     for module in list(model.modules()):
         form: Weights = weights if id(module) in inside else "bf16"
         if isinstance(module, MoE):
             if form != "bf16" or can_pack():
+                joint = module.gate_up, module.down
                 module.pack(lambda weight, form=form: QuantLinear(weight, None, form))  # type: ignore[misc]
+                for weight in joint:
+                    files.let_go(weight)
             continue
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and not isinstance(child, ReadLinear) and (form != "bf16" or can_pack()):
                 low = child.low if isinstance(child, LoRALinear) else None
                 setattr(module, name, QuantLinear(child.weight, child.bias, form, low))
+                files.let_go(child.weight)
     if decoder.config.tied_head and (weights != "bf16" or can_pack()):
         decoder.head = QuantLinear(table, None, weights)
     return model

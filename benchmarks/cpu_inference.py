@@ -339,11 +339,11 @@ def measure_import(threads: int, rounds: int) -> dict[str, Any]:
     return {"seconds": seconds, "vedere_beside_torch": beside}
 
 
-def measure_load(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
+def measure_load(folder: Path, threads: int, rounds: int, forms: list[str]) -> dict[str, Any]:
     """Load time and memory, each in a process of its own."""
     own, theirs = write_both(folder)
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    loads: dict[str, list[dict[str, float]]] = {"stored": [], "bf16": [], "int8": [], "int4": [], "transformers": []}
+    loads: dict[str, list[dict[str, float]]] = {name: [] for name in forms}
     for number in range(rounds + 1):
         for who, found in loads.items():
             place = str(theirs if who == "transformers" else own)
@@ -421,7 +421,9 @@ def main() -> None:
                 if part == "import":
                     result = measure_import(threads, options.rounds)
                 elif part == "load":
-                    result = measure_load(options.weights or Path(scratch), threads, options.rounds)
+                    result = measure_load(
+                        options.weights or Path(scratch), threads, options.rounds, [*options.contenders, "transformers"]
+                    )
                 elif part == "preprocess":
                     result = measure_preprocess(options.rounds)
                 elif part == "decode":

@@ -67,7 +67,9 @@ class Columns:
     bags = 3  # rows
 
     def __init__(self, weight_OI: Tensor) -> None:
-        self.packed = _in_columns(weight_OI, block_width(len(weight_OI), 128))
+        width = block_width(len(weight_OI), 128)
+        self.packed = weight_OI.new_empty(-(-len(weight_OI) // width), weight_OI.shape[1], width)
+        _fill_columns(self.packed, weight_OI)
 
     def few_rows(self) -> Product:
         """An embedding bag of each row in each block, or a matmul of each block."""
@@ -101,10 +103,11 @@ class ByteColumns:
     def __init__(self, weight_OI: Tensor) -> None:
         steps, scales = quantise_rows(weight_OI)
         width = block_width(len(weight_OI), _WIDEST)
-        columns = _in_columns(steps, width)
-        self.blocks, self.inputs, self.width = columns.shape
-        header = torch.tensor([1.0, -float(_ZERO)]).view(torch.int8).expand(self.blocks, self.inputs, _HEADER)
-        self.packed = torch.cat([columns.bitwise_xor_(-_ZERO), header], 2).view(-1, width + _HEADER).view(torch.uint8)
+        self.blocks, self.inputs, self.width = -(-len(steps) // width), steps.shape[1], width
+        packed = steps.new_empty(self.blocks, self.inputs, width + _HEADER)
+        _fill_columns(packed[..., :width], steps.bitwise_xor_(-_ZERO))
+        packed[..., width:] = torch.tensor([1.0, -float(_ZERO)]).view(torch.int8)
+        self.packed = packed.view(-1, width + _HEADER).view(torch.uint8)
         self.scales = F.pad(scales, (0, self.blocks * width - len(scales)))
         self.wide = self.scales.float()
 
@@ -185,11 +188,15 @@ def block_width(outputs: int, widest: int) -> int:
     return min(range(4 * _VECTOR, widest + 1, _VECTOR), key=lambda width: (busiest(width), -width))
 
 
-def _in_columns(weight_OI: Tensor, width: int) -> Tensor:
-    """``[B, I, C]``."""
-    weight = F.pad(weight_OI, (0, 0, 0, -len(weight_OI) % width))
-    columns: Tensor = weight.unflatten(0, (-1, width)).transpose(1, 2).contiguous()
-    return columns
+def _fill_columns(columns_BIC: Tensor, weight_OI: Tensor) -> None:
+    """Puts a weight into its blocks, without another copy of it; the padding of the last block is zero."""
+    width = columns_BIC.shape[2]
+    whole = len(weight_OI) // width
+    columns_BIC[:whole] = weight_OI[: whole * width].unflatten(0, (whole, width)).transpose(1, 2)
+    if whole < len(columns_BIC):
+        rest = weight_OI[whole * width :]
+        columns_BIC[-1, :, : len(rest)] = rest.t()
+        columns_BIC[-1, :, len(rest) :] = 0
 
 
 def _spread(x_MI: Tensor, blocks: int, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,7 @@ import tiny_xcomposer2
 from vedere.cli import main
 from vedere.infer.prompts import Question
 from vedere.infer.session import Session, load
+from vedere.models.checkpoints import save_model
 from vedere.models.low_rank import LowRank
 from vedere.plan import HDPolicy, SpanKind, plan_media
 from vedere.text.tokenizer import Tokenizer
@@ -165,3 +166,15 @@ def test_answers_about_text_do_not_know_the_partial_lora(
             torch.nn.init.constant_(part.lora_B, 0.7)
     assert other.chat("Hello!", max_new_tokens=4).logprobs == about_text.logprobs
     assert other.chat("What is it?", [page(300, 200)], max_new_tokens=4).logprobs != with_picture.logprobs
+
+
+def test_a_model_saved_from_python_is_asked_by_its_shape(first: Path, tmp_path: Path) -> None:
+    loaded = load(first, device="cpu")
+    save_model(loaded.model, tmp_path, extras={"template": "ixc1", "system_message": "none"})
+    shutil.copy(first / "tokenizer.model", tmp_path)
+    again = load(tmp_path, device="cpu")
+    policies = [each.prompts.policy for each in (loaded, again)]
+    assert policies[0] == policies[1]
+    asked = ("What is it?", [page(90, 60)])
+    expected = loaded.chat(*asked, max_new_tokens=3).logprobs
+    assert again.chat(*asked, max_new_tokens=3).logprobs == pytest.approx(expected, abs=1e-4)

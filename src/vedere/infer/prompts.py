@@ -25,6 +25,7 @@ from vedere.models.decoder import DecoderConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.positions import document_positions, v2pe_deltas
 from vedere.models.published import ModelConfig
+from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 from vedere.plan import HDPolicy, MediaPlan, Policy, SquarePolicy, TilingPolicy, plan_media
 from vedere.text.chat import Template, Turn
@@ -344,6 +345,9 @@ def model_policy(model: ModelConfig, extras: dict[str, Any], hd_num: int | None 
         policy: Policy | None = None
     elif isinstance(model, XComposer2Config):
         policy = _xcomposer2_policy(model, extras)
+    elif isinstance(model, XComposerConfig) and extras.get("policy") is None:
+        patches = model.vision.patches
+        policy = SquarePolicy(tile=patches.tile, patch=patches.patch, downsample=1, sampled=model.tokens_per_picture)
     else:
         patches = model.vision if isinstance(model, MonoInternVLConfig) else model.vision.patches
         policy = policy_from(extras, patches.tile, patches.patch, patches.downsample)

@@ -7,7 +7,7 @@ as the released InternViT code does without its GPU kernel; softmax itself sums 
 everything else stays with the fused kernel.
 
 Memory: scores of some heads of one document or tile at a time, at most `MOST` values; long ones are cut into runs of queries.
-Small steps also save time: the scores of all heads of a tile, 34 MB, go out to memory and back (a third of attention's time).
+Small steps also save time: the scores of all heads of a tile, 34 MB, go out to memory and back (a tenth of attention's time).
 
 Axes: S documents or tiles, H heads, L queries, M keys, d head width.
 """

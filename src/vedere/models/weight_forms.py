@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 GROUP = 32  # inputs that share a scale in int4
 _LANES = 64  # outputs of int4 are padded to a multiple of this, the widest block of torch's kernel
-_VECTOR = 16  # float32 sums of a register
-_HEADER = 8  # bytes in front of which FBGEMM's rows end: their scale and offset as float32
+_VECTOR = 16  # float32 sums that a register holds
+_TRAILER = 8  # bytes at the end of FBGEMM's rows: their scale and offset as float32
 _WIDEST = 256  # outputs of a block of bytes
 _ZERO = 128  # the byte that stands for 0
 
@@ -104,10 +104,10 @@ class ByteColumns:
         steps, scales = quantise_rows(weight_OI)
         width = block_width(len(weight_OI), _WIDEST)
         self.blocks, self.inputs, self.width = -(-len(steps) // width), steps.shape[1], width
-        packed = steps.new_empty(self.blocks, self.inputs, width + _HEADER)
+        packed = steps.new_empty(self.blocks, self.inputs, width + _TRAILER)
         _fill_columns(packed[..., :width], steps.bitwise_xor_(-_ZERO))
         packed[..., width:] = torch.tensor([1.0, -float(_ZERO)]).view(torch.int8)
-        self.packed = packed.view(-1, width + _HEADER).view(torch.uint8)
+        self.packed = packed.view(-1, width + _TRAILER).view(torch.uint8)
         self.scales = F.pad(scales, (0, self.blocks * width - len(scales)))
         self.wide = self.scales.float()
 
@@ -175,7 +175,7 @@ def quantised_bytes(outputs: int, inputs: int, bits: int) -> int:
     """About what a matrix takes at 8 bits (`ByteColumns` in its widest blocks) or 4 (`Nibbles`; 8 where groups do not fit)."""
     if bits == 4 and inputs % GROUP == 0:
         return outputs * inputs // 2 + 4 * outputs * inputs // GROUP
-    return outputs * inputs + _HEADER * inputs * -(-outputs // _WIDEST) + 6 * outputs
+    return outputs * inputs + _TRAILER * inputs * -(-outputs // _WIDEST) + 6 * outputs
 
 
 def block_width(outputs: int, widest: int) -> int:
@@ -183,7 +183,7 @@ def block_width(outputs: int, widest: int) -> int:
     threads = torch.get_num_threads()
 
     def busiest(width: int) -> int:
-        return -(-outputs // (width * threads)) * (width + _HEADER)
+        return -(-outputs // (width * threads)) * (width + _TRAILER)
 
     return min(range(4 * _VECTOR, widest + 1, _VECTOR), key=lambda width: (busiest(width), -width))
 

@@ -204,7 +204,8 @@ def measure_decode(models: dict[str, Any], rounds: int, tokens: int = 24) -> dic
     times: dict[str, list[float]] = {name: [] for name in models}
     roofs: list[float] = []
     for number in range(rounds + 1):
-        roofs += [memory_roof(int(bytes_per_token()))] if number else []
+        if number:
+            roofs.append(memory_roof(int(bytes_per_token())))
         for name, model in models.items():
             ends = model.answer(1, tokens)[1]
             if number:

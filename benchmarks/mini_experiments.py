@@ -63,6 +63,7 @@ SHIPPED = Path(__file__).parent / "results" / "mini_weights.json"
 # Everything but the stem, which stays as it is in both: the difference is the language model.
 FULL = ("vision.*", "projector.*", "decoder.*")
 WINDOW = 256
+WEEK = 7.0 * 24 * 60  # minutes
 TEXT_BESIDE_PICTURE = 45  # tokens of a sample beside those of its picture, in the corpus' mean
 SIDES = (96, 128, 160, 224)
 # What the card asks of the kinds whose training changed in nothing but its length between the weights shipped.
@@ -430,9 +431,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="experiment", required=True)
     for name in ("text", "stages", "resolution", "help", "samples"):
         command = commands.add_parser(name)
-        needed = name != "samples"
-        command.add_argument("--data", type=Path, required=needed, help="a built corpus")
-        command.add_argument("--minutes", type=float, required=needed, help="of training, all variants together")
+        command.add_argument("--data", type=Path, required=name != "samples", help="a built corpus")
+        command.add_argument(
+            "--minutes", type=float, default=WEEK, help="of training, all variants together; a week by default"
+        )
         command.add_argument("--steps", type=int, default=400, help="of each variant, all stages together")
         command.add_argument("--samples", type=int, default=100, help="held-out samples of each kind")
         command.add_argument("--out", type=Path, default=Path("runs/experiments"))
@@ -459,8 +461,8 @@ def main(argv: Sequence[str] | None = None, base: RunConfig | None = None) -> No
             "unfinished": [],
             **samples_result(options.runs),
         }
-    elif options.data is None or options.minutes is None:
-        raise ConfigError("samples trains with --data and --minutes, or reads finished runs with --runs; got neither")
+    elif options.data is None:
+        raise ConfigError("samples trains with --data, or reads finished runs with --runs; got neither")
     else:
         result = experiment(options, base or get_recipe("mono-mini"))
     show(result)

@@ -220,7 +220,7 @@ def test_the_last_stage_is_measured_on_its_way(tool: ModuleType, ground: Path, t
     assert [stage["name"] for stage in kept["stages"]] == ["S2-instruction"]
     assert kept["stages"][0]["optim"]["schedule"] == "constant"
     assert kept["model"]["names"] is False
-    with pytest.raises(ConfigError, match="with --data and --minutes, or reads finished runs with --runs"):
+    with pytest.raises(ConfigError, match="with --data, or reads finished runs with --runs"):
         tool.main(["samples"], base(ground))
 
 

@@ -61,7 +61,6 @@ def test_every_form_answers_nearly_alike(folder: Path, weights: Weights) -> None
     assert got == pytest.approx(stored, abs=1.0 if weights == "int4" else 0.25)
 
 
-@pytest.mark.usefixtures("memory_given_back")
 def test_a_large_model_takes_a_form_by_itself_and_its_memory_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

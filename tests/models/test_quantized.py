@@ -96,12 +96,19 @@ def test_int8_is_the_same_with_and_without_fast_bags(rows: int, monkeypatch: pyt
         assert (got - exact).norm() < 0.004 * exact.norm()
 
 
-@needs_onednn
-def test_columns_take_the_blocked_form_where_bags_are_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: False)
-    assert isinstance(QuantLinear(_weight(70, 64), None, "bf16-single").kept, Blocked)
+def test_columns_are_rearranged_maps_where_bags_are_slow_and_stay_where_there_is_no_onednn_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def kinds() -> set[type]:
+        model = pack_weights(_model(), "bf16-single")
+        return {type(getattr(m, "kept", m)) for m in model.modules() if isinstance(m, (nn.Linear, QuantLinear))}
+
     monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: True)
-    assert isinstance(QuantLinear(_weight(70, 64), None, "bf16-single").kept, Columns)
+    assert kinds() == {Columns}
+    monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: False)
+    assert kinds() == ({Blocked} if can_pack() else {nn.Linear})
+    monkeypatch.setattr("vedere.models.quantized.can_pack", lambda: False)
+    assert kinds() == {nn.Linear}
 
 
 @given(st.integers(1, 40_000), st.sampled_from([128, 256]), st.integers(1, 64))

@@ -99,12 +99,12 @@ class QuantLinear(nn.Module):
 
 
 def _in_form(weight: Tensor, bias: Tensor | None, form: Weights) -> Form:
-    """The weight in a form, or in the one that stands for it where torch was built without fast embedding bags."""
+    """The weight in a form; int8 has another layout where torch was built without fast embedding bags."""
     if form == "int4":
         return Nibbles(weight)
     if form == "int8":
         return ByteColumns(weight) if has_bags() else ByteRows(weight)
-    return Columns(weight) if form == "bf16-single" and has_bags() else Blocked(weight, bias)
+    return Columns(weight) if form == "bf16-single" else Blocked(weight, bias)
 
 
 def check_form(weights: Weights | None) -> None:
@@ -138,7 +138,8 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
     Args:
         model: An assembly or a `Decoder`, in bfloat16 on a CPU.
         weights: ``stored`` leaves everything as it is; ``bf16`` rearranges every map; the other forms are for the decoder with
-            its head, and the rest is rearranged. Where oneDNN has no bfloat16, maps stay as they are instead of rearranged.
+            its head, and the rest is rearranged. Where oneDNN has no bfloat16, maps stay as they are instead of rearranged;
+            where torch has no fast embedding bags, ``bf16-single`` is ``bf16``.
 
     Returns:
         The same model.
@@ -157,6 +158,8 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
             f"weights='{weights}' needs a model in bfloat16 on a CPU, this one is in {str(table.dtype).removeprefix('torch.')} "
             f"on {table.device.type}; add dtype=torch.bfloat16, device='cpu', or leave weights out"
         )
+    if weights == "bf16-single" and not has_bags():
+        weights = "bf16"
     inside = {id(module) for module in decoder.modules()}
     files = MappedFiles()
     for module in list(model.modules()):

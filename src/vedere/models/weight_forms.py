@@ -210,9 +210,12 @@ def _joined(out_BMC: Tensor) -> Tensor:
     return out_BMC.view(1, -1) if rows == 1 else out_BMC.transpose(0, 1).reshape(rows, blocks * width)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=16)
 def _bags(blocks: int, inputs: int, rows: int) -> tuple[Tensor, Tensor]:
-    """Columns of every row's bag in every block, and where the bags begin; maps of one shape share them in the cache."""
+    """Columns of every row's bag in every block, and where the bags begin; maps of one shape share them in the cache.
+
+    Few are kept: those of a large head take 10 MB a row, and a decoder has five shapes or so.
+    """
     with torch.inference_mode(False):  # kept beyond the call
         numbers = torch.arange(blocks * inputs, dtype=torch.int32).view(blocks, 1, inputs).expand(-1, rows, -1)
         return numbers.flatten(), inputs * torch.arange(blocks * rows, dtype=torch.int32)

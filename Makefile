@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	@echo 'installing $(TORCH)$(if $(TORCH_INDEX), from TORCH_INDEX) and the rest of constraints.txt (minutes at first)'
 	@$(PIP) -c constraints.txt '$(BUILD)'
 	@$(PIP) '$(TORCH)' $(if $(TORCH_INDEX),--no-deps --index-url '$(TORCH_INDEX)',-c constraints.txt)
-	@$(PIP) -c constraints.txt --no-build-isolation -e '.[train,corpus,compose,eval,serve,dev]'
+	@$(PIP) -c constraints.txt --no-build-isolation -e '.[cpu,train,corpus,compose,eval,serve,dev]'
 	@touch $@
 
 demo: venv

@@ -18,6 +18,7 @@ import tiny_xcomposer2
 from vedere.infer.allocator import keep_freed_memory
 from vedere.infer.session import load
 from vedere.models.quantized import QuantLinear, Weights
+from vedere.models.row_forms import has_compiler
 from vedere.models.weight_forms import can_pack
 
 FOLDERS: dict[str, Callable[[Path], Path]] = {
@@ -67,6 +68,13 @@ def test_a_large_model_takes_a_form_by_itself_and_its_memory_is_kept(
     monkeypatch.setattr("vedere.models.quantized._LARGE", 0)
     kept: list[bool] = []
     monkeypatch.setattr("vedere.infer.allocator.keep_freed_memory", lambda: kept.append(True))
+    if has_compiler():
+        _, forms = first_logprob(folder, None)
+        assert {"bf16-single"} <= forms <= {"bf16-single", "bf16"}
+        assert kept
+        kept.clear()
+    for place in ("models.row_forms", "models.quantized"):
+        monkeypatch.setattr(f"vedere.{place}.has_compiler", lambda: False)
     _, forms = first_logprob(folder, None)
     assert forms == ({"bf16"} if can_pack() else set())
     assert bool(kept) == can_pack()

@@ -11,6 +11,7 @@ import torch
 from tiny_models import VOCABULARY, tiny_config
 from vedere.infer.cache import Cache
 from vedere.infer.engine import Engine, Request
+from vedere.infer.fused_step import token_step
 from vedere.infer.sampling import SamplingParams
 from vedere.infer.token_step import TokenStep
 from vedere.models.adapters import LoRA, attach, learn
@@ -102,7 +103,7 @@ def test_with_every_form_of_the_weights(form: str, prompts: list[int]) -> None:
     model = decoder(torch.bfloat16, qkv_bias=True, hidden_size=64, ffn_size=96)
     pack_weights(model, form)  # type: ignore[arg-type]
     expected = steps(model, prompts, generally(model))
-    got = steps(model, prompts, TokenStep(model))
+    got = steps(model, prompts, token_step(model))
     assert (got - expected).float().norm() < 0.02 * expected.float().norm()
 
 

@@ -37,6 +37,23 @@ from vedere.models.weight_forms import (
 SMALL = DecoderConfig(
     hidden_size=64, ffn_size=96, layers=2, heads=4, kv_heads=2, head_dim=16, vocab_size=130, qkv_bias=True
 )
+
+
+@pytest.fixture(params=["rows", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which kernels read the forms: those that numba compiles, or torch's own, as without numba."""
+    if request.param == "rows":
+        pytest.importorskip("numba")
+    else:
+        without_numba(monkeypatch)
+    return str(request.param)
+
+
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("row_forms", "quantized"):
+        monkeypatch.setattr(f"vedere.models.{place}.has_compiler", lambda: False)
+
+
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="no bfloat16 matmul in this build of oneDNN")
 
 
@@ -65,6 +82,7 @@ def test_groups_are_half_a_step_off_at_most(blocks: int, groups: int, seed: int)
     assert (error <= 0.6 * step + 0.01 * weight.float().abs().amax()).all()
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(("form", "most"), [("bf16-single", 0.003), ("int8", 0.02), ("int4", 0.12)])
 @pytest.mark.parametrize("rows", [1, 3, 40, 130])
 @pytest.mark.parametrize("shape", [(64, 96), (130, 64), (7, 80), (600, 32)])
@@ -84,6 +102,7 @@ def test_few_and_many_rows_are_the_same_map(form: str, most: float, rows: int, s
 @pytest.mark.parametrize("rows", [1, 2, 5, 30])
 def test_int8_is_the_same_with_and_without_fast_bags(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weight, bias, x = _weight(300, 64), _weight(1, 300)[0], _weight(rows, 64, seed=1)
+    without_numba(monkeypatch)
     found = {}
     for bags, kind in ((has_bags(), ByteColumns if has_bags() else ByteRows), (False, ByteRows)):
         monkeypatch.setattr("vedere.models.quantized.has_bags", lambda b=bags: b)
@@ -103,6 +122,7 @@ def test_columns_are_rearranged_maps_where_bags_are_slow_and_stay_where_there_is
         model = pack_weights(_model(), "bf16-single")
         return {type(getattr(m, "kept", m)) for m in model.modules() if isinstance(m, (nn.Linear, QuantLinear))}
 
+    without_numba(monkeypatch)
     monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: True)
     assert kinds() == {Columns}
     monkeypatch.setattr("vedere.models.quantized.has_bags", lambda: False)
@@ -144,6 +164,7 @@ def _logits(model: Decoder, visual: bool = False) -> torch.Tensor:
     return model.logits(model(model.embed(ids), torch.arange(40), [0, 40], types))
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("experts", [False, True])
 @pytest.mark.parametrize(("form", "most"), [("bf16", 0.02), ("bf16-single", 0.02), ("int8", 0.05), ("int4", 0.4)])
@@ -157,6 +178,7 @@ def test_models_answer_alike(tied: bool, experts: bool, form: str, most: float) 
         assert isinstance(model.head, QuantLinear)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize(("form", "most"), [("bf16", 0.02), ("bf16-single", 0.02), ("int8", 0.05), ("int4", 0.4)])
 def test_members_of_a_mixture_take_the_form_and_the_router_stays(form: str, most: float) -> None:
     def mixture() -> Decoder:
@@ -172,6 +194,7 @@ def test_members_of_a_mixture_take_the_form_and_the_router_stays(form: str, most
     assert torch.equal(model.layers[0].ffn.text.route(_weight(9, 64, seed=2))[1], chosen)
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("form", ["bf16", "bf16-single", "int8", "int4"])
 def test_the_engine_runs_them(form: str) -> None:
     engine = Engine(pack_weights(_model(), form), chunk=7)  # type: ignore[arg-type]
@@ -215,6 +238,7 @@ def test_written_out_attention(
         assert (got.float() - exact).norm() < tolerance * exact.norm()
 
 
+@pytest.mark.usefixtures("kernels")
 @pytest.mark.parametrize("form", ["int8", "int4", "bf16", "bf16-single"])
 def test_a_map_with_lora_keeps_it_in_every_form(form: str) -> None:
     torch.manual_seed(5)

@@ -39,8 +39,8 @@ import torch
 from torch import Tensor
 
 from vedere.infer.cache import Cache
+from vedere.infer.fused_step import token_step
 from vedere.infer.sampling import SamplingParams, candidates, penalise
-from vedere.infer.token_step import TokenStep
 
 if TYPE_CHECKING:
     from vedere.infer.engine import Engine, Event
@@ -159,7 +159,7 @@ def search(engine: Engine, run: Run) -> Iterator[Event]:
     beams = BeamSearch(params, run.sampler.seen, run.sampler.generator)
     cache = Cache(decoder.config, dtype=decoder.embed.weight.dtype, device=engine.device)
     cache.reserve(params.num_beams, run.tokens + 1)
-    step, feeding = TokenStep(decoder), deque([run])
+    step, feeding = token_step(decoder), deque([run])
     logits = None
     while logits is None:
         _, logits = engine.prefill(cache, 0, feeding)

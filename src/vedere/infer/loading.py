@@ -136,6 +136,7 @@ def open_model(
     import dataclasses
 
     from vedere.infer.allocator import keep_freed_memory
+    from vedere.infer.fused_step import compile_step
     from vedere.infer.prompts import PromptMaker, model_policy
     from vedere.models.checkpoints import load_model, model_config, read_config
     from vedere.models.decoder import Decoder
@@ -143,6 +144,7 @@ def open_model(
     from vedere.models.hf_config import is_native
     from vedere.models.mono_internvl import MonoInternVL
     from vedere.models.quantized import check_form, choose_form, pack_weights
+    from vedere.models.row_forms import has_compiler
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.models.xcomposer import XComposer
     from vedere.models.xcomposer2 import XComposer2
@@ -200,6 +202,8 @@ def open_model(
     if form != "stored":
         keep_freed_memory()
     pack_weights(model, form)
+    if form not in ("stored", "bf16") and has_compiler():
+        compile_step(form, say)
     prompts = PromptMaker(
         tokenizer=tokenizer,
         template=get_template(str(chosen)),

@@ -6,16 +6,17 @@ because the weight stands in an order that its kernel has to rearrange at every 
 
 * ``bf16``: the same numbers, rearranged once into oneDNN's blocks. Every shape of InternVL3-1B gave the bits of the plain map;
   faster for any number of rows, so the vision tower takes it too.
-* ``bf16-single``: the same numbers once more, in columns for answers one at a time: a quarter faster than ``bf16`` there, while
-  several rows take up to half as long again and prompts a quarter more of the decoder's time.
-* ``int8``: a scale for each output row (the largest magnitude over 127), rounded to nearest; in columns as well.
+* ``bf16-single``: the same numbers, for few answers at a time. With numba (extra ``cpu``) the decoder's weights stay as they
+  are stored, and one to five answers come faster than with ``bf16``, one alone nearly twice; prompts take a few percent longer.
+  Without it, in columns: a quarter faster than ``bf16`` for one answer, slower for several.
+* ``int8``: a scale for each output row (the largest magnitude over 127), rounded to nearest.
 * ``int4``: a scale and a minimum for each group of 32 inputs of an output row, 16 steps between the group's extremes.
 
 The quantised forms are weight-only: activations stay bfloat16, sums are float32, and only the decoder and its head are
 quantised, without the routers of mixtures (embedding, tower and projector are not read for a decoded token). Passes of many
 rows, that is prompts, are bound by arithmetic instead: they expand the weight to bfloat16 and multiply as usual. The forms are
 for answering: they have no gradients and are not saved; a checkpoint stays what it is. How each is laid out:
-`vedere.models.weight_forms`.
+`vedere.models.row_forms` with numba, `vedere.models.weight_forms` without.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vedere.models.layers import ReadLinear
 from vedere.models.low_rank import LoRALinear, LowRank
 from vedere.models.mapped_pages import MappedFiles
 from vedere.models.moe import MoE
+from vedere.models.row_forms import Bits, Rows, has_compiler, suits
 from vedere.models.weight_forms import (
     GROUP,
     Blocked,
@@ -47,6 +49,7 @@ from vedere.models.weight_forms import (
 
 Weights = Literal["stored", "bf16", "bf16-single", "int8", "int4"]
 _LARGE = 10**9  # bytes
+_BITS: dict[Weights, Bits] = {"bf16-single": 16, "int8": 8, "int4": 4}
 
 
 class QuantLinear(nn.Module):
@@ -66,6 +69,11 @@ class QuantLinear(nn.Module):
         self.form: Weights = "int8" if form == "int4" and self.in_features % GROUP else form
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self.kept = _in_form(weight.detach(), self.bias, self.form)
+
+    @property
+    def keeps_the_weight(self) -> bool:
+        """Whether the given weight itself is what is read, instead of another form of it."""
+        return isinstance(self.kept, Rows) and self.kept.bits == 16
 
     def ready(self) -> Product:
         """The map ``[M, I]`` to ``[M, O]`` as a function of nothing else, for callers that make it once for many calls."""
@@ -99,7 +107,9 @@ class QuantLinear(nn.Module):
 
 
 def _in_form(weight: Tensor, bias: Tensor | None, form: Weights) -> Form:
-    """The weight in a form; int8 has another layout where torch was built without fast embedding bags."""
+    """The weight in a form: as rows where numba can compile their products, else as torch's own kernels read it fastest."""
+    if form != "bf16" and suits(weight.shape[1]):
+        return Rows(weight, _BITS[form])
     if form == "int4":
         return Nibbles(weight)
     if form == "int8":
@@ -121,13 +131,18 @@ def check_form(weights: Weights | None) -> None:
 
 
 def choose_form(model: nn.Module) -> Weights:
-    """The form that nobody chose: ``bf16`` for a model of more than 1 GB where that is faster, else ``stored``.
+    """The form that nobody chose, of a model of more than 1 GB: ``bf16-single`` with numba, ``bf16`` without, if it is faster.
 
     Rearranging costs a second for each 2 GB or so, which small models, mapped into memory as they are, should not wait for.
     """
     first = next(model.parameters())
-    suits = first.dtype == torch.bfloat16 and first.device.type == "cpu" and can_pack()
-    return "bf16" if suits and sum(p.nbytes for p in model.parameters()) > _LARGE else "stored"
+    if (
+        first.dtype != torch.bfloat16
+        or first.device.type != "cpu"
+        or sum(p.nbytes for p in model.parameters()) <= _LARGE
+    ):
+        return "stored"
+    return "bf16-single" if has_compiler() else "bf16" if can_pack() else "stored"
 
 
 def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
@@ -158,7 +173,7 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
             f"weights='{weights}' needs a model in bfloat16 on a CPU, this one is in {str(table.dtype).removeprefix('torch.')} "
             f"on {table.device.type}; add dtype=torch.bfloat16, device='cpu', or leave weights out"
         )
-    if weights == "bf16-single" and not has_bags():
+    if weights == "bf16-single" and not has_compiler() and not has_bags():
         weights = "bf16"
     inside = {id(module) for module in decoder.modules()}
     files = MappedFiles()
@@ -168,14 +183,17 @@ def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:
             if form != "bf16" or can_pack():
                 joint = module.gate_up, module.down
                 module.pack(lambda weight, form=form: QuantLinear(weight, None, form))  # type: ignore[misc]
-                for weight in joint:
-                    files.let_go(weight)
+                if not any(isinstance(each, QuantLinear) and each.keeps_the_weight for each in module.modules()):
+                    for weight in joint:
+                        files.let_go(weight)
             continue
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and not isinstance(child, ReadLinear) and (form != "bf16" or can_pack()):
                 low = child.low if isinstance(child, LoRALinear) else None
-                setattr(module, name, QuantLinear(child.weight, child.bias, form, low))
-                files.let_go(child.weight)
+                packed = QuantLinear(child.weight, child.bias, form, low)
+                setattr(module, name, packed)
+                if not packed.keeps_the_weight:
+                    files.let_go(child.weight)
     if decoder.config.tied_head and (weights != "bf16" or can_pack()):
         decoder.head = QuantLinear(table, None, weights)
     return model

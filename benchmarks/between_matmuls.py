@@ -5,7 +5,8 @@
 Processor time of one thread, so that a busy machine disturbs little; results are compared first, contenders take turns.
 
 * ``token``     a decoded token of a model with InternVL3-1B's layers and heads but hardly any weights: the general pass of the
-                decoder against the engine's step of single tokens, per form of the weights;
+                decoder against the engine's step of single tokens, per form of the weights (hidden states are float32 in the
+                step that numba compiles: its distance to the general pass is the rounding of that);
 * ``training``  attention of a training pack (27 documents of about 32 tokens, a prefix of 4, SmolLM2's heads), forward and
                 backward: autograd's form against the one with its gradient written out;
 """
@@ -25,7 +26,7 @@ from harness import store
 
 from vedere.infer.allocator import keep_freed_memory
 from vedere.infer.cache import Cache
-from vedere.infer.token_step import TokenStep
+from vedere.infer.fused_step import token_step
 from vedere.models.attention import Attention, AttentionExpert, AttentionPass
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.experts import SpanRouter
@@ -81,7 +82,7 @@ def token(form: str, rounds: int) -> dict[str, Any]:
     window = cache.window(0, [length])
     model(model.embed(torch.arange(length)), torch.arange(length), [0, length], cache=window)
     cache.commit(window)
-    step, ids, positions = TokenStep(model), torch.tensor([7]), torch.tensor([length])
+    step, ids, positions = token_step(model), torch.tensor([7]), torch.tensor([length])
 
     def general() -> torch.Tensor:
         return model(model.embed(ids), positions, [0, 1], cache=cache.window(0, [1]))  # type: ignore[no-any-return]

@@ -493,7 +493,8 @@ def layer(x: Any, weights: Any, norms: Any, rotary: Any, cached: Any, pasts: Any
     for s in range(rows):
         for j in range(gated.shape[1]):
             gate, up = inner[s, j], inner[s, gated.shape[1] + j]
-            gated[s, j] = gate / (np.float32(1) + np.exp(-gate)) * up
+            small = _exp(-abs(gate))  # of the sigmoid: 1 / (1 + small), or small / (1 + small) below 0
+            gated[s, j] = gate * up * (np.float32(1) if gate > 0 else small) / (np.float32(1) + small)
     _map(down_map, gated[:rows], normed[:rows], prepared, parts)
     for s in range(rows):
         x[s] += normed[s]

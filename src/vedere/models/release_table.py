@@ -21,7 +21,7 @@ from vedere.models.footprint import kv_bytes_per_token, parameters
 from vedere.models.internvl import InternVLConfig
 from vedere.models.published import ModelConfig
 from vedere.models.releases import RELEASES, VIT_6B, Release
-from vedere.models.weight_forms import quantised_bytes
+from vedere.models.row_forms import quantised_bytes
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
 

@@ -1,4 +1,6 @@
-"""Forms of a weight that a CPU reads fast: how it is laid out, how few rows and how many rows are multiplied with it.
+"""Forms of a weight that torch's own kernels read fast: how it is laid out, how few and how many rows are multiplied with it.
+
+Where numba is there, `vedere.models.row_forms` takes the place of all but `Blocked`.
 
 A map of one row is a sum of the weight's columns, each times an input: an embedding bag. torch's kernels of those (FBGEMM's)
 read memory 1.3 times as fast as oneDNN's matmul of one row in bfloat16, and 2.2 times as fast as ATen's int8 matmul where that
@@ -169,13 +171,6 @@ class Nibbles:
         """A matmul with the values of the steps."""
         product: Tensor = rows_MI @ expand_groups(self.packed, self.scales)
         return product
-
-
-def quantised_bytes(outputs: int, inputs: int, bits: int) -> int:
-    """About what a matrix takes at 8 bits (`ByteColumns` in its widest blocks) or 4 (`Nibbles`; 8 where groups do not fit)."""
-    if bits == 4 and inputs % GROUP == 0:
-        return outputs * inputs // 2 + 4 * outputs * inputs // GROUP
-    return outputs * inputs + _TRAILER * inputs * -(-outputs // _WIDEST) + 6 * outputs
 
 
 def block_width(outputs: int, widest: int) -> int:

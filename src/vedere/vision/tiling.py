@@ -22,6 +22,7 @@ from vedere.plan import MediaPlan
 
 _JPEG_QUALITY = (75, 100)
 _LARGE = 500_000  # pixels; the resizes of smaller pictures take a few milliseconds
+_HANDS = 2  # threads that resize a picture
 _MOST_PADDED = 180_000_000  # pixels of a padded square, 0.5 GB: a strip of 1 x 1,000,000 px would need 3 TB
 
 
@@ -43,17 +44,30 @@ def tiles(image: Image.Image, plan: MediaPlan, augment: random.Random | None = N
 
 
 def _resized(image: Image.Image, sizes: list[tuple[int, int]]) -> list[Image.Image]:
-    """The picture in each size; of a large one at the same time, if torch may use threads (Pillow lets go of the GIL)."""
+    """The picture in each size; of a large one with threads, if torch may use some (Pillow lets go of the GIL)."""
+    if image.width * image.height < _LARGE or torch.get_num_threads() == 1:
+        return [image.resize(size, Image.Resampling.BICUBIC) for size in sizes]
+    image.load()  # decoded once, before all read it
+    with ThreadPoolExecutor(_HANDS) as pool:
+        if len(sizes) == 1:
+            return [_in_bands(image, sizes[0], pool)]
+        return list(pool.map(lambda size: image.resize(size, Image.Resampling.BICUBIC), sizes))
 
-    def resize(size: tuple[int, int]) -> Image.Image:
-        return image.resize(size, Image.Resampling.BICUBIC)
 
-    if len(sizes) == 1 or image.width * image.height < _LARGE or torch.get_num_threads() == 1:
-        return [resize(size) for size in sizes]
-    image.load()  # decoded once, before both read it
-    with ThreadPoolExecutor(len(sizes) - 1) as pool:
-        others = [pool.submit(resize, size) for size in sizes[1:]]
-        return [resize(sizes[0]), *(other.result() for other in others)]
+def _in_bands(image: Image.Image, size: tuple[int, int], pool: ThreadPoolExecutor) -> Image.Image:
+    """The bits of ``resize``, which goes over rows first and rounds, then over columns: the rows are shared out."""
+    width, height = image.size
+    bands = min(_HANDS, height)
+    edges = [height * band // bands for band in range(bands + 1)]
+
+    def narrowed(band: int) -> Image.Image:
+        top, bottom = edges[band], edges[band + 1]
+        return image.resize((size[0], bottom - top), Image.Resampling.BICUBIC, box=(0, top, width, bottom))
+
+    whole = Image.new(image.mode, (size[0], height))
+    for top, part in zip(edges, pool.map(narrowed, range(bands)), strict=False):
+        whole.paste(part, (0, top))
+    return whole.resize(size, Image.Resampling.BICUBIC)
 
 
 def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:

@@ -4,7 +4,7 @@
 
 As many copies of a weight are read one after the other as no cache holds. Results are compared first (the quantised forms with
 the product of what they stand for); contenders take turns; ratios are medians over the rounds. ``bf16-single``, ``int8`` and
-``int4`` are the products that numba compiles; FBGEMM's and ATen's are what the forms take without numba (the latter for int8 where
+``int4`` are the products that numba compiles; FBGEMM's and ATen's are what the forms take without numba (ATen's int8 where
 torch was built without FBGEMM). Beside them the speed of memory of the same rounds.
 """
 

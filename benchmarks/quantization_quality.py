@@ -10,7 +10,8 @@ The weights of the embedded language model come from a 4-bit file (Q4_1), with g
 Rounding them again onto nearly the same grid costs little and tells little. So the model is measured a second time with its
 channels shuffled: one permutation of the residual stream, one of each layer's feed-forward channels, one of each value head's.
 That changes no output (asserted in float32), but each group of 32 then holds inputs of many old groups, like the weights of a
-model that was never rounded. Its row, ``int4, shuffled``, is the figure to go by.
+model that was never rounded. Its row, ``int4, shuffled``, is the figure to go by. Rows that end in ``singly`` are fed a token
+at a time, as answers are: by the products of few rows, which round inputs to 15 bits.
 
 Logits are compared with those of the same numbers in float32: mean and largest absolute difference, relative norm, mean
 Kullback-Leibler divergence in nats, and how often the likeliest token is the same. bfloat16's own rounding is in the table
@@ -30,11 +31,15 @@ import torch
 from harness import store
 from torch import Tensor
 
+from vedere.infer.cache import Cache
+from vedere.infer.fused_step import token_step
 from vedere.models.checkpoints import load_model
 from vedere.models.decoder import Decoder
 from vedere.models.quantized import pack_weights
 from vedere.models.sources import language_model, origin
 from vedere.text.tokenizer import Tokenizer
+
+SINGLY = ", singly"
 
 
 def python_reference() -> str:
@@ -100,6 +105,18 @@ def logits(model: Decoder, ids: Tensor) -> Tensor:
     return model.logits(hidden)
 
 
+@torch.inference_mode()
+def singly(model: Decoder, ids: Tensor) -> Tensor:
+    """The same, fed a token at a time as an answer is, through the products of few rows."""
+    cache, step = Cache(model.config, dtype=model.embed.weight.dtype, capacity=len(ids)), token_step(model)
+    rows = []
+    for place in range(len(ids)):
+        window = cache.window(0, [1])
+        rows.append(model.logits(step(ids[place : place + 1], torch.tensor([place]), window, None)))
+        cache.commit(window)
+    return torch.cat(rows)
+
+
 def losses(logits_TV: Tensor, ids: Tensor) -> Tensor:
     """Cross-entropy of every token but the first, in nats."""
     return torch.nn.functional.cross_entropy(logits_TV[:-1], ids[1:], reduction="none")
@@ -119,7 +136,7 @@ def measure(models: dict[str, Decoder], texts: list[Tensor], reference: str) -> 
         right = logits(models[reference], ids)
         best, spread = right.argmax(1), right.log_softmax(1)
         for name, model in models.items():
-            found = right if name == reference else logits(model, ids)
+            found = right if name == reference else (singly if name.endswith(SINGLY) else logits)(model, ids)
             difference = found - right
             add(
                 name,
@@ -154,6 +171,8 @@ def contenders(folder: Path) -> Iterator[tuple[str, Callable[[], Decoder]]]:
     for base, suffix in ((exact, ""), (mixed, ", shuffled")):
         for form in ("bf16", "int8", "int4"):
             yield form + suffix, lambda b=base, f=form: pack_weights(copy.deepcopy(b).to(torch.bfloat16), f)  # type: ignore[misc, arg-type, return-value]
+    for form in ("bf16-single", "int8", "int4"):
+        yield form + SINGLY, lambda f=form: pack_weights(copy.deepcopy(exact).to(torch.bfloat16), f)  # type: ignore[misc, arg-type, return-value]
     yield "float32, shuffled", lambda: mixed
 
 
@@ -180,10 +199,10 @@ def main() -> None:
         parts = windows(text, tokenizer, options.tokens, options.window)
         rows = measure(models, parts, "float32")
         print(f"{name}: {len(parts)} windows of {options.window} tokens")
-        print(f"{'':16} perplexity  mean/max logit error  relative      KL  same token")
+        print(f"{'':19} perplexity  mean/max logit error  relative      KL  same token")
         for form, row in rows.items():
             print(
-                f"{form:16} {row['perplexity']:10.3f}  {row['mean_logit_error']:9.4f} / {row['max_logit_error']:6.3f}"
+                f"{form:19} {row['perplexity']:10.3f}  {row['mean_logit_error']:9.4f} / {row['max_logit_error']:6.3f}"
                 f"  {row['relative_logit_error']:9.2%}  {row['kl_divergence']:.4f}  {row['same_likeliest_token']:10.1%}"
             )
         result["texts"][name] = {"windows": len(parts), "forms": rows}

@@ -103,7 +103,7 @@ class ChatOptions:
     """Number format of the weights; by default as stored."""
     weights: Literal["stored", "bf16", "bf16-single", "int8", "int4"] | None = None
     """Form of the weights on a CPU; int8 and int4 answer faster and a little less exactly, bf16-single faster with the same
-    numbers."""
+    numbers. Large models take bf16-single by themselves where numba is installed (extra cpu), else bf16."""
     json: bool = False
     """Print one JSON object instead of text."""
     timings: bool = False

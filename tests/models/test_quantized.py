@@ -254,3 +254,18 @@ def test_a_map_with_lora_keeps_it_in_every_form(form: str) -> None:
         error = model.get_submodule(place)(x).float() - adapted
     assert error.norm() < 0.12 * adapted.norm()
     assert added.norm() > 0.3 * adapted.norm()  # losing it would be seen
+
+
+@pytest.mark.parametrize("compiler", [True, False])
+def test_large_models_take_the_form_that_suits_the_answers_at_once(
+    compiler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vedere.models.quantized._LARGE", 0)
+    monkeypatch.setattr("vedere.models.quantized.has_compiler", lambda: compiler)
+    monkeypatch.setattr("vedere.models.quantized.can_pack", lambda: True)
+    assert [choose_form(_model(), n) for n in (1, 4, 8)] == ["bf16-single"] * 2 * compiler + ["bf16"] * (
+        3 - 2 * compiler
+    )
+    monkeypatch.setattr("vedere.models.quantized.can_pack", lambda: False)
+    assert [choose_form(_model(), n) for n in (1, 8)] == (["bf16-single"] if compiler else ["stored"]) * 2
+    assert choose_form(_model().float()) == "stored"

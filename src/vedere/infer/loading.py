@@ -130,9 +130,10 @@ def open_model(
     revision: str | None = None,
     weights: Weights | None = None,
     adapter: str | os.PathLike[str] | None = None,
+    together: int = 1,
     say: Say = say_on_stderr,
 ) -> Loaded:
-    """Loads a model; arguments and errors as `vedere.infer.session.load`."""
+    """Loads a model; arguments and errors as `vedere.infer.session.load`; ``together`` are its answers at once."""
     import dataclasses
 
     from vedere.infer.allocator import keep_freed_memory
@@ -198,7 +199,7 @@ def open_model(
         raise ConfigError(
             f"config.json in {folder} names no chat template; give one: template='internvl2_5' or the like"
         )
-    form = choose_form(model) if weights is None else weights
+    form = choose_form(model, together) if weights is None else weights
     if form != "stored":
         keep_freed_memory()
     pack_weights(model, form)

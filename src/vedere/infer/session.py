@@ -365,7 +365,7 @@ def load(
     revision: str | None = None,
     weights: Weights | None = None,
     adapter: str | os.PathLike[str] | None = None,
-    max_batch: int = 8,
+    max_batch: int | None = None,
     chunk: int = 512,
     say: Say = say_on_stderr,
 ) -> Session:
@@ -387,9 +387,10 @@ def load(
         revision: Branch, tag or commit of a model of the hub.
         weights: Form of the weights on a CPU: ``stored``, ``bf16`` (rearranged, the same numbers), ``bf16-single`` (the same
             numbers, for few answers at a time), ``int8`` or ``int4`` (`vedere.models.quantized`). None: large models take
-            ``bf16-single`` where numba is installed (extra ``cpu``) and ``bf16`` where it is not, small ones ``stored``.
+            ``bf16-single`` where numba is installed (extra ``cpu``), ``bf16`` where it is not or ``max_batch`` asks for more
+            than four answers at once; small ones ``stored``.
         adapter: Folder of a LoRA that was trained on this model, peft's or vedere's; it is merged into the weights.
-        max_batch: Most questions in progress at once.
+        max_batch: Most questions in progress at once; None: 8, though few are expected.
         chunk: Most prompt tokens of a step.
         say: Receives a line before a slow step; standard error by default.
 
@@ -409,6 +410,7 @@ def load(
         revision=revision,
         weights=weights,
         adapter=adapter,
+        together=max_batch or 1,
         say=say,
     )
-    return Session(loaded, max_batch=max_batch, chunk=chunk)
+    return Session(loaded, max_batch=8 if max_batch is None else max_batch, chunk=chunk)

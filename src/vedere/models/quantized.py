@@ -49,6 +49,7 @@ from vedere.models.weight_forms import (
 
 Weights = Literal["stored", "bf16", "bf16-single", "int8", "int4"]
 _LARGE = 10**9  # bytes
+_FEW = 4  # answers at once that come faster with bf16-single than with bf16
 _BITS: dict[Weights, Bits] = {"bf16-single": 16, "int8": 8, "int4": 4}
 
 
@@ -130,19 +131,22 @@ def check_form(weights: Weights | None) -> None:
         )
 
 
-def choose_form(model: nn.Module) -> Weights:
-    """The form that nobody chose, of a model of more than 1 GB: ``bf16-single`` with numba, ``bf16`` without, if it is faster.
+def choose_form(model: nn.Module, together: int = 1) -> Weights:
+    """The form that nobody chose, of a model of more than 1 GB: ``bf16-single`` or ``bf16``, whichever is faster here.
 
     Rearranging costs a second for each 2 GB or so, which small models, mapped into memory as they are, should not wait for.
+
+    Args:
+        model: An assembly or a decoder.
+        together: Answers at once.
     """
     first = next(model.parameters())
-    if (
-        first.dtype != torch.bfloat16
-        or first.device.type != "cpu"
-        or sum(p.nbytes for p in model.parameters()) <= _LARGE
-    ):
+    large = sum(p.nbytes for p in model.parameters()) > _LARGE
+    if first.dtype != torch.bfloat16 or first.device.type != "cpu" or not large:
         return "stored"
-    return "bf16-single" if has_compiler() else "bf16" if can_pack() else "stored"
+    if has_compiler() and (together <= _FEW or not can_pack()):
+        return "bf16-single"
+    return "bf16" if can_pack() else "stored"
 
 
 def pack_weights(model: nn.Module, weights: Weights) -> nn.Module:

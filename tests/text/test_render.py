@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -289,3 +290,38 @@ def test_context_overflow_is_told_with_its_numbers():
         ContextError, match=r"2049 together.* shorten the prompt: fewer tiles or frames, or less history"
     ):
         context_check(2048, 1, 1024)
+
+
+@pytest.mark.parametrize("vocabulary", ["qwen2", "qwen2-fast", "internlm2", "phi3"])
+@pytest.mark.parametrize("name", ["internvl2_5", "internlm2-chat", "Hermes-2", "phi3-chat"])
+def test_a_prompt_to_answer_is_tokenised_in_one_go(vocabulary, name):
+    """As InternVL's `chat` does it: where a vocabulary puts a space before a text, that is once and not before each turn."""
+    template = get_template(name)
+    words = Tokenizer.load(Path(__file__).parent / "vocabularies" / vocabulary)
+    markers = (*template.turn_markers, template.image_start, template.image_context, template.image_end)
+    words = words.with_tokens(words.lacks(markers))  # of phi3's, ``<|im_start|>`` is no named token then
+    turns = (
+        Turn("user", "<image>\n the  cat"),
+        Turn("assistant", " a\n"),
+        Turn("user", ""),
+        Turn("assistant", "b"),
+        Turn("user", "\ta <image>"),
+    )
+    plans = [PICTURE, PICTURE]
+    whole = "".join(piece.text for piece in render_pieces(turns, plans, template, train=False))
+    start = [] if words.bos_id is None else [words.bos_id]
+    assert render(turns, plans, template, words, train=False).ids.tolist() == [*start, *words.encode(whole)]
+
+
+@pytest.mark.parametrize(
+    ("opening", "message"),
+    [
+        ("Sure<|im_end|>", r"the opening of the answer contains '<\|im_end\|>', which template 'internvl2_5' writes itself"),
+        ("<IMG_CONTEXT>", "the opening of the answer contains '<IMG_CONTEXT>'"),
+        ("a\ud800", "half of a surrogate pair at character 1"),
+        (b"a", "content of type bytes; expected a string"),
+    ],
+)
+def test_openings_that_are_none(tokenizer, opening, message):
+    with pytest.raises(PromptError, match=message):
+        render((Turn("user", "a"),), [], get_template("internvl2_5"), tokenizer, train=False, opening=opening)

@@ -109,7 +109,8 @@ class Template:
         strip_training: White space around each text is dropped in training.
         strip_after_media: White space behind a picture is dropped in training: the first XComposer's data have a line break
             behind ``<image>``, its prompts have none.
-        grain: What is tokenised in one go: a turn, the prompt between media, or header and text apart.
+        grain: What is tokenised in one go of a prompt to answer: a turn, all between media, or header and text apart. In
+            training it is a turn or less.
         unclosed_empty_answer: The original writes no end after an empty answer (`reference` mode only).
         bare_history: Finished turns keep neither system block nor end markers; each gets a bos of its own, and so does
             its answer (XComposer's stored history).

@@ -91,6 +91,14 @@ def _check_turns(conversation: Conversation, template: Template, train: bool) ->
         )
 
 
+def _check_opening(opening: str, template: Template) -> None:
+    found = template.reserved.search(Turn("assistant", opening).content)
+    if found:
+        raise PromptError(
+            f"the opening of the answer contains {found[0]!r}, which template '{template.name}' writes itself; remove it"
+        )
+
+
 def _counts(images: int, videos: int) -> str:
     return f"{images} image{'' if images == 1 else 's'} and {videos} video{'' if videos == 1 else 's'}"
 
@@ -272,6 +280,7 @@ def render_pieces(
         raise PromptError("the conversation is empty; expected at least one user turn")
     if not reference:
         _check_turns(conversation, template, train)
+        _check_opening(opening, template)
     conversation, in_front = _tag_untagged(conversation, plans, template, train, reference)
     if not reference and not in_front:
         _check_placeholders(conversation, plans)

@@ -1,8 +1,8 @@
 """Conversation + media plans -> token ids, labels and spans. The only place that expands media.
 
 `render_pieces` (`vedere.text.layout`) lays the prompt out as strings; `render` tokenises these in the same portions as
-the originals do (each turn by itself: joining first could merge tokens across a turn's border) and fills media
-positions straight from the plans.
+the originals do (in training each turn by itself: joining first could merge tokens across a turn's border; of
+InternVL's prompts for an answer all that stands between media) and fills media positions straight from the plans.
 
 **The span law**: spans are ordered and disjoint, lie exactly on the positions that hold the media's context id, and
 their lengths sum to the tokens of all plans. It is checked on every call that is not ``reference``.

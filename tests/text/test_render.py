@@ -232,8 +232,15 @@ def test_strings_that_only_the_template_writes(name):
             ask(f"see {marker} here", name=name)
         with pytest.raises(PromptError, match=f"the system text contains '.*', which template '{name}' writes"):
             render_pieces((Turn("system", marker), Turn("user", "a")), [], template, train=False)
+        turns = (Turn("user", "a"), Turn("assistant", f"b {marker}"), Turn("user", "b"))
+        if marker in (template.image_start, template.image_end):  # a model spells them out in answers about web pages
+            text = "".join(piece.text for piece in render_pieces(turns, [], template, train=False))
+            assert f"b {marker}{template.answer_end if not template.bare_history else ''}" in text
+            turns = (Turn("user", "a"), Turn("assistant", f"{marker} {template.image_context}"), Turn("user", "b"))
         with pytest.raises(PromptError, match="the assistant text of turn 2 contains"):
-            render_pieces((Turn("user", "a"), Turn("assistant", marker), Turn("user", "b")), [], template, train=False)
+            render_pieces(turns, [], template, train=False)
+        with pytest.raises(PromptError, match="the assistant text of turn 2 contains"):
+            render_pieces((Turn("user", "a"), Turn("assistant", f"b {marker}")), [], template, train=True)
 
 
 def test_conversations_that_cannot_be_answered():

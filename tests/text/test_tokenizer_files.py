@@ -11,7 +11,7 @@ import sentencepiece
 from corpus import LINES, TEXT
 from hypothesis import given, settings
 
-from vedere.errors import CheckpointError, ConfigError, VedereError
+from vedere.errors import CheckpointError, ConfigError, PromptError, VedereError
 from vedere.text.byte_pairs import BYTE_OF
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
@@ -144,6 +144,20 @@ def test_a_chat_template_file_goes_with_the_configuration(copy, tmp_path):
     Tokenizer.load(folder).save(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text("utf-8"))
     assert saved["chat_template"] == "{{ messages }}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_text_is_refused_and_ids_of_nothing_stand_for_nothing(loaded, name):
+    ours = loaded[name]
+    for half in ("a\ud800b", "a\udcff"):
+        for encode in (ours.encode, ours.encode_array, ours.token_id):
+            with pytest.raises(PromptError, match="the text holds half of a surrogate pair at character 1; expected whole"):
+                encode(half)
+    for text in (b"a", None, 5):
+        with pytest.raises(PromptError, match=f"text of type {type(text).__name__} was given; expected a string"):
+            ours.encode(text)
+    ids = ours.encode("The cat")
+    assert ours.decode([-100, *ids, -1, 10**9, 1 << 70]) == ours.decode(ids)  # labels hold -100
 
 
 # --- sentencepiece families --------------------------------------------------------------------------------------------

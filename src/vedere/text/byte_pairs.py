@@ -107,7 +107,7 @@ class BytePairs:
         """What an id stands for; nothing for an id that the vocabulary does not hold."""
         if index in self._added_bytes:
             return self._added_bytes[index]
-        piece: str | None = self.inner.id_to_token(index)
+        piece: str | None = self.inner.id_to_token(index) if 0 <= index < self.size else None  # else it overflows
         if piece is None:
             return b""
         if self._pieces:

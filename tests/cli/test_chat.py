@@ -97,7 +97,10 @@ def test_json_and_text_say_the_same(capsys, model, picture):
         (("chat", "no such.png", "what?"), "'no such.png' does not exist; check the path"),
         (("chat", "missing.jpg"), "'missing.jpg' does not exist; check the path, or write the question after it"),
         (("chat", "what?", "--video", "no.mp4"), "'no.mp4' does not exist"),
-        (("chat", "https://x.org/a.png", "what?"), "'https://x.org/a.png' is an address; expected a local file: download"),
+        (
+            ("chat", "https://x.org/a.png", "what?"),
+            "'https://x.org/a.png' is an address; expected a local file: download",
+        ),
         (("chat", "data:image/png;base64,AA", "what?"), "AA' is an address; expected a local file"),
         (("chat", "what?", "--model", "mimi"), "did you mean 'mini'"),
         (("chat", "x" * 5000, "what?"), "xxx' does not exist; check the path"),
@@ -153,7 +156,18 @@ def test_bytes_that_are_no_text_end_no_run(model, tmp_path, encoding):
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), "PYTHONIOENCODING": encoding}
 
     def run(*arguments, text=b""):
-        command = [sys.executable, "-m", "vedere", "chat", *arguments, "--model", model, "--max-new-tokens", "3", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "vedere",
+            "chat",
+            *arguments,
+            "--model",
+            model,
+            "--max-new-tokens",
+            "3",
+            "--json",
+        ]
         done = subprocess.run(command, capture_output=True, env=environment, input=text, check=False)
         assert b"Traceback" not in done.stderr
         return done.returncode, json.loads(done.stdout.decode("utf-8"))

@@ -323,7 +323,10 @@ def test_a_prompt_to_answer_is_tokenised_in_one_go(vocabulary, name):
 @pytest.mark.parametrize(
     ("opening", "message"),
     [
-        ("Sure<|im_end|>", r"the opening of the answer contains '<\|im_end\|>', which template 'internvl2_5' writes itself"),
+        (
+            "Sure<|im_end|>",
+            r"the opening of the answer contains '<\|im_end\|>', which template 'internvl2_5' writes itself",
+        ),
         ("<IMG_CONTEXT>", "the opening of the answer contains '<IMG_CONTEXT>'"),
         ("a\ud800", "half of a surrogate pair at character 1"),
         (b"a", "content of type bytes; expected a string"),

@@ -151,7 +151,9 @@ def test_what_is_no_text_is_refused_and_ids_of_nothing_stand_for_nothing(loaded,
     ours = loaded[name]
     for half in ("a\ud800b", "a\udcff"):
         for encode in (ours.encode, ours.encode_array, ours.token_id):
-            with pytest.raises(PromptError, match="the text holds half of a surrogate pair at character 1; expected whole"):
+            with pytest.raises(
+                PromptError, match="the text holds half of a surrogate pair at character 1; expected whole"
+            ):
                 encode(half)
     for text in (b"a", None, 5):
         with pytest.raises(PromptError, match=f"text of type {type(text).__name__} was given; expected a string"):

@@ -181,7 +181,9 @@ def check_media(pictures: Sequence[str], videos: Sequence[Path]) -> None:
             raise MediaError(f"'{path}' does not exist; check the path (the question comes last, in quotes)")
     for path in pictures:
         if Path(path).suffix.lower() in _VIDEO_SUFFIXES:
-            raise MediaError(f"'{path}' is a video, and only pictures stand without an option; give it as --video '{path}'")
+            raise MediaError(
+                f"'{path}' is a video, and only pictures stand without an option; give it as --video '{path}'"
+            )
 
 
 def asked(

@@ -94,7 +94,9 @@ class BytePairs:
                 "(GPT-2, Qwen, SmolLM) or a sentencepiece one (Llama, InternLM, Phi)"
             )
         self.added = {token.content: index for index, token in added.items()}
-        self.special = frozenset(index for index, token in added.items() if token.special) | _special(config, self.added)
+        self.special = frozenset(index for index, token in added.items() if token.special) | _special(
+            config, self.added
+        )
         self._added_bytes: dict[int, bytes] = {index: token.content.encode("utf-8") for index, token in added.items()}
         bare, dressed = inner.encode("a", add_special_tokens=False).ids, inner.encode("a").ids
         self.bos = dressed[0] if dressed[:1] != bare[:1] and dressed else None

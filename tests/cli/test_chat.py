@@ -97,6 +97,11 @@ def test_json_and_text_say_the_same(capsys, model, picture):
         (("chat", "no such.png", "what?"), "'no such.png' does not exist; check the path"),
         (("chat", "missing.jpg"), "'missing.jpg' does not exist; check the path, or write the question after it"),
         (("chat", "what?", "--video", "no.mp4"), "'no.mp4' does not exist"),
+        (
+            ("chat", "https://x.org/a.png", "what?"),
+            "'https://x.org/a.png' is an address; expected a local file: download",
+        ),
+        (("chat", "data:image/png;base64,AA", "what?"), "AA' is an address; expected a local file"),
         (("chat", "what?", "--model", "mimi"), "did you mean 'mini'"),
         (("chat", "x" * 5000, "what?"), "xxx' does not exist; check the path"),
         (("verify", "nowhere"), "no folder nowhere; give one with recorded outputs"),
@@ -131,6 +136,51 @@ def test_a_file_that_is_no_picture(capsys, model, tmp_path):
     status, _, err = _run(capsys, "chat", str(path), "what?", "--model", model)
     assert status == 2
     assert "is not a picture that can be read" in err
+
+
+def test_a_clip_among_the_pictures_is_told_where_to_go(capsys, tmp_path, session):
+    path = tmp_path / "clip.MP4"
+    path.touch()
+    status, _, err = _run(capsys, "chat", str(path), "what?")
+    assert status == 2
+    assert f"'{path}' is a video, and only pictures stand without an option; give it as --video '{path}'" in err
+    assert f"'{path}' is a video; give it as /video {path}" in session([f"/image {path}", "/exit"])[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are any bytes")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict", "utf-8:surrogateescape"])
+def test_bytes_that_are_no_text_end_no_run(model, tmp_path, encoding):
+    name = os.fsencode(tmp_path) + b"/red\xff.png"
+    Image.new("RGB", (60, 30), "red").save(tmp_path / "red.png")
+    os.rename(tmp_path / "red.png", name)
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2]), "PYTHONIOENCODING": encoding}
+
+    def run(*arguments, text=b""):
+        command = [
+            sys.executable,
+            "-m",
+            "vedere",
+            "chat",
+            *arguments,
+            "--model",
+            model,
+            "--max-new-tokens",
+            "3",
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, env=environment, input=text, check=False)
+        assert b"Traceback" not in done.stderr
+        return done.returncode, json.loads(done.stdout.decode("utf-8"))
+
+    status, reply = run(name, "what?")
+    assert status == 0
+    assert reply["media"][0]["name"] == os.fsdecode(name)
+    status, reply = run(name + b"f", "what?")
+    assert status == 2
+    assert os.fsdecode(name) + "f' does not exist" in reply["error"]["message"]
+    status, reply = run(name, text=b"wh\xff")
+    assert status == 2
+    assert "half of a surrogate pair" in reply["error"]["message"]
 
 
 def test_debugging_shows_the_traceback(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,8 +232,15 @@ def test_strings_that_only_the_template_writes(name):
             ask(f"see {marker} here", name=name)
         with pytest.raises(PromptError, match=f"the system text contains '.*', which template '{name}' writes"):
             render_pieces((Turn("system", marker), Turn("user", "a")), [], template, train=False)
+        turns = (Turn("user", "a"), Turn("assistant", f"b {marker}"), Turn("user", "b"))
+        if marker in (template.image_start, template.image_end):  # a model spells them out in answers about web pages
+            text = "".join(piece.text for piece in render_pieces(turns, [], template, train=False))
+            assert f"b {marker}{template.answer_end if not template.bare_history else ''}" in text
+            turns = (Turn("user", "a"), Turn("assistant", f"{marker} {template.image_context}"), Turn("user", "b"))
         with pytest.raises(PromptError, match="the assistant text of turn 2 contains"):
-            render_pieces((Turn("user", "a"), Turn("assistant", marker), Turn("user", "b")), [], template, train=False)
+            render_pieces(turns, [], template, train=False)
+        with pytest.raises(PromptError, match="the assistant text of turn 2 contains"):
+            render_pieces((Turn("user", "a"), Turn("assistant", f"b {marker}")), [], template, train=True)
 
 
 def test_conversations_that_cannot_be_answered():
@@ -263,8 +271,25 @@ def test_samples_that_cannot_be_trained_on(tokenizer):
 
 def test_a_vocabulary_without_the_template_s_tokens(tokenizer):
     template = dataclasses.replace(get_template("smollm2"), image_context="<empty_outputs>")
-    with pytest.raises(ConfigError, match=r"'<empty_outputs>' is not one token .* did you mean '<empty_output>'\?"):
+    with pytest.raises(
+        ConfigError, match=r"template 'smollm2' writes <empty_outputs>, which this vocabulary of .* splits"
+    ):
         render((Turn("user", "<image>"),), [PICTURE], template, tokenizer, train=False)
+    render((Turn("user", "a"),), [], template, tokenizer, train=False)  # without media nobody writes it
+    with pytest.raises(ConfigError, match=r"'<empty_outputs>' is not one token .* did you mean '<empty_output>'\?"):
+        render((Turn("user", "<image>"), Turn("assistant", "a")), [PICTURE], template, tokenizer, train=True)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "name"), [("qwen2", "phi3-chat"), ("phi3", "internvl2_5"), ("internlm2", "ixc2")]
+)
+def test_a_template_of_other_models_is_refused(vocabulary, name):
+    """Split markers would be read as text; a stop token in common (``<|endoftext|>``, ``</s>``) hides that."""
+    words, template = Tokenizer.load(Path(__file__).parent / "vocabularies" / vocabulary), get_template(name)
+    with pytest.raises(
+        ConfigError, match=rf"template '{name}' writes .*, which this vocabulary of \d+ tokens splits; choose"
+    ):
+        render((Turn("user", "a"),), [], template, words, train=False)
 
 
 def test_text_that_encodes_to_the_context_token_is_caught(tokenizer):
@@ -289,3 +314,41 @@ def test_context_overflow_is_told_with_its_numbers():
         ContextError, match=r"2049 together.* shorten the prompt: fewer tiles or frames, or less history"
     ):
         context_check(2048, 1, 1024)
+
+
+@pytest.mark.parametrize("vocabulary", ["qwen2", "qwen2-fast", "internlm2", "phi3"])
+@pytest.mark.parametrize("name", ["internvl2_5", "internlm2-chat", "Hermes-2", "phi3-chat"])
+def test_a_prompt_to_answer_is_tokenised_in_one_go(vocabulary, name):
+    """As InternVL's `chat` does it: where a vocabulary puts a space before a text, that is once and not before each turn."""
+    template = get_template(name)
+    words = Tokenizer.load(Path(__file__).parent / "vocabularies" / vocabulary)
+    markers = (*template.turn_markers, template.image_start, template.image_context, template.image_end)
+    words = words.with_tokens(words.lacks(markers))  # of phi3's, ``<|im_start|>`` is no named token then
+    turns = (
+        Turn("user", "<image>\n the  cat"),
+        Turn("assistant", " a\n"),
+        Turn("user", ""),
+        Turn("assistant", "b"),
+        Turn("user", "\ta <image>"),
+    )
+    plans = [PICTURE, PICTURE]
+    whole = "".join(piece.text for piece in render_pieces(turns, plans, template, train=False))
+    start = [] if words.bos_id is None else [words.bos_id]
+    assert render(turns, plans, template, words, train=False).ids.tolist() == [*start, *words.encode(whole)]
+
+
+@pytest.mark.parametrize(
+    ("opening", "message"),
+    [
+        (
+            "Sure<|im_end|>",
+            r"the opening of the answer contains '<\|im_end\|>', which template 'internvl2_5' writes itself",
+        ),
+        ("<IMG_CONTEXT>", "the opening of the answer contains '<IMG_CONTEXT>'"),
+        ("a\ud800", "half of a surrogate pair at character 1"),
+        (b"a", "content of type bytes; expected a string"),
+    ],
+)
+def test_openings_that_are_none(tokenizer, opening, message):
+    with pytest.raises(PromptError, match=message):
+        render((Turn("user", "a"),), [], get_template("internvl2_5"), tokenizer, train=False, opening=opening)

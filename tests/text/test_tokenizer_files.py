@@ -11,7 +11,7 @@ import sentencepiece
 from corpus import LINES, TEXT
 from hypothesis import given, settings
 
-from vedere.errors import CheckpointError, ConfigError, VedereError
+from vedere.errors import CheckpointError, ConfigError, PromptError, VedereError
 from vedere.text.byte_pairs import BYTE_OF
 from vedere.text.chat import get_template
 from vedere.text.tokenizer import Tokenizer
@@ -94,6 +94,39 @@ def test_tokens_that_only_a_side_file_names_join_a_tokenizer_json(loaded, copy):
         assert Tokenizer.load(folder).encode(line) == loaded["qwen2"].encode(line)
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}},
+        {"padding": {"strategy": {"Fixed": 90}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 3,
+                     "pad_type_id": 0, "pad_token": "x"}},
+    ],
+)  # fmt: skip
+def test_limits_that_a_tokenizer_json_was_saved_with_do_not_count(loaded, copy, limits, tmp_path):
+    """The library writes them into the file after any call with them; a prompt would be cut without a word."""
+    folder = copy("qwen2-fast")
+    change(folder / "tokenizer.json", **limits)
+    ours = Tokenizer.load(folder)
+    assert [ours.encode(line) for line in LINES] == [loaded["qwen2"].encode(line) for line in LINES]
+    assert ours.bos_id is None
+    ours.save(tmp_path / "saved")
+    assert not json.loads((tmp_path / "saved" / "tokenizer.json").read_text("utf-8"))[next(iter(limits))]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen2-fast"])
+@pytest.mark.parametrize("where", ["additional_special_tokens", "added_tokens_decoder"])
+def test_a_side_file_may_call_an_added_token_special(copy, name, where):
+    folder = copy(name)
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    if where == "additional_special_tokens":
+        config[where].append("<tool_call>")
+    else:
+        next(token for token in config[where].values() if token["content"] == "<tool_call>")["special"] = True
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    ours = Tokenizer.load(folder)
+    assert ours.decode(ours.encode("<tool_call>a</tool_call>")) == "a</tool_call>"
+
+
 def test_ids_with_a_gap_stay_where_the_file_has_them(copy, tmp_path):
     folder = copy("qwen2")
     (folder / "tokenizer_config.json").unlink()
@@ -111,6 +144,22 @@ def test_a_chat_template_file_goes_with_the_configuration(copy, tmp_path):
     Tokenizer.load(folder).save(tmp_path / "saved")
     saved = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text("utf-8"))
     assert saved["chat_template"] == "{{ messages }}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_text_is_refused_and_ids_of_nothing_stand_for_nothing(loaded, name):
+    ours = loaded[name]
+    for half in ("a\ud800b", "a\udcff"):
+        for encode in (ours.encode, ours.encode_array, ours.token_id):
+            with pytest.raises(
+                PromptError, match="the text holds half of a surrogate pair at character 1; expected whole"
+            ):
+                encode(half)
+    for text in (b"a", None, 5):
+        with pytest.raises(PromptError, match=f"text of type {type(text).__name__} was given; expected a string"):
+            ours.encode(text)
+    ids = ours.encode("The cat")
+    assert ours.decode([-100, *ids, -1, 10**9, 1 << 70]) == ours.decode(ids)  # labels hold -100
 
 
 # --- sentencepiece families --------------------------------------------------------------------------------------------

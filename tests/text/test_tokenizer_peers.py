@@ -1,6 +1,8 @@
 """Ids equal to those of transformers' own classes, live, on small vocabularies in the official file forms and on real ones."""
 
 import itertools
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,20 @@ def test_phi3_against_the_slow_class(phi3):
 def test_phi3_against_the_slow_class_on_any_text(phi3, text):
     ours, backend, _ = phi3
     assert ours.encode(text) == llama_ids(backend, text)
+
+
+def test_internlm3_s_class_encodes_each_run_as_the_file_says(tmp_path):
+    """InternVL3-9B. A dummy prefix is then put before each run, whatever ``legacy`` says: the class does not look at it."""
+    from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
+
+    folder = Path(shutil.copytree(VOCABULARIES / "phi3", tmp_path / "internlm3"))
+    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    assert config["legacy"] is False
+    config["tokenizer_class"] = "InternLM3Tokenizer"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    ours, peer = Tokenizer.load(folder), SentencePieceBackend.from_pretrained(folder, legacy=True)
+    check_lines(ours, peer)
+    assert ours.encode("<img>a") != Tokenizer.load(VOCABULARIES / "phi3").encode("<img>a")
 
 
 @MANY

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from vedere import __version__
-from vedere.cli.output import print_error, print_json
+from vedere.cli.output import open_to_any_bytes, print_error, print_json
 from vedere.config import nearest
 from vedere.errors import VedereError
 
@@ -69,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in arguments
+    if argv is None:
+        open_to_any_bytes()
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(overview())

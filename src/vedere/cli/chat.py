@@ -7,6 +7,7 @@ is read as the question from standard input.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from vedere.vision.frames import FrameRule
 if TYPE_CHECKING:
     from vedere.infer.session import Reply, Session, Stream
 
+_VIDEO_SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 _MEDIA_SUFFIXES = {
     ".png",
     ".jpg",
@@ -34,15 +36,12 @@ _MEDIA_SUFFIXES = {
     ".tif",
     ".tiff",
     ".avif",
-    ".mp4",
-    ".mov",
-    ".mkv",
-    ".webm",
-}
+} | _VIDEO_SUFFIXES
 _HELP = """\
 /image PATH    add a picture to the next question      /video PATH   add a video
 /system TEXT   system message, or original, or none    /clear        forget pictures and history
 /help          this text                               /exit         leave (also Ctrl-D)"""
+_ADDRESS = re.compile("(https?|ftp|s3)://|data:")
 _COMMANDS = ("/image", "/video", "/system", "/clear", "/help", "/exit")
 
 
@@ -120,9 +119,7 @@ def main(argv: list[str]) -> int:
     """Runs ``vedere chat``."""
     options = tyro.cli(ChatOptions, args=argv, prog="vedere chat")
     pictures, question = split_inputs(options.inputs)
-    for path in (*pictures, *map(str, options.video)):
-        if not os.path.exists(path):  # before the model is loaded; unlike Path's, no error at impossible names
-            raise MediaError(f"'{path}' does not exist; check the path (the question comes last, in quotes)")
+    check_media(pictures, options.video)  # before the model is loaded
     interactive = question is None and sys.stdin.isatty()
     if interactive and options.json:
         raise PromptError("--json answers one question; give it as the last argument or on standard input")
@@ -169,6 +166,24 @@ def main(argv: list[str]) -> int:
     if options.timings:
         note(timing_line(reply, loaded, first))
     return 0
+
+
+def check_media(pictures: Sequence[str], videos: Sequence[Path]) -> None:
+    """Refuses what is no file, and clips among the pictures.
+
+    Raises:
+        MediaError: one of them.
+    """
+    for path in (*pictures, *map(str, videos)):
+        if _ADDRESS.match(path):
+            raise MediaError(f"'{path}' is an address; expected a local file: download it first")
+        if not os.path.exists(path):  # unlike Path's, no error at impossible names
+            raise MediaError(f"'{path}' does not exist; check the path (the question comes last, in quotes)")
+    for path in pictures:
+        if Path(path).suffix.lower() in _VIDEO_SUFFIXES:
+            raise MediaError(
+                f"'{path}' is a video, and only pictures stand without an option; give it as --video '{path}'"
+            )
 
 
 def asked(
@@ -328,10 +343,12 @@ class Interactive:
             missing = [path for path in paths if not _is_file(path)]
             if missing or not paths:
                 raise MediaError(f"{name} needs files that exist; given: {', '.join(missing) or 'nothing'}")
-            if name == "/image":
-                self.pictures += paths
-            else:
+            if name == "/video":
                 self.videos += map(Path, paths)
+            elif clips := [path for path in paths if Path(path).suffix.lower() in _VIDEO_SUFFIXES]:
+                raise MediaError(f"'{clips[0]}' is a video; give it as /video {clips[0]}")
+            else:
+                self.pictures += paths
             note(f"{len(self.pictures)} pictures and {len(self.videos)} videos go with the next question")
         else:
             raise PromptError(f"unknown command '{name}'{nearest(name, _COMMANDS)} (/help lists them)")

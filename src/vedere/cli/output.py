@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -12,9 +13,27 @@ from typing import Any
 _IMPORTED = time.time()
 
 
+def open_to_any_bytes() -> None:
+    """Lets bytes that are no text, as in names of files, pass the streams of the process instead of ending it.
+
+    Read, they become halves of surrogate pairs, which every question is checked for; written, they are escaped.
+    """
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors=errors)
+
+
 def print_json(data: Mapping[str, Any]) -> None:
-    """Prints the one JSON object of a run. Strict JSON: a NaN is an error of the program, not a value."""
-    print(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    """Prints the one JSON object of a run. Strict JSON: a NaN is an error of the program, not a value.
+
+    What standard output cannot encode, a name of a file that is no text for one, is escaped as JSON escapes.
+    """
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(data, allow_nan=False)
+    print(text)
 
 
 def print_error(error: Exception, as_json: bool) -> None:

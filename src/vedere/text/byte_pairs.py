@@ -62,6 +62,8 @@ class BytePairs:
             config: As `read_side_files` gives it; empty where there are no side files.
         """
         inner = _with_side_tokens(inner, last, config, origin)
+        inner.no_truncation()  # a file keeps the limits of whoever saved it
+        inner.no_padding()
         self.inner = inner
         self._last = last
         self._decoder = decoder
@@ -92,7 +94,9 @@ class BytePairs:
                 "(GPT-2, Qwen, SmolLM) or a sentencepiece one (Llama, InternLM, Phi)"
             )
         self.added = {token.content: index for index, token in added.items()}
-        self.special = frozenset(index for index, token in added.items() if token.special)
+        self.special = frozenset(index for index, token in added.items() if token.special) | _special(
+            config, self.added
+        )
         self._added_bytes: dict[int, bytes] = {index: token.content.encode("utf-8") for index, token in added.items()}
         bare, dressed = inner.encode("a", add_special_tokens=False).ids, inner.encode("a").ids
         self.bos = dressed[0] if dressed[:1] != bare[:1] and dressed else None
@@ -105,7 +109,7 @@ class BytePairs:
         """What an id stands for; nothing for an id that the vocabulary does not hold."""
         if index in self._added_bytes:
             return self._added_bytes[index]
-        piece: str | None = self.inner.id_to_token(index)
+        piece: str | None = self.inner.id_to_token(index) if 0 <= index < self.size else None  # else it overflows
         if piece is None:
             return b""
         if self._pieces:
@@ -134,6 +138,13 @@ class BytePairs:
 
 
 _FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+
+
+def _special(config: dict[str, Any], added: dict[str, int]) -> frozenset[int]:
+    """Added tokens that a side file calls special, whatever `tokenizer.json` says of them."""
+    decoder: dict[str, dict[str, Any]] = config.get("added_tokens_decoder", {})
+    named = {*named_tokens(config), *(token["content"] for token in decoder.values() if token.get("special"))}
+    return frozenset(added[text] for text in named if text in added)
 
 
 def _entry(token: Any) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class Template:
         strip_training: White space around each text is dropped in training.
         strip_after_media: White space behind a picture is dropped in training: the first XComposer's data have a line break
             behind ``<image>``, its prompts have none.
-        grain: What is tokenised in one go: a turn, the prompt between media, or header and text apart.
+        grain: What is tokenised in one go of a prompt to answer: a turn, all between media, or header and text apart. In
+            training it is a turn or less.
         unclosed_empty_answer: The original writes no end after an empty answer (`reference` mode only).
         bare_history: Finished turns keep neither system block nor end markers; each gets a bos of its own, and so does
             its answer (XComposer's stored history).
@@ -147,13 +148,18 @@ class Template:
         strings = {self.image_start, self.image_context, self.image_end, *self.turn_markers} - {""}
         return re.compile("|".join(map(re.escape, sorted(strings, key=len, reverse=True))))
 
-    def check_markers(self, tokenizer: Tokenizer) -> None:
+    def check_markers(self, tokenizer: Tokenizer, *, media: bool = True) -> None:
         """Checks that every marker that the template writes is one token, as its models know it.
+
+        Args:
+            tokenizer: The model's tokenizer.
+            media: Whether there are media, whose markers a bare language model need not know.
 
         Raises:
             ConfigError: names those that are not.
         """
-        markers = (*self.turn_markers, self.image_start, self.image_context, self.image_end)
+        pictures = (self.image_start, self.image_context, self.image_end) if media else ()
+        markers = (*self.turn_markers, *pictures)
         lacking = tokenizer.lacks([text for text in markers if text])
         if lacking:
             raise ConfigError(

@@ -6,6 +6,9 @@ be compared with the published strings directly. It is also where everything tha
 The originals are lenient: surplus pictures vanish, surplus placeholders stay as text. Here both are errors;
 ``reference=True`` brings their behaviour back and is meant for verification only.
 
+Strings that only a template writes are refused in texts, but for ``<img>`` and ``</img>`` in answers of a history: a model
+that is asked about a web page spells them out, and nobody could go on with that conversation.
+
 Placeholders are ``<image>`` and ``<video>`` in user turns; elsewhere they are plain text. A video becomes one line a
 frame. Pictures (no videos) without any placeholder are put in front of the first user text, one line each, if that is
 unambiguous: in training, or when there is one user turn only.
@@ -69,7 +72,8 @@ def _check_turns(conversation: Conversation, template: Template, train: bool) ->
                 "expected; user and assistant alternate and the user begins: join or reorder the turns"
             )
         expected = "assistant" if expected == "user" else "user"
-        found = template.reserved.search(turn.content)
+        spelled = () if train or turn.role == "user" else (template.image_start, template.image_end)
+        found = next((one for one in template.reserved.finditer(turn.content) if one[0] not in spelled), None)
         if found:
             raise PromptError(
                 f"the {turn.role} text of turn {place + 1} contains {found[0]!r}, which template '{template.name}' writes "
@@ -88,6 +92,14 @@ def _check_turns(conversation: Conversation, template: Template, train: bool) ->
         raise PromptError(
             f"the last turn is {conversation[-1].role}'s ({_quoted(conversation[-1].content)}); expected a user turn to "
             "answer: append the question"
+        )
+
+
+def _check_opening(opening: str, template: Template) -> None:
+    found = template.reserved.search(Turn("assistant", opening).content)
+    if found:
+        raise PromptError(
+            f"the opening of the answer contains {found[0]!r}, which template '{template.name}' writes itself; remove it"
         )
 
 
@@ -272,6 +284,7 @@ def render_pieces(
         raise PromptError("the conversation is empty; expected at least one user turn")
     if not reference:
         _check_turns(conversation, template, train)
+        _check_opening(opening, template)
     conversation, in_front = _tag_untagged(conversation, plans, template, train, reference)
     if not reference and not in_front:
         _check_placeholders(conversation, plans)

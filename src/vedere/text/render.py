@@ -1,8 +1,8 @@
 """Conversation + media plans -> token ids, labels and spans. The only place that expands media.
 
 `render_pieces` (`vedere.text.layout`) lays the prompt out as strings; `render` tokenises these in the same portions as
-the originals do (each turn by itself: joining first could merge tokens across a turn's border) and fills media
-positions straight from the plans.
+the originals do (in training each turn by itself: joining first could merge tokens across a turn's border; of
+InternVL's prompts for an answer all that stands between media) and fills media positions straight from the plans.
 
 **The span law**: spans are ordered and disjoint, lie exactly on the positions that hold the media's context id, and
 their lengths sum to the tokens of all plans. It is checked on every call that is not ``reference``.
@@ -124,9 +124,11 @@ def render(
     Raises:
         PromptError: turns, placeholders, media, template and vocabulary do not fit together.
         RecordError: a sample without a trained token.
-        ConfigError: the vocabulary lacks the template's context token.
+        ConfigError: the vocabulary splits a marker of the template: it is that of other models.
     """
     pieces = render_pieces(conversation, plans, template, train=train, reference=reference, opening=opening)
+    if not (train or reference):  # training checks before its first sample
+        template.check_markers(tokenizer, media=bool(plans))
     context = tokenizer.token_id(template.image_context) if plans else -1
     chunks: list[np.ndarray] = []
     labels: list[np.ndarray] = []

@@ -6,8 +6,9 @@ Python code only:
 * Added tokens and control pieces are cut out of the text first: at each place the longest, from left to right. What lies
   between is encoded run by run. An added token may swallow white space beside it (``lstrip`` / ``rstrip``: Phi-3's role markers
   do) or count only as a word of its own (``single_word``).
-* **InternLM2** (and XComposer, InternLM): each run is encoded as the model file says. InternLM2's file asks for no dummy
-  prefix, so no space is put before a run and none is taken from the decoded text.
+* **InternLM2** (and XComposer, InternLM, and InternLM3 of InternVL3-9B, whose class calls the library alone): each run is
+  encoded as the model file says. InternLM2's file asks for no dummy prefix, so no space is put before a run and none is taken
+  from the decoded text.
 * **Llama with** ``legacy: true`` (and files that do not say): the same, where the file asks for a dummy prefix, so each run
   gets one; decoding drops the first.
 * **Llama with** ``legacy: false`` (Phi-3 of InternVL2-4B): one space before the whole text and none before later runs; a text

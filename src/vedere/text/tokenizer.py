@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vedere.config import nearest
-from vedere.errors import CheckpointError, ConfigError
+from vedere.errors import CheckpointError, ConfigError, PromptError
 
 # One of them makes a folder a tokenizer's; the first counts.
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -61,6 +61,7 @@ class Tokenizer:
     def _remember(self) -> None:
         self._array = functools.lru_cache(maxsize=_CACHED_TEXTS)(self._encode_array)
         self._bytes = functools.lru_cache(maxsize=None)(self._vocabulary.bytes_of)
+        self._lacking = functools.lru_cache(maxsize=64)(self._find_lacking)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the caches: they are rebuilt in the worker that receives the tokenizer."""
@@ -136,15 +137,29 @@ class Tokenizer:
         return self._vocabulary.special
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``: special strings are recognised, nothing is added."""
-        return self._vocabulary.encode(text)
+        """Ids of ``text``: special strings are recognised, nothing is added.
+
+        Raises:
+            PromptError: it is no text, or holds half of a surrogate pair, which no vocabulary can read.
+        """
+        if not isinstance(text, str):
+            raise PromptError(f"text of type {type(text).__name__} was given; expected a string")
+        try:
+            return self._vocabulary.encode(text)
+        except (TypeError, RuntimeError):  # of the libraries, in words of their own
+            half = next((place for place, sign in enumerate(text) if "\ud800" <= sign <= "\udfff"), None)
+            if half is None:
+                raise
+            raise PromptError(
+                f"the text holds half of a surrogate pair at character {half}; expected whole characters: decode it again"
+            ) from None
 
     def pieces(self, text: str) -> list[tuple[int, str]]:
         """Ids of ``text`` with the text of each; only for text whose tokens do not cut a character."""
         return [(index, self._bytes(index).decode("utf-8", "replace")) for index in self.encode(text)]
 
     def _encode_array(self, text: str) -> np.ndarray:
-        ids = np.array(self._vocabulary.encode(text), dtype=np.int64)
+        ids = np.array(self.encode(text), dtype=np.int64)
         ids.setflags(write=False)  # shared between callers
         return ids
 
@@ -184,13 +199,16 @@ class Tokenizer:
     def _id(self, text: str) -> int | None:
         if text in self._vocabulary.added:
             return self._vocabulary.added[text]
-        ids = self._vocabulary.encode(text)
+        ids = self.encode(text)
         if len(ids) == 1 and self._bytes(ids[0]).decode("utf-8", "replace").removeprefix(" ") == text.removeprefix(" "):
             return ids[0]
         return None
 
     def lacks(self, texts: Iterable[str]) -> tuple[str, ...]:
         """Those of ``texts`` that are not one token, each once."""
+        return self._lacking(tuple(texts))
+
+    def _find_lacking(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text for text in texts if self._id(text) is None))
 
     def below(self, rows: int) -> Tokenizer:

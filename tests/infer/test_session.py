@@ -2,6 +2,7 @@ import dataclasses
 import io
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -266,6 +267,8 @@ def test_policy_of_a_checkpoint():
     assert policy_from({"policy": {"kind": "tiling", "max_tiles": 3}}, *shape) == TilingPolicy(max_tiles=3)
     with pytest.raises(ConfigError, match="unknown key 'max_tile' for TilingPolicy; did you mean 'max_tiles'"):
         policy_from({"policy": {"max_tile": 3}}, *shape)
+    with pytest.raises(ConfigError, match=r"'policy' in config.json is \['tiling'\]; expected an object with its kind"):
+        policy_from({"policy": ["tiling"]}, *shape)
     with pytest.raises(ConfigError, match="tiles of 336 px; the model is made for 448 px"):
         policy_from({"policy": {"tile": 336}}, *shape)
 
@@ -279,6 +282,7 @@ def test_policy_of_a_checkpoint():
         (("<image> what?",), PromptError, "placeholders for 1 image and 0 videos, but 0 images"),
         (("<image> what?", [Image.new("RGB", (9, 9))] * 2), PromptError, "but 2 images"),
         (("what <|im_end|>",), PromptError, r"contains '<\|im_end\|>'"),
+        (("what?", (), (), "hello"), PromptError, r"history is 'hello'; expected a list: history=\[...\]"),
         (("what?", (), (), ["hello"]), PromptError, r"history entry 1 is 'hello'; expected \(question, answer\)"),
     ],
 )
@@ -295,6 +299,44 @@ def test_options_are_checked(session, clip):
         session.chat("what?", videos=[clip], frame_rule="midle")
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_tiles": "12"}, "max_tiles is '12', of type str; expected a whole number"),
+        ({"max_tiles": 12.0}, "max_tiles is 12.0, of type float; expected a whole number"),
+        ({"max_new_tokens": "5"}, "max_new_tokens is '5', of type str"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens is 1.5, of type float; expected a whole number"),
+        ({"temperature": "0.7"}, "temperature is '0.7', of type str; expected a number"),
+        ({"temperature": True}, "temperature is True, of type bool; expected a number"),
+        ({"top_k": 50.0}, "top_k is 50.0, of type float"),
+        ({"seed": 1.0}, "seed is 1.0, of type float"),
+        ({"num_beams": None}, "num_beams is None, of type NoneType"),
+        ({"frames": 2.0}, "frames is 2.0, of type float"),
+    ],
+)
+def test_options_of_another_kind_are_refused(session, option, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        session.chat("what?", **option)
+
+
+def test_none_is_none_of_them_and_numbers_of_numpy_are_numbers(session):
+    """The releases' own functions are called with ``None`` for pixels and history."""
+    plain = session.chat("what?", **SHORT)
+    assert session.chat("what?", None, None, None, max_new_tokens=np.int64(6)).logprobs == plain.logprobs
+
+
+def test_many_are_a_list_of_questions(session):
+    with pytest.raises(PromptError, match=r"one question was given; expected a list of them: chat_many\(\[...\]\)"):
+        session.chat_many("what?")
+    with pytest.raises(PromptError, match=r"question 2: it is \{'text': 'what'\}; expected a text or a Question"):
+        session.chat_many([Question(text="what?", **SHORT), {"text": "what"}])
+
+
+def test_the_widest_format_answers_too(folder):
+    wide, plain = load(folder, dtype=torch.float64), load(folder, dtype=torch.float32)
+    assert wide.chat("what?", **SHORT).logprobs == pytest.approx(plain.chat("what?", **SHORT).logprobs, abs=1e-4)
+
+
 def test_unknown_models(tmp_path, folder):
     with pytest.raises(ConfigError, match="model 'mimi' is neither a folder nor a shipped model; did you mean 'mini'"):
         load("mimi")
@@ -305,6 +347,8 @@ def test_unknown_models(tmp_path, folder):
         load(folder / "readme.txt")
     with pytest.raises(ConfigError, match="unknown chat template 'smollm'; did you mean 'smollm2'"):
         load(folder, template="smollm")
+    with pytest.raises(ConfigError, match=r"v2pe_delta is '0\.5', of type str; expected a number"):
+        load(folder, v2pe_delta="0.5")
     with pytest.raises(ConfigError, match=r"v2pe_delta 0\.5 was given, but the model was not trained with V2PE"):
         load(folder, v2pe_delta=0.5)
 

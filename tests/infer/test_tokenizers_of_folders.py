@@ -65,6 +65,25 @@ def test_answers_stop_at_the_template_s_tokens(tmp_path, form, template, stops, 
     assert not set(asked) & {words.token_id(word) for word in goes_on}
 
 
+def test_a_native_folder_ends_answers_where_its_generation_config_says(tmp_path):
+    """transformers' `generate` reads that file; the originals' `chat` ends at the template's token alone."""
+    from vedere.cli.convert import main as convert
+
+    source, native = tiny_internvl.folder(tmp_path / "own", "original"), tmp_path / "hf"
+    assert convert([str(source), str(native), "--layout", "hf"]) == 0
+    words = Tokenizer.load(native)
+    turn, text = words.token_id("<|im_end|>"), words.token_id("<|endoftext|>")
+    for said, expected in ((turn, {turn}), ([turn, text], {turn, text}), ([text], {turn, text}), (None, {turn})):
+        for folder in (source, native):
+            (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": said}))
+            asked = load(folder, device="cpu").prompts.make(Question(text="what")).request.sampling.stop_ids
+            assert set(asked) == (expected if folder == native else {turn})
+    for said in ("x", [turn, -1], [10**6], [True]):
+        (native / "generation_config.json").write_text(json.dumps({"eos_token_id": said}))
+        with pytest.raises(CheckpointError, match=r"generation_config\.json: 'eos_token_id' is .*; expected ids below"):
+            load(native, device="cpu")
+
+
 def llama_words(folder):
     """``tokenizer.json`` in Llama 3's manner: no ``</s>``, chat markers among reserved tokens, bos put in front."""
     from tokenizers import AddedToken, processors

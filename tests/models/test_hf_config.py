@@ -117,7 +117,16 @@ def test_tiling_comes_from_the_preprocessor(golden, tmp_path):
     assert read_config(tmp_path).extras["max_dynamic_patch"] == 12
     (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "min_patches": 2, "max_patches": 6}')
     extras = read_config(tmp_path).extras
-    assert (extras["dynamic_image_size"], extras["min_dynamic_patch"], extras["max_dynamic_patch"]) == (False, 2, 6)
+    tiling = ("dynamic_image_size", "min_dynamic_patch", "max_dynamic_patch")
+    assert [extras[key] for key in tiling] == [True, 2, 6]  # as released files say it; the processor cuts all the same
+    (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "max_patches": 1}')
+    assert [read_config(tmp_path).extras[key] for key in tiling] == [False, 1, 1]
+    (tmp_path / "processor_config.json").write_text('{"image_processor": {"max_patches": 3}}')  # transformers 5
+    assert [read_config(tmp_path).extras[key] for key in tiling] == [True, 1, 3]
+    (tmp_path / "processor_config.json").write_text('{"image_processor": 3}')
+    with pytest.raises(CheckpointError, match=r"processor_config\.json: 'image_processor' is missing or no object"):
+        read_config(tmp_path)
+    (tmp_path / "processor_config.json").write_text('{"processor_class": "InternVLProcessor"}')
     (tmp_path / "preprocessor_config.json").write_text('{"max_patches": "six"}')
     with pytest.raises(
         CheckpointError, match=r"preprocessor_config\.json: 'max_patches' is 'six'; expected an integer"

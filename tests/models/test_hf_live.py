@@ -90,6 +90,32 @@ def agree(folder, peer, processor_class):
 
 
 @pytest.mark.peer
+@pytest.mark.parametrize("crop", [True, False, None, "absent"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_pictures_are_cut_whatever_the_file_of_its_image_processor_says(tmp_path, processor_class, crop, nested):
+    """Released folders have ``crop_to_patches`` false in preprocessor_config.json, and the processor cuts into patches."""
+    source, folder = tiny_internvl.folder(tmp_path / "own"), tmp_path / "hf"
+    assert main(["convert", str(source), str(folder), "--layout", "hf"]) == 0
+    pictures, processor = folder / "preprocessor_config.json", folder / "processor_config.json"
+    said = json.loads(pictures.read_text()) | {"max_patches": 3, "crop_to_patches": crop}
+    if crop == "absent":
+        del said["crop_to_patches"]
+    if nested:  # as transformers 5 saves it
+        pictures.unlink()
+        processor.write_text(json.dumps(json.loads(processor.read_text()) | {"image_processor": said}))
+    else:
+        pictures.write_text(json.dumps(said))
+    picture = Image.effect_noise((200, 60), 50).convert("RGB")
+    message = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]}
+    theirs = processor_class.from_pretrained(folder).apply_chat_template(
+        [message], add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"][0]
+    request = load(folder, device="cpu").prompts.make(Question(text="What?", images=[picture])).request
+    assert np.asarray(request.ids).tolist() == list(theirs)
+    assert len(request.pixels) == 4  # three and a thumbnail
+
+
+@pytest.mark.peer
 def test_a_video_is_the_same_to_both(tmp_path, processor_class):
     pytest.importorskip("torchvision")  # the only form of its video processor
     source, folder = tiny_internvl.folder(tmp_path / "own"), tmp_path / "hf"

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from vedere.models.checkpoints import key_map
-from vedere.models.footprint import model_shape, parameters
+from vedere.models.footprint import footprint, model_shape, parameters
 from vedere.models.internvl import InternVL
 from vedere.models.mono_internvl import MonoInternVL, MonoInternVLConfig
 from vedere.models.published import original_config, parse_config
-from vedere.models.releases import RELEASES
+from vedere.models.releases import RELEASES, find_release
 from vedere.models.xcomposer import XComposer, XComposerConfig
 from vedere.models.xcomposer2 import XComposer2, XComposer2Config
 
@@ -96,3 +96,25 @@ def test_a_release_survives_the_config_of_its_own_layout(name):
     elif not isinstance(release.model, XComposer2Config):
         assert release.tokens_per_tile == 256
     assert release.repository.lower().replace("_", ".").endswith(name)
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_the_context_is_what_an_engine_takes(name):
+    model = RELEASES[name].model
+    assert RELEASES[name].context == footprint(model, dtype=torch.bfloat16, prompt=1, new_tokens=1, tiles=1).limit
+
+
+@pytest.mark.parametrize(
+    ("spelled", "name"),
+    [
+        ("OpenGVLab/InternVL2_5-8B-MPO-hf", "internvl2.5-8b"),
+        ("OpenGVLab/InternVL3_5-8B-HF", "internvl3.5-8b"),
+        ("OpenGVLab/InternVL3-1B-Pretrained", "internvl3-1b"),
+        ("OpenGVLab/Mono-InternVL-2B-S1-3", "mono-internvl-2b"),
+        ("InternVL2-4B", "internvl2-4b"),
+        ("OpenGVLab/InternVL3-78B-AWQ", None),
+    ],
+)
+def test_stages_and_forms_of_a_release_are_found(spelled, name):
+    found = find_release(spelled)
+    assert (found and found.name) == name

@@ -216,8 +216,26 @@ def open_model(
         system=str(
             ("none" if native else "original") if said is None else said
         ),  # an empty one is one: no system block
+        stop_ids=_native_stops(folder, decoder.config.vocab_size) if native else (),
     )
     return Loaded(name=name, model=model, prompts=prompts, extras=extras)
+
+
+def _native_stops(folder: Path, rows: int) -> tuple[int, ...]:
+    """What ends an answer of a native folder: ``eos_token_id`` of generation_config.json, a number or a list.
+
+    Original folders are asked through their own `chat`, which ends at the template's token whatever that file says.
+    """
+    from vedere.text.side_files import read_json
+
+    path = folder / "generation_config.json"
+    said = read_json(path).get("eos_token_id")
+    ids = [] if said is None else said if isinstance(said, list) else [said]
+    if any(not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < rows for index in ids):
+        raise CheckpointError(
+            f"{path}: 'eos_token_id' is {said!r:.80}; expected ids below the vocabulary's {rows}; correct it or delete the file"
+        )
+    return tuple(ids)
 
 
 def _adapt(model: VisionLanguageModel | Decoder, folder: Path) -> None:
@@ -246,10 +264,12 @@ def _positions(
     """
     import dataclasses
 
+    from vedere.infer.sampling import check_kind
     from vedere.models.internvl import InternVL
     from vedere.models.positions import v2pe_deltas
 
     if given is not None:
+        check_kind("v2pe_delta", given)
         v2pe_deltas("v2pe_fix", 0, given)  # refuses what is no step
         if not decoder.config.v2pe and given == 1:
             return "default", Fraction(1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from PIL import Image
 
 from vedere.errors import ConfigError, ContextError, PromptError
 from vedere.infer.engine import Request
-from vedere.infer.sampling import SamplingParams
+from vedere.infer.sampling import SamplingParams, check_kind
 from vedere.models.decoder import DecoderConfig
 from vedere.models.mono_internvl import MonoInternVLConfig
 from vedere.models.positions import document_positions, v2pe_deltas
@@ -153,6 +153,7 @@ class PromptMaker:
         position_mode: ``default`` or ``v2pe_fix``.
         delta: Step of a visual token with ``v2pe_fix``.
         system: The system message of questions that bring none, as they would write it.
+        stop_ids: Tokens that end an answer beside those of the template.
     """
 
     tokenizer: Tokenizer
@@ -163,6 +164,7 @@ class PromptMaker:
     position_mode: str = "default"
     delta: Fraction = Fraction(1)
     system: str = "original"
+    stop_ids: tuple[int, ...] = ()
 
     def make(self, question: Question) -> Prompt:
         """Reads, plans and renders.
@@ -176,7 +178,11 @@ class PromptMaker:
         system = self.system if question.system is None else question.system
         turns: list[Turn] = [] if system == "original" else [Turn("system", "" if system == "none" else system)]
         media: list[Medium] = []
-        for place, entry in enumerate(question.history):
+        check_kind("frames", question.frames, whole=True)
+        check_kind("max_tiles", question.max_tiles, whole=True, optional=True)
+        check_kind("max_new_tokens", question.max_new_tokens, whole=True, optional=True)
+        _check_list("history", question.history)
+        for place, entry in enumerate(question.history or ()):
             earlier = _exchange(entry, place)
             text, found = self._place(earlier.question, earlier.images, earlier.videos, question)
             turns += [Turn("user", text), Turn("assistant", earlier.answer)]
@@ -198,7 +204,7 @@ class PromptMaker:
             num_beams=question.num_beams,
             length_penalty=question.length_penalty,
             seed=question.seed,
-            stop_ids=self.template.stop_ids(self.tokenizer),
+            stop_ids=tuple(dict.fromkeys((*self.template.stop_ids(self.tokenizer), *self.stop_ids))),
         )
         request = Request(
             ids=rendered.ids,
@@ -229,8 +235,8 @@ class PromptMaker:
         ``alone``: the conversation has no other turn, so a template may put pictures in front of the whole prompt.
         """
         for name, value in (("images", images), ("videos", videos)):
-            if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-                raise PromptError(f"{name} is {describe(value)}; expected a list: {name}=[...], also for a single one")
+            _check_list(name, value)
+        images, videos = images or (), videos or ()
         read = {
             "<image>": [self._image(source, len(images), question.max_tiles) for source in images],
             "<video>": [self._video(source, question) for source in videos],
@@ -318,6 +324,12 @@ class PromptMaker:
         return min(DEFAULT_NEW_TOKENS, room)
 
 
+def _check_list(name: str, value: object) -> None:
+    """Refuses what is no list; None is none, as the releases' own functions write it."""
+    if value is not None and (isinstance(value, (str, bytes)) or not isinstance(value, Sequence)):
+        raise PromptError(f"{name} is {describe(value)}; expected a list: {name}=[...], also for a single one")
+
+
 def _exchange(entry: Any, place: int) -> Exchange:
     """Any form of an earlier turn as an `Exchange`."""
     entry = getattr(entry, "exchange", entry)
@@ -388,6 +400,8 @@ def policy_from(extras: dict[str, Any], tile: int, patch: int, downsample: int) 
         from vedere.config import from_dict
 
         kinds = {"tiling": TilingPolicy, "square": SquarePolicy, "hd": HDPolicy}
+        if not isinstance(given, Mapping):
+            raise ConfigError(f"'policy' in config.json is {given!r:.60}; expected an object with its kind; correct it")
         kind = kinds.get(given.get("kind", "tiling"))
         if kind is None:
             raise ConfigError(f"policy kind {given.get('kind')!r} in config.json; expected one of {', '.join(kinds)}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -22,6 +23,18 @@ from torch import Tensor
 from vedere.errors import ConfigError
 
 _HEAD = 64  # candidates that top-p looks at first
+
+
+def check_kind(name: str, value: object, *, whole: bool = False, optional: bool = False) -> None:
+    """Refuses an option of another kind, such as a number in quotes.
+
+    Raises:
+        ConfigError: it is no number of that kind.
+    """
+    if (optional and value is None) or (isinstance(value, Integral if whole else Real) and not isinstance(value, bool)):
+        return
+    expected = "a whole number" if whole else "a number"
+    raise ConfigError(f"{name} is {value!r:.40}, of type {type(value).__name__}; expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +68,15 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        """Checks the ranges.
+        """Checks kinds and ranges.
 
         Raises:
-            ConfigError: a value outside its range, with the range.
+            ConfigError: a value of another kind, or outside its range, with the range.
         """
+        for name in ("max_new_tokens", "top_k", "num_beams", "seed"):
+            check_kind(name, getattr(self, name), whole=True, optional=name == "seed")
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty"):
+            check_kind(name, getattr(self, name))
         ranges = {
             "max_new_tokens": (self.max_new_tokens >= 1, "at least 1"),
             "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or more"),

@@ -315,9 +315,14 @@ class Session:
         answers: dict[int, _Answer] = {}
         numbers: list[int] = []  # of the engine's requests
 
+        if isinstance(questions, (str, Question)):
+            raise PromptError("one question was given; expected a list of them: chat_many([...]), or chat for one")
+
         def requests() -> Iterator[Request]:
             for number, question in enumerate(questions):
                 try:
+                    if not isinstance(question, (str, Question)):
+                        raise PromptError(f"it is {question!r:.60}; expected a text or a Question")
                     answer = self._prepare(Question(text=question) if isinstance(question, str) else question)
                     if refused is not None:
                         self.engine.check(answer.prompt.request)

@@ -45,7 +45,7 @@ class _Layer:
 def _norm(norm: RMSNorm) -> Map:
     """`RMSNorm.reference`; the scale of a single row on a CPU as a number, which makes half the operations."""
     weight, width, eps = norm.weight, len(norm.weight), norm.eps
-    if weight.device.type != "cpu":
+    if weight.device.type != "cpu" or weight.dtype == torch.float64:
         return norm.reference
 
     def normed(x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ from vedere.models.vision_configs import NATIVE, read_downsample, read_tower, to
 
 MODEL_TYPE = "internvl"
 SOURCE = "converted_from"
-PREPROCESSOR = "preprocessor_config.json"
+PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 _QK_EPS = 1e-6
 _IMAGE_TOKENS = {151674: 151667, 92553: 92546, 151936: 151671}  # vocabulary -> <IMG_CONTEXT> of the released models
 # Fields of a language model's config that are no shape and mean the same in both dialects.
@@ -139,17 +139,33 @@ def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[st
 
 
 def _tiling(directory: Path | None) -> dict[str, Any]:
-    path = None if directory is None else directory / PREPROCESSOR
-    if path is None or not path.is_file():
+    """How pictures are cut, as the image processor's settings say it; transformers 5 writes them into the processor's file.
+
+    The native processor cuts whatever ``crop_to_patches`` says. Released files say false, which is the default of their image
+    processor's class; only a limit of one patch means one tile.
+    """
+    if directory is None:
         return {}
+    fields, whole = _settings(directory / PREPROCESSOR), _settings(directory / PROCESSOR)
+    if whole is not None and "image_processor" in whole.data:
+        fields = Fields(whole.data["image_processor"], whole.where, "image_processor")
+    if fields is None:
+        return {}
+    most = fields.size("max_patches", 12)
+    square = most == 1 and fields.data.get("crop_to_patches") is False
+    least = min(fields.size("min_patches", 1), most)
+    return {"dynamic_image_size": not square, "max_dynamic_patch": most, "min_dynamic_patch": least}
+
+
+def _settings(path: Path) -> Fields | None:
+    """The object in a file; None where there is no file."""
+    if not path.is_file():
+        return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
-    fields = Fields(data, str(path), "")
-    most = fields.size("max_patches", 12)
-    tiling = {"dynamic_image_size": fields.flag("crop_to_patches", True), "max_dynamic_patch": most}
-    return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
+    return Fields(data, str(path), "")
 
 
 def is_native(read: CheckpointConfig) -> bool:

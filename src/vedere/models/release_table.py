@@ -36,7 +36,8 @@ of small checkpoints ([InternVL](internvl3.md), [Mono-InternVL](mono-internvl.md
 Memory is that of the weights in GB (10^9 bytes): bf16 as released, and with the matrices of the language model in the forms
 int8 and int4, where a head that is the embedding takes its own memory.
 Keys and values come on top (bf16, for 1,000 tokens, in MB), and what `vedere plan PICTURE --model NAME` says of a question.
-Context counts positions of question and answer together. Licences are notes from the model cards: the card decides.
+Context counts positions of question and answer together, twice those of the training where dynamic NTK stretches them.
+Licences are notes from the model cards: the card decides.
 
 """
 

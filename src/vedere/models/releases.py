@@ -65,8 +65,8 @@ class Release:
 
     @property
     def context(self) -> int:
-        """Positions of one answer here."""
-        return self.model.decoder.max_positions
+        """Positions of question and answer here, stretched where dynamic NTK does that."""
+        return self.model.decoder.context
 
     @property
     def tokens_per_tile(self) -> int:
@@ -374,15 +374,24 @@ _ALL = (
 )
 RELEASES: Mapping[str, Release] = {release.name: release for release in _ALL}
 """Every release by name. InternVL3.5's model on gpt-oss-20B is missing: its attention sinks are not computed here."""
-_FORMS = ("-hf", "-instruct", "-pretrained", "-mpo", "-chat")  # of one release on the hub, alike in shape
+_FORMS = (
+    "-hf",
+    "-instruct",
+    "-pretrained",
+    "-mpo",
+    "-chat",
+    "-s1-1",
+    "-s1-2",
+    "-s1-3",
+)  # of one release on the hub, alike in shape
 
 
 def find_release(name: str) -> Release | None:
     """The release of a name as commands or the hub spell it, in any case: ``OpenGVLab/InternVL3-8B-hf`` is ``internvl3-8b``."""
     key = name.lower()
-    for form in ("", *_FORMS):
-        plain = key.removesuffix(form)
+    for form in ("", *_FORMS):  # in this order: InternVL2_5-8B-MPO-hf is the native form of another stage
+        key = key.removesuffix(form)
         for release in _ALL:
-            if plain in (release.name, release.repository.lower(), release.repository.lower().split("/")[-1]):
+            if key in (release.name, release.repository.lower(), release.repository.lower().split("/")[-1]):
                 return release
     return None

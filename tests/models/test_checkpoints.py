@@ -5,7 +5,9 @@ import errno
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vedere import atomic
-from vedere.errors import CheckpointError, VedereError
+from vedere.errors import CheckpointError, ConfigError, VedereError
 from vedere.models import shards
 from vedere.models.checkpoints import load_model, read_config, save_model, write_atomically, write_tensors
 from vedere.models.decoder import Decoder, DecoderConfig
@@ -214,6 +216,43 @@ def test_integer_and_mixed_weights_are_refused(tmp_path):
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"'decoder\.embed\.weight' is int8 \(1 such tensors\)"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [  # those that are joined into one tensor: torch would silently take the widest dtype for all of it
+        "language_model.model.layers.1.mlp.gate_proj.weight",
+        "language_model.model.layers.0.self_attn.k_proj.bias",
+        "language_model.model.norm.weight",
+    ],
+)
+def test_a_single_tensor_of_another_dtype_is_named(golden, tmp_path, name):
+    tensors = load_file(golden / "internvl-qwen2" / "model.safetensors")
+    shutil.copy(golden / "internvl-qwen2" / "config.json", tmp_path)
+    save_file(tensors | {name: tensors[name].half()}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=rf"'{re.escape(name)}' is float16, as 1 of {len(tensors)} tensors are"):
+        load_model(tmp_path)
+    assert load_model(tmp_path, torch.float32).dtype == torch.float32
+
+
+def test_a_load_to_the_meta_device_reads_nothing(golden, monkeypatch):
+    monkeypatch.setattr(torch, "cat", _refuse_real(torch.cat))
+    model = load_model(golden / "internvl-qwen2", device="meta")
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def _refuse_real(cat):
+    def checked(parts, *args, **kwargs):
+        assert all(part.is_meta for part in parts)
+        return cat(parts, *args, **kwargs)
+
+    return checked
+
+
+@pytest.mark.parametrize("name", ["bogus", "cuda:99", "mps:7", "xla"])
+def test_a_device_that_is_not_there_is_an_error_before_anything_is_read(tmp_path, name):
+    with pytest.raises(ConfigError, match=name.partition(":")[0]):
+        load_model(tmp_path, device=name)
 
 
 def test_weights_can_be_trained_without_touching_the_file(tmp_path):

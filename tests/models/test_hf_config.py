@@ -101,7 +101,28 @@ def test_the_head_is_tied_by_its_absence_not_by_a_flag_at_the_top(golden, tmp_pa
         ("vision_config", "num_attention_heads", 7, "expected a divisor of hidden_size 64"),
         ("text_config", "hidden_size", "64", "'text_config.hidden_size' is '64'; expected an integer"),
         ("text_config", "model_type", "gpt_oss", "'text_config.model_type' is 'gpt_oss'; expected one of 'qwen2'"),
-        ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is missing or no object"),
+        ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is 3; expected an object or null"),
+        ("text_config", "rope_parameters", [], r"'text_config.rope_parameters' is \[\]; expected an object or null"),
+        ("text_config", "layer_types", ["x"], "expected only 'full_attention'"),
+        (
+            "text_config",
+            "rope_parameters",
+            {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5},
+            "'text_config.rope_parameters.partial_rotary_factor' is 0.5",
+        ),
+        ("", "vision_config", [], r"'vision_config' is \[\]; expected an object or null"),
+        (
+            "",
+            "image_token_id",
+            512,
+            "'image_token_id' is 512; expected the id of a token, below text_config.vocab_size 512",
+        ),
+        (
+            "vision_config",
+            "layer_norm_eps",
+            2,
+            "'vision_config.layer_norm_eps' is 2; expected a positive number up to 1",
+        ),
     ],
 )
 def test_unusable_fields_are_named(golden, section, key, value, message):

@@ -57,12 +57,23 @@ class Fields:
             raise self.fail(key, f"an integer from 1 to {most}")
         return value
 
-    def number(self, key: str, default: float) -> float:
-        """A positive finite number."""
+    def number(self, key: str, default: float, most: float = LARGEST) -> float:
+        """A positive finite number, up to ``most``."""
         value = self.data.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LARGEST:
-            raise self.fail(key, "a positive number")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= most:
+            raise self.fail(key, "a positive number" + ("" if most == LARGEST else f" up to {most:g}"))
         return float(value)
+
+    def inner(self, key: str) -> Fields:
+        """An object inside; empty where it is missing or null.
+
+        Raises:
+            CheckpointError: it is something else.
+        """
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.fail(key, "an object or null")
+        return Fields(value or {}, self.where, f"{self.name}.{key}".lstrip("."))
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""

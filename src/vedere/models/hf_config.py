@@ -70,7 +70,7 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
         CheckpointError: a field that is missing or unusable, or a setting that vedere's tower does not have.
     """
     top = Fields(data, where, "")
-    vision = Fields(data.get("vision_config") or {}, where, "vision_config")
+    vision = top.inner("vision_config")
     top.only("vision_feature_select_strategy", ["default"], "default")
     top.only("projector_hidden_act", ["gelu"], "gelu")
     vision.only("model_type", ["internvl_vision"], "internvl_vision")
@@ -87,7 +87,11 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
     tower = read_tower(top, vision, patches, NATIVE)
     own_eps = _QK_EPS if tower.qk_norm and tower.norm_eps != _QK_EPS else None
     tower = dataclasses.replace(tower, qk_norm_eps=own_eps, final_norm=not vision.flag("use_mean_pooling", True))
-    return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
+    decoder = _decoder(data, names, where)
+    for key in ("image_token_id", "image_token_index"):
+        if data.get(key) not in (None, 0) and top.size(key) >= decoder.vocab_size:
+            raise top.fail(key, f"the id of a token, below text_config.vocab_size {decoder.vocab_size}")
+    return InternVLConfig(vision=tower, decoder=decoder)
 
 
 def _side(fields: Fields, key: str, default: int) -> int:
@@ -163,10 +167,11 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     Args:
         model: Shape.
         extras: `vedere.models.published.CheckpointConfig.extras`.
-        image_token: Id of ``<IMG_CONTEXT>``; None takes it from ``extras`` or from the size of a released vocabulary.
+        image_token: Id of ``<IMG_CONTEXT>``; None takes it from ``extras`` or from the size of a released vocabulary. If that
+            says nothing either, the field is left out: no id is better than a wrong one.
 
     Raises:
-        CheckpointError: the native class has no such model, or nothing says which id stands for a picture.
+        CheckpointError: the native class has no such model.
     """
     tower, patches, source = model.vision, model.vision.patches, extras.get(SOURCE)
     if patches.table_tile:
@@ -186,10 +191,10 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     text = _text_config(model.decoder, original.get("llm_config") or {}, base.get("text_config") or {})
     token = image_token if image_token is not None else base.get("image_token_id", base.get("image_token_index"))
     token = _IMAGE_TOKENS.get(model.decoder.vocab_size) if token is None else token
-    if token is None:
+    if token is not None and not 0 <= token < model.decoder.vocab_size:
         raise CheckpointError(
-            "nothing says which token id stands for a picture: the tokenizer beside the weights would (<IMG_CONTEXT>), and a "
-            f"vocabulary of {model.decoder.vocab_size} is none of the released ones; put the tokenizer's files into the folder"
+            f"the token that stands for a picture has the id {token}, beyond the vocabulary of {model.decoder.vocab_size}; "
+            "give another id, or the tokenizer of this model"
         )
     base.pop("image_token_index", None)
     given = original.get("vision_config") or {}
@@ -210,7 +215,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     data = (defaults | base) | {
         "architectures": ["InternVLForConditionalGeneration"],
         "model_type": MODEL_TYPE,
-        "image_token_id": token,
+        **({} if token is None else {"image_token_id": token}),
         "image_seq_length": patches.tokens_per_tile,
         "downsample_ratio": 1 / patches.downsample,
         "vision_feature_layer": tower.select_layer,

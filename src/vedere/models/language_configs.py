@@ -145,8 +145,8 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
     this = KINDS[kind]
     llm.only("hidden_act", ["silu", "swish"], "silu")  # two names of one function
     llm.only("use_sliding_window", [False, None], False)
-    if "sliding_attention" in llm.texts("layer_types"):
-        raise llm.fail("layer_types", "only 'full_attention': sliding windows are not computed here")
+    if set(llm.texts("layer_types")) - {"full_attention"}:
+        raise llm.fail("layer_types", "only 'full_attention': no other attention, such as windows, is computed here")
     hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
     default = this.head_dim or max(1, hidden // heads)
     if not this.free_heads:
@@ -169,7 +169,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         kv_heads=llm.size("num_key_value_heads", grouped),
         head_dim=llm.size("head_dim", default) if this.free_heads else default,
         vocab_size=llm.size("vocab_size"),
-        norm_eps=llm.number("rms_norm_eps", this.eps),
+        norm_eps=llm.number("rms_norm_eps", this.eps, most=1.0),
         max_positions=limit,
         qkv_bias=this.qkv_bias or bias,
         out_bias=bias,
@@ -194,16 +194,22 @@ def _mixture(llm: Fields) -> dict[str, Any]:
 
 def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     """Rotary fields; newer hub configs keep them, with the base, in ``rope_parameters``."""
-    llm.only("partial_rotary_factor", [None, 1, 1.0], None)
-    place = "rope_scaling" if llm.data.get("rope_scaling") else "rope_parameters"
-    rope = Fields(llm.data.get(place) or {}, llm.where, f"{llm.name}.{place}".lstrip("."))
-    moved = Fields(llm.data.get("rope_parameters") or {}, llm.where, f"{llm.name}.rope_parameters".lstrip("."))
-    fields: dict[str, Any] = {"rope_theta": llm.number("rope_theta", moved.number("rope_theta", 10_000))}
+    moved, scaling = llm.inner("rope_parameters"), llm.inner("rope_scaling")
+    for place in (llm, moved, scaling):
+        place.only("partial_rotary_factor", [None, 1], None)
+    rope = scaling if scaling.data else moved
+    given = [place for place in (llm, moved, scaling) if place.data.get("rope_theta") is not None]
+    bases = [place.number("rope_theta", 10_000) for place in given]
+    if any(base != bases[0] for base in bases):
+        raise given[-1].fail("rope_theta", f"{bases[0]:g}, as {given[0].name}.rope_theta says, or no second one")
+    if bases and bases[0] <= 1:
+        raise given[0].fail("rope_theta", "a number above 1")
+    fields: dict[str, Any] = {"rope_theta": bases[0] if bases else 10_000.0}
     key = "type" if "type" in rope.data else "rope_type"
-    allowed = [name for name, scaling in _ROPE_NAMES.items() if scaling in this.scalings]
+    allowed = [name for name, means in _ROPE_NAMES.items() if means in this.scalings]
     if this.naming != "internlm2":  # the only language model of that code
         allowed.remove("v2pe")
-    kind = _ROPE_NAMES[rope.only(key, allowed, None if place == "rope_scaling" else "default")]
+    kind = _ROPE_NAMES[rope.only(key, allowed, "default" if rope is moved else None)]
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}

@@ -49,6 +49,7 @@ FAMILIES: dict[str, type[Any]] = {
     "xcomposer2": XComposer2Config,
     "decoder": DecoderConfig,
 }
+KEPT_FILES = "converted_files"  # among the extras: what `vedere.infer.hf_processor.remembered` says about other files
 _LANGUAGE = "language_model."  # prefix of the names of its tensors
 # What `vedere.infer.prompts.policy_from` takes where a config says nothing; the released class has other defaults.
 _TILING = {"dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "pad2square": False}
@@ -188,7 +189,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             f"{model.vision.final_norm}, norm_eps {model.vision.norm_eps}, qk_norm_eps {model.vision.qk_norm_eps}; save the "
             'model with layout="hf" or "vedere" instead'
         )
-    data = _TILING | copy.deepcopy(dict(extras))
+    data = _TILING | {key: copy.deepcopy(value) for key, value in extras.items() if key != KEPT_FILES}
     data |= {
         "model_type": "internvl_chat",
         "architectures": ["InternVLChatModel"],

@@ -34,6 +34,8 @@ _AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"\.(wqkv|wqkv_ve|qkv_proj|qkv)\.", ("W", "D")),
     (r"\.(wo|wo_ve|o_proj|out)\.", ("D", "Q")),
     (r"\.(mlp\.gate|router)\.weight$", ("E", "D")),
+    (r"\.experts\.gate_up_proj$|\.ffn\.text\.gate_up$", ("E", "M", "D")),
+    (r"\.experts\.down_proj$|\.ffn\.text\.down$", ("E", "D", "M")),
     (r"\.experts\.\d+\.(gate|up)_proj\.", ("M", "D")),
     (r"\.experts\.\d+\.down_proj\.", ("D", "M")),
     (r"\.(gate_proj|up_proj|gate_up_proj|gate_up|w1|w3)\.", ("F", "D")),

@@ -70,6 +70,7 @@ __all__ = [
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
 _UNREAD = (*xcomposer_files.BUFFERS, *xcomposer2_files.UNUSED)  # follows from config.json, or nobody uses it
+_RUN_IN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -135,6 +136,7 @@ def read_own(
         dtype = _one_dtype(config, stored)
     if dtype is None:
         _check_one_dtype(stored, str(directory))
+        _check_stored(stored, str(directory))
     names = _by_the_head(key_map(config.model, config.layout, config.language, stored), stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
@@ -156,6 +158,16 @@ def _by_the_head(names: KeyMap, stored: Collection[str]) -> KeyMap:
         return names
     rules[place] = replace(rules[place], foreign=(heads[0],))
     return KeyMap(names.family, tuple(rules))
+
+
+def _check_stored(stored: Mapping[str, Tensor], where: str) -> None:
+    """Refuses a dtype that nothing can be computed in, float8 above all."""
+    odd = [name for name, tensor in stored.items() if tensor.dtype not in _RUN_IN]
+    if odd:
+        raise CheckpointError(
+            f"{where}: '{odd[0]}' is {_name(stored[odd[0]].dtype)} ({len(odd)} such tensors), which nothing is computed in; "
+            "take the bfloat16 release, or say which dtype to use (dtype=..., or --dtype)"
+        )
 
 
 def _check_one_dtype(stored: Mapping[str, Tensor], where: str) -> None:
@@ -387,7 +399,7 @@ def _check_dtype(config: ModelConfig, dtype: torch.dtype | None) -> None:
             "float16 is refused for Mono-InternVL: its activations overflow and the released weights give NaN logits; use "
             "dtype=torch.bfloat16 or torch.float32"
         )
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    if dtype not in _RUN_IN:
         raise CheckpointError(f"weights cannot run as {_name(dtype)}; use torch.bfloat16 or torch.float32")
 
 

@@ -156,6 +156,23 @@ def _tiling(directory: Path | None) -> dict[str, Any]:
     return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
 
 
+def image_token_of(directory: Path) -> int | None:
+    """Id of the token that stands for a picture, if a native config.json, or one that was made of it, says so."""
+    try:
+        data = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    places = [data, data.get("extras")] if isinstance(data, Mapping) else []
+    places += [place.get(SOURCE) for place in places if isinstance(place, Mapping)]
+    found = [
+        place.get(key)
+        for place in places
+        if isinstance(place, Mapping)
+        for key in ("image_token_id", "image_token_index")
+    ]
+    return next((token for token in found if isinstance(token, int)), None)
+
+
 def is_native(read: CheckpointConfig) -> bool:
     """Whether a folder is native, or was converted from a native one into vedere's layout."""
     return read.layout == "hf" or (read.layout == "vedere" and SOURCE in read.extras)

@@ -105,12 +105,12 @@ def _convert_folder(
 ) -> None:
     """One whole model as another; the tokenizer's files go along as they are, the processor's are made for the layout."""
     from vedere.atomic import write_together
-    from vedere.infer.hf_processor import HF_FILES, files_before, hf_files, original_preprocessor, remembered
+    from vedere.infer.hf_processor import HF_FILES, hf_files, original_preprocessor
     from vedere.infer.prompts import policy_from
     from vedere.models.checkpoints import load_model, model_config, read_config, save_model
     from vedere.models.decoder import DecoderConfig
     from vedere.models.hf_config import is_native
-    from vedere.models.published import KEPT_FILES
+    from vedere.models.kept_files import KEPT_FILES, files_before, remembered
     from vedere.models.vision_language import VisionLanguageModel
     from vedere.models.xcomposer import XComposerConfig
     from vedere.text.chat import get_template
@@ -123,7 +123,7 @@ def _convert_folder(
     read, shape = read_config(source), model_config(model)
     extras = dict(read.extras)
     beside = {name: (source / name).read_bytes() for name in _BESIDE if (source / name).is_file()}
-    before = files_before(source, extras.get(KEPT_FILES) or {})
+    before = files_before(source, HF_FILES, extras.get(KEPT_FILES) or {})
     returns = not is_native(read) or KEPT_FILES in extras  # else these files are the native folder's own
     if (layout == "original" and returns) or (layout == "vedere" and not is_native(read)):
         beside = {name: content for name, content in beside.items() if name not in HF_FILES}

@@ -6,16 +6,11 @@ From what vedere knows: the template becomes ``chat_template.jinja`` (no system 
 384 pixels and CLIP statistics. The tokenizer's own files stay as they are; its config gets the names that the processor
 asks for (``start_image_token`` ...). A tiling that the native processor does not have is refused: it has no ``pad2square``
 and always a thumbnail.
-
-What these files replace is remembered in config.json (`remembered`), and put back by a conversion to the original layout
-(`files_before`) unless somebody has edited them meanwhile.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,35 +74,6 @@ def hf_files(
     }
     texts = {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in data.items()}
     return texts | {"chat_template.jinja": jinja_template(template, bos=tokenizer.bos_id is not None)}
-
-
-def files_before(source: Path, kept: Mapping[str, Any]) -> dict[str, str | None]:
-    """What the files of `HF_FILES` were in the folder that ``source`` was converted from; None for one that was not there.
-
-    Args:
-        source: A folder in any layout.
-        kept: What `remembered` gave; empty for a folder that was never native. A file that was edited since counts as it is.
-    """
-    found: dict[str, str | None] = {}
-    for name in HF_FILES:
-        path, entry = source / name, kept.get(name)
-        try:
-            text = path.read_text(encoding="utf-8") if path.is_file() else None
-        except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}; download it again") from None
-        unchanged = isinstance(entry, Mapping) and (text is None or _mark(text) == entry.get("made"))
-        before = entry.get("was") if unchanged else text
-        found[name] = before if isinstance(before, str) else None
-    return found
-
-
-def remembered(before: Mapping[str, str | None], written: Mapping[str, str]) -> dict[str, Any]:
-    """What `files_before` needs on the way back: each file as it was, and the mark of the one that takes its place."""
-    return {name: {"was": before[name], "made": _mark(text)} for name, text in written.items()}
-
-
-def _mark(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from vedere.models import xcomposer2_files
 from vedere.models.config_fields import Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.internvl import InternVLConfig
+from vedere.models.kept_files import KEPT_FILES
 from vedere.models.keymaps import Naming
 from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
@@ -39,6 +40,7 @@ from vedere.models.patches import PatchConfig
 from vedere.models.vision_configs import ORIGINAL, read_downsample, read_tower, tower_fields
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
+from vedere.plan import MOST_TILES
 
 Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "phi3", "decoder"]
 ModelConfig = MonoInternVLConfig | InternVLConfig | XComposerConfig | XComposer2Config | DecoderConfig
@@ -49,7 +51,6 @@ FAMILIES: dict[str, type[Any]] = {
     "xcomposer2": XComposer2Config,
     "decoder": DecoderConfig,
 }
-KEPT_FILES = "converted_files"  # among the extras: what `vedere.infer.hf_processor.remembered` says about other files
 _LANGUAGE = "language_model."  # prefix of the names of its tensors
 # What `vedere.infer.prompts.policy_from` takes where a config says nothing; the released class has other defaults.
 _TILING = {"dynamic_image_size": True, "use_thumbnail": True, "min_dynamic_patch": 1, "pad2square": False}
@@ -242,6 +243,7 @@ def _original(
         or any(".feed_forward_ve." in name for name in names)
     )
     patches = _patches(top, vision)
+    _check_tiling(top)
     version = top.only("rope_pos_id_version", ["default", "v2pe_fix", "v2pe_rnd"], "default")
     inner = [name.removeprefix(_LANGUAGE) for name in names if name.startswith(_LANGUAGE)]
     if mono:
@@ -256,6 +258,14 @@ def _original(
     decoder = read_language(llm, kind, inner, v2pe=version != "default")
     tower = read_tower(top, vision, patches, ORIGINAL)
     return InternVLConfig(vision=tower, decoder=decoder), KINDS[kind].naming
+
+
+def _check_tiling(top: Fields) -> None:
+    """Fields that are no shape, and that a prompt reads much later: refused with the rest; null is absent."""
+    for key in ("dynamic_image_size", "use_thumbnail", "pad2square"):
+        top.only(key, [True, False, None], None)
+    most = top.size("max_dynamic_patch", 12, MOST_TILES)
+    top.size("min_dynamic_patch", 1, most)
 
 
 def _patches(top: Fields, vision: Fields) -> PatchConfig:

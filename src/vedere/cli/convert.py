@@ -150,7 +150,7 @@ def _convert_folder(
         write_together(out, {name: _bytes_writer(content) for name, content in beside.items()})
     if layout == "hf" and "image_token_id" not in read_json(out / "config.json"):
         note(
-            f"no tokenizer in {source}, and a vocabulary of {shape.decoder.vocab_size} is none of the released ones: "
+            f"no tokenizer in {source}, and its vocabulary has the size of none of the released ones: "
             "config.json does not say which token stands for a picture. The weights are whole; before transformers sees "
             "pictures, give --image-token ID, or put the tokenizer's files into the folder and convert again"
         )

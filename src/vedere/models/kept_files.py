@@ -35,9 +35,9 @@ def files_before(folder: Path, names: Collection[str], kept: Mapping[str, Any]) 
             text = path.read_bytes().decode("utf-8") if path.is_file() else None
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}; download it again") from None
-        unchanged = isinstance(entry, Mapping) and (text is None or _mark(text) == entry.get("made"))
-        before = entry.get("was") if unchanged else text
-        found[name] = before if isinstance(before, str) else None
+        if isinstance(entry, Mapping) and (text is None or _mark(text) == entry.get("made")):
+            text = entry.get("was")
+        found[name] = text if isinstance(text, str) else None
     return found
 
 

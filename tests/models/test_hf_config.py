@@ -131,19 +131,3 @@ def test_unusable_fields_are_named(golden, section, key, value, message):
     (data[section] if section else data)[key] = value
     with pytest.raises(CheckpointError, match=message):
         parse_config(data)
-
-
-def test_tiling_comes_from_the_preprocessor(golden, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(native(golden)))
-    assert read_config(tmp_path).extras["max_dynamic_patch"] == 12
-    (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "min_patches": 2, "max_patches": 6}')
-    extras = read_config(tmp_path).extras
-    assert (extras["dynamic_image_size"], extras["min_dynamic_patch"], extras["max_dynamic_patch"]) == (False, 2, 6)
-    (tmp_path / "preprocessor_config.json").write_text('{"max_patches": "six"}')
-    with pytest.raises(
-        CheckpointError, match=r"preprocessor_config\.json: 'max_patches' is 'six'; expected an integer"
-    ):
-        read_config(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json cannot be read as JSON"):
-        read_config(tmp_path)

@@ -28,24 +28,6 @@ sys.path.insert(0, str(TEXT))
 from corpus import LINES  # noqa: E402
 
 
-@pytest.fixture
-def processor_class(monkeypatch):
-    """`AutoProcessor`, live. Pictures have a Pillow form there; videos have none, so without torchvision they have nobody."""
-    from transformers import AutoProcessor, processing_utils
-
-    if importlib.util.find_spec("torchvision") is None:
-        from transformers.models.auto.video_processing_auto import AutoVideoProcessor
-
-        check = processing_utils.ProcessorMixin.check_argument_for_proper_class
-        monkeypatch.setattr(AutoVideoProcessor, "from_pretrained", classmethod(lambda *args, **kwargs: None))
-        monkeypatch.setattr(
-            processing_utils.ProcessorMixin,
-            "check_argument_for_proper_class",
-            lambda self, name, value: None if name == "video_processor" else check(self, name, value),
-        )
-    return AutoProcessor
-
-
 @pytest.mark.peer
 def test_its_pictures_need_no_torchvision(tmp_path):
     from transformers import AutoImageProcessor

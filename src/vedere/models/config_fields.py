@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from vedere.errors import CheckpointError, ConfigError
@@ -47,7 +48,9 @@ class Fields:
         """The error of a field: what it is, what was expected, what to change."""
         given = repr(self.data[key]) if key in self.data else "missing"
         place = f"{self.name}.{key}" if self.name else key
-        return CheckpointError(f"{self.where}: '{place}' is {given}; expected {expected}; correct config.json")
+        return CheckpointError(
+            f"{self.where}: '{place}' is {given}; expected {expected}; correct {PurePath(self.where).name}"
+        )
 
     def size(self, key: str, default: int | None = None, most: int = WIDEST) -> int:
         """An integer from 1 to ``most``; a field that is missing or null takes the default."""

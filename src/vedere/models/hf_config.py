@@ -7,7 +7,7 @@ differs, and what follows from it here:
   Whether the head is tied is decided by the presence of its tensor, then by ``text_config``.
 * The tower's q/k norms have a fixed epsilon of 1e-6, whatever ``layer_norm_eps`` says.
 * Without ``use_mean_pooling`` a LayerNorm follows the last block; features of another layer do not pass it.
-* There is one order of the unshuffle (v2), no template, no tiling (``preprocessor_config.json`` has it) and no system message.
+* There is one order of the unshuffle (v2), no template, no tiling (`vedere.models.hf_pixels` reads it) and no system message.
 * InternLM2 is a Llama there; rotary settings stand in ``rope_parameters`` (older files: ``rope_theta``, ``rope_scaling``).
 
 `extras_of` says the rest in the original's words, which the whole package reads. A config.json that was made from another
@@ -26,6 +26,7 @@ from typing import Any
 from vedere.errors import CheckpointError
 from vedere.models.config_fields import WIDEST, Fields
 from vedere.models.decoder import DecoderConfig
+from vedere.models.hf_pixels import read_pixels
 from vedere.models.internvl import InternVLConfig
 from vedere.models.language_configs import KINDS, read_language, write_language
 from vedere.models.patches import PatchConfig
@@ -34,7 +35,6 @@ from vedere.models.vision_configs import NATIVE, read_downsample, read_tower, to
 
 MODEL_TYPE = "internvl"
 SOURCE = "converted_from"
-PREPROCESSOR = "preprocessor_config.json"
 _QK_EPS = 1e-6
 _IMAGE_TOKENS = {151674: 151667, 92553: 92546, 151936: 151671}  # vocabulary -> <IMG_CONTEXT> of the released models
 # Fields of a language model's config that are no shape and mean the same in both dialects.
@@ -113,21 +113,25 @@ def _decoder(data: Mapping[str, Any], names: Collection[str], where: str) -> Dec
     return read_language(Fields(plain, where, "text_config"), kind)
 
 
-def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
+def extras_of(data: Mapping[str, Any], directory: Path | None = None, tile: int = 448) -> dict[str, Any]:
     """What a native folder says beyond the shape, in the words of an original config.json.
 
     Args:
         data: Its config.json.
-        directory: The folder, whose ``preprocessor_config.json`` says how pictures are cut.
+        directory: The folder, whose files say how pictures are cut (`vedere.models.hf_pixels`).
+        tile: Side of the model's tiles in pixels.
 
     Raises:
-        CheckpointError: a preprocessor_config.json that is no JSON object.
+        CheckpointError: files that are damaged, or ask for other pixels than vedere makes.
     """
-    source = data.get(SOURCE)
+    tiling, source = read_pixels(directory, tile), data.get(SOURCE)
     if isinstance(source, Mapping) and isinstance(source.get("llm_config"), Mapping):
-        return copy.deepcopy(dict(source)) | _tiling(directory)
+        whole = (
+            source.get("dynamic_image_size") is False and tiling.get("max_dynamic_patch") == 1
+        )  # as it was converted
+        return copy.deepcopy(dict(source)) | ({} if whole else tiling)
     found: dict[str, Any] = {"template": "internvl2_5", "dynamic_image_size": True, "use_thumbnail": True}
-    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **_tiling(directory)}
+    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **tiling}
     text = data.get("text_config") or {}
     kind = str(text.get("model_type", "qwen2")) if isinstance(text, Mapping) else "qwen2"
     if isinstance(text, Mapping):
@@ -140,20 +144,6 @@ def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[st
     if isinstance(vision, Mapping):
         found["vision_config"] = {own: vision[key] for own, key in _VISION_FIELDS.items() if key in vision}
     return found | {SOURCE: copy.deepcopy(dict(data))}
-
-
-def _tiling(directory: Path | None) -> dict[str, Any]:
-    path = None if directory is None else directory / PREPROCESSOR
-    if path is None or not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
-    fields = Fields(data, str(path), "")
-    most = fields.size("max_patches", 12)
-    tiling = {"dynamic_image_size": fields.flag("crop_to_patches", True), "max_dynamic_patch": most}
-    return tiling | {"min_dynamic_patch": min(fields.size("min_patches", 1), most)}
 
 
 def image_token_of(directory: Path) -> int | None:

@@ -114,7 +114,9 @@ def parse_config(
         if data.get("model_type") == "internvl":  # a dialect with a file of its own, which knows this one
             from vedere.models.hf_config import extras_of, parse_hf
 
-            return CheckpointConfig(layout="hf", model=parse_hf(data, names, where), extras=extras_of(data, directory))
+            native = parse_hf(data, names, where)
+            extras = extras_of(data, directory, native.vision.patches.tile)
+            return CheckpointConfig(layout="hf", model=native, extras=extras)
         return _parse(data, names, where)
     except ConfigError as error:  # configs check themselves, but do not know where they came from
         raise ConfigError(f"{where}: {error}") from None

@@ -187,11 +187,16 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
             f'at {patches.tile} px; save the model with layout="original" or "vedere"'
         )
     eps = tower.norm_eps if tower.qk_norm_eps is None else tower.qk_norm_eps
-    if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and eps != _QK_EPS):
+    strange = []
+    if patches.unshuffle != "v2":
+        strange.append(f"one order of the unshuffle (v2, given: {patches.unshuffle})")
+    if patches.stem:
+        strange.append(f"no stem (given: {', '.join(patches.stem)})")
+    if tower.qk_norm and eps != _QK_EPS:
+        strange.append(f"q/k norms of epsilon {_QK_EPS} (given: {eps})")
+    if strange:
         raise CheckpointError(
-            f"the native layout has one order of the unshuffle (v2, given: {patches.unshuffle}), no stem (given: "
-            f"{', '.join(patches.stem) or 'none'}) and q/k norms of epsilon {_QK_EPS} (given: {eps}); save the "
-            'model with layout="original" or "vedere"'
+            f'the native layout has {", ".join(strange)}; save the model with layout="original" or "vedere"'
         )
     base = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and source.get("model_type") == MODEL_TYPE else {}
     original = {key: value for key, value in extras.items() if key != SOURCE}

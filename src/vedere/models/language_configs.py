@@ -32,7 +32,7 @@ class LanguageKind:
         eps: Default of ``rms_norm_eps``.
         kv_heads: Default of ``num_key_value_heads``; None: as many as query heads, as a null in the file says for every kind.
         head_dim: Default of ``head_dim``; None: width / heads.
-        free_heads: Whether ``head_dim`` is a field at all.
+        free_heads: Whether ``head_dim`` is read. Qwen2's and Phi-3's classes have no such field, and honour one that is there.
         bias: Switch of the attention biases and its default; None: there is none.
         qkv_bias: Query, key and value always have biases, the output never.
         qk_norm: Norms of query and key heads.
@@ -65,7 +65,7 @@ KINDS: Mapping[str, LanguageKind] = {
     "llama": LanguageKind(
         architecture="LlamaForCausalLM", positions=2048, free_heads=True, bias=("attention_bias", False)
     ),
-    "qwen2": LanguageKind(architecture="Qwen2ForCausalLM", kv_heads=32, qkv_bias=True),
+    "qwen2": LanguageKind(architecture="Qwen2ForCausalLM", kv_heads=32, free_heads=True, qkv_bias=True),
     "qwen3": LanguageKind(
         architecture="Qwen3ForCausalLM",
         kv_heads=32,
@@ -87,6 +87,7 @@ KINDS: Mapping[str, LanguageKind] = {
         naming="phi3",
         positions=4096,
         eps=1e-5,
+        free_heads=True,
         scalings=("none", "dynamic", "linear", "longrope"),
     ),
 }
@@ -149,10 +150,10 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         raise llm.fail("layer_types", "only 'full_attention': no other attention, such as windows, is computed here")
     hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
     default = this.head_dim or max(1, hidden // heads)
+    if hidden % heads and this.head_dim is None and llm.data.get("head_dim") is None:
+        raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
     if not this.free_heads:
-        if hidden % heads:
-            raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
-        llm.only("head_dim", [None, hidden // heads], None)
+        llm.only("head_dim", [None, hidden / heads], None)
     bias = this.bias is not None and llm.flag(*this.bias)
     grouped = heads if "num_key_value_heads" in llm.data else this.kv_heads or heads
     limit = llm.size("max_position_embeddings", this.positions)
@@ -312,7 +313,7 @@ def _fields(c: DecoderConfig, kind: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "tie_word_embeddings": c.tied_head,
     }
-    if this.free_heads:
+    if this.free_heads and (kind not in ("qwen2", "phi3") or c.heads * c.head_dim != c.hidden_size):
         fields["head_dim"] = c.head_dim
     if this.bias:
         fields[this.bias[0]] = c.qkv_bias

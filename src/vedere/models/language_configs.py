@@ -199,7 +199,7 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     for place in (llm, moved, scaling):
         place.only("partial_rotary_factor", [None, 1], None)
     rope = scaling if scaling.data else moved
-    given = [place for place in (llm, moved, scaling) if place.data.get("rope_theta") is not None]
+    given = [place for place in (llm, moved, scaling) if "rope_theta" in place.data]
     bases = [place.number("rope_theta", 10_000) for place in given]
     if any(base != bases[0] for base in bases):
         raise given[-1].fail("rope_theta", f"{bases[0]:g}, as {given[0].name}.rope_theta says, or no second one")
@@ -218,6 +218,8 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
         if "factor" not in rope.data:  # no class has a default
             raise rope.fail("factor", "a positive number")
         fields["rope_factor"] = rope.number("factor", 1.0)
+        if fields["rope_factor"] < 1:
+            raise rope.fail("factor", "at least 1: lengths are stretched, never shrunk")
     if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
         default = KINDS["phi3"].positions if kind == "longrope" else limit

@@ -251,6 +251,8 @@ def _original(
     if mono:
         top.only("select_layer", [-1], -1)
         llm.only("model_type", ["internlm2", "internlm2ve"], "internlm2")
+        if not set(llm.texts("architectures")) <= {"InternLM2VEForCausalLM", "InternLM2ForCausalLM"}:
+            raise llm.fail("architectures", "['InternLM2VEForCausalLM'], the only language model of Mono-InternVL")
         attention = llm.flag("visual_attention_experts", False) or any(n.endswith(".wqkv_ve.weight") for n in inner)
         decoder = read_language(
             llm, "internlm2", inner, visual_ffn=True, visual_attention=attention, v2pe=version != "default"

@@ -1,6 +1,7 @@
 """`vedere convert` between the layouts: not a bit of a weight, not a field of a config and no file of a tokenizer is lost."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -104,6 +105,15 @@ def test_weights_without_a_tokenizer_go_to_native_and_back(golden, tmp_path, cap
     told = convert(golden / case, tmp_path / "told", "hf", "--image-token", "500")
     assert json.loads((told / "config.json").read_text())["image_token_id"] == 500
     assert "which token" not in capsys.readouterr().err
+
+
+def test_a_native_folder_without_a_tokenizer_keeps_its_tiling(golden, tmp_path):
+    source = tmp_path / "a"
+    shutil.copytree(golden / "internvl-hf", source)
+    (source / "preprocessor_config.json").write_text('{"max_patches": 6}')
+    out = convert(source, tmp_path / "b", "hf")
+    assert read_config(out).extras["max_dynamic_patch"] == 6
+    assert read_config(convert(out, tmp_path / "c", "original")).extras["max_dynamic_patch"] == 6
 
 
 FILES = {

@@ -124,6 +124,7 @@ def _convert_folder(
     extras = dict(read.extras)
     beside = {name: (source / name).read_bytes() for name in _BESIDE if (source / name).is_file()}
     before = files_before(source, HF_FILES, extras.get(KEPT_FILES) or {})
+    now = files_before(source, HF_FILES, {})
     returns = not is_native(read) or KEPT_FILES in extras  # else these files are the native folder's own
     if (layout == "original" and returns) or (layout == "vedere" and not is_native(read)):
         beside = {name: content for name, content in beside.items() if name not in HF_FILES}
@@ -141,6 +142,8 @@ def _convert_folder(
             beside |= {name: text.encode() for name, text in written.items()}
             if returns:
                 extras[KEPT_FILES] = remembered(before, written)
+        elif layout == "hf" and read.layout == "hf":
+            beside |= {name: text.encode() for name, text in now.items() if text is not None}
         elif layout == "original" and not isinstance(shape, XComposerConfig):  # whose code knows its pixels itself
             beside.setdefault("preprocessor_config.json", original_preprocessor(patches).encode())
     save_model(model, out, layout=layout, extras=extras, image_token=image_token)

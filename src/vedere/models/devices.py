@@ -28,8 +28,9 @@ def choose_device(name: torch.device | str | None = None) -> torch.device:
             "choose cpu, or install a build of torch for your GPU"
         )
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if device.type not in ("cpu", "cuda", "meta"):
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ConfigError(
             f"device '{name}' was asked for, but torch {torch.__version__} has none here ({reason}); choose cpu"

@@ -167,6 +167,12 @@ def test_other_causes_are_recognised():
         ("vision_model.encoder.layers.1.mlp.fc1.weight", (24 * 16,), "as many numbers as it should, in another form"),
         ("mlp1.1.weight", (3, 5), "of another model or not a whole tensor"),
         ("vision_model.embeddings.position_embedding", (1, 17, 8), "cut off along axis 2 (8 of 16)"),
+        ("vision_model.embeddings.position_embedding", (1, 16, 17), "is transposed"),
+        (
+            "vision_model.embeddings.position_embedding",
+            (17, 16),
+            "axes of length one that do not belong there, or lacks",
+        ),
     ],
 )
 def test_damage_to_one_tensor_is_not_laid_to_the_config(name, shape, said):
@@ -175,6 +181,19 @@ def test_damage_to_one_tensor_is_not_laid_to_the_config(name, shape, said):
     assert said in found
     assert "no other is" in found
     assert "config.json" not in found
+
+
+def test_names_of_our_own_layout_tell_the_same_causes():
+    good = key_map(tiny_internvl.config()).own_shapes
+    assert "is transposed" in cause(good | {"vision.positions": good["vision.positions"][::-1]}, good)
+    assert "cut off along axis 1 (23 of 24)" in cause(good | {"vision.positions": (17, 23)}, good)
+    assert "position table is made for tiles of another size" in cause(good | {"vision.positions": (26, 24)}, good)
+    for changes, said in (
+        ({"ffn_size": 50}, "(intermediate_size)"),
+        ({"kv_heads": 4}, "num_key_value_heads"),
+        ({"tower": {"ffn_size": 44}}, "(vision_config.intermediate_size)"),
+    ):
+        assert said in cause(key_map(tiny_internvl.config(**changes)).own_shapes, good)
 
 
 @pytest.mark.parametrize("names", ["old", "new"])

@@ -18,7 +18,9 @@ _DEEP = r"(vision_model|vision_tower|^vision)\."  # the tower's own, in any layo
 # Name -> the field that each axis is measured by, None where an axis has no field of its own; the first that fits counts.
 _AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(embed_tokens|tok_embeddings|token_embd|lm_head|output|decoder\.embed|decoder\.head)\.weight$", ("V", "D")),
-    (_DEEP + r".*(position_embeddings?|\bpositions)$", (None, "P", "C")),
+    (r"^vision\.positions$", ("P", "C")),
+    (r"^vision\.cls$", ("C",)),
+    (_DEEP + r".*position_embeddings?$", (None, "P", "C")),
     (_DEEP + r".*(class_embedding|cls_token)$", (None, None, "C")),
     (_DEEP + r".*(patch_embedding|projection|\bpatch)\.weight$", ("C", None, "S", "S")),
     (_DEEP + r".*(fc1)\.(weight|bias)$", ("G", "C")),
@@ -68,7 +70,9 @@ def cause_of_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -
     wrong = {name for name, shape in expected.items() if tuple(found.get(name, shape)) != tuple(shape)}
     if not wrong:
         return ""
-    for letter, words in _FIELDS.items():
+    first = next(name for name in expected if name in wrong)
+    rearranged = math.prod(found[first]) == math.prod(expected[first])
+    for letter, words in _FIELDS.items() if len(wrong) > 1 or not rearranged else ():
         measured = [
             (name, axis) for name in expected if name in found for axis, of in enumerate(_axes(name)) if of == letter
         ]
@@ -76,8 +80,7 @@ def cause_of_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -
         if sizes and None not in sizes and all(given != wanted for given, wanted in sizes):  # type: ignore[misc]
             given, wanted = min(sizes)  # type: ignore[type-var, misc]
             return words.format(given=given, expected=wanted)
-    name = next(name for name in expected if name in wrong)
-    return _damage(name, tuple(found[name]), tuple(expected[name])) + (
+    return _damage(first, tuple(found[first]), tuple(expected[first])) + (
         f" ({len(wrong)} tensors are misshapen)" if len(wrong) > 1 else ", and no other is: damaged when it was written"
     )
 

@@ -1,6 +1,7 @@
 """`vedere convert` between the layouts: not a bit of a weight, not a field of a config and no file of a tokenizer is lost."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -93,6 +94,62 @@ def test_the_processor_is_told_what_the_original_folder_said(tmp_path):
     assert not (back / "chat_template.jinja").exists()
 
 
+@pytest.mark.parametrize("case", ["internvl-qwen2", "internvl-internlm2", "internvl-llama", "internvit-6b-style"])
+def test_weights_without_a_tokenizer_go_to_native_and_back(golden, tmp_path, capsys, case):
+    native = convert(golden / case, tmp_path / "native", "hf")
+    assert "does not say which token stands for a picture" in capsys.readouterr().err
+    assert "image_token_id" not in json.loads((native / "config.json").read_text())
+    back = convert(native, tmp_path / "back", "original")
+    assert same_weights(golden / case, back)
+    assert json.loads((back / "config.json").read_text()) == json.loads((golden / case / "config.json").read_text())
+    told = convert(golden / case, tmp_path / "told", "hf", "--image-token", "500")
+    assert json.loads((told / "config.json").read_text())["image_token_id"] == 500
+    assert "which token" not in capsys.readouterr().err
+
+
+def test_a_native_folder_without_a_tokenizer_keeps_its_tiling(golden, tmp_path):
+    source = tmp_path / "a"
+    shutil.copytree(golden / "internvl-hf", source)
+    (source / "preprocessor_config.json").write_text('{"max_patches": 6}')
+    out = convert(source, tmp_path / "b", "hf")
+    assert read_config(out).extras["max_dynamic_patch"] == 6
+    assert read_config(convert(out, tmp_path / "c", "original")).extras["max_dynamic_patch"] == 6
+
+
+FILES = {
+    "tokenizer_config.json": '{"tokenizer_class": "SomeTokenizer",  "auto_map": {"a": "b.py"}, "chat_template": "{{ 1 }}"}',
+    "preprocessor_config.json": '{"crop_size": 28, "do_center_crop": true, "size": 28}',
+    "special_tokens_map.json": '{"eos_token": "<|im_end|>"}',
+    "added_tokens.json": "{}\n",
+    "chat_template.jinja": "{{ 2 }}",
+}
+
+
+@pytest.mark.parametrize(
+    "way", [("hf",), ("vedere",), ("hf", "hf"), ("vedere", "hf"), ("hf", "vedere"), ("original", "hf", "hf")]
+)
+def test_files_of_tokenizer_and_preprocessor_come_back_byte_for_byte(tmp_path, way):
+    source = tiny_internvl.folder(tmp_path / "a", "original", qkv_bias=False)
+    for name, text in FILES.items():
+        (source / name).write_text(text)
+    place = source
+    for number, layout in enumerate([*way, "original"]):
+        place = convert(place, tmp_path / str(number), layout)
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == {
+        path.name: path.read_bytes() for path in source.iterdir()
+    }
+
+
+def test_a_file_that_was_edited_meanwhile_is_kept(tmp_path):
+    source = tiny_internvl.folder(tmp_path / "a", "original", qkv_bias=False)
+    native = convert(source, tmp_path / "b", "hf")
+    words = json.loads((native / "tokenizer_config.json").read_text()) | {"pad_token": "<|endoftext|>"}
+    (native / "tokenizer_config.json").write_text(json.dumps(words))
+    back = convert(native, tmp_path / "c", "original")
+    assert json.loads((back / "tokenizer_config.json").read_text()) == words
+    assert not (back / "generation_config.json").exists()
+
+
 def test_pickled_shards_become_safetensors(tmp_path):
     source = tiny_internvl.folder(tmp_path / "a", "original", qkv_bias=False)
     tensors = load_file(source / "model.safetensors")
@@ -129,8 +186,10 @@ def test_what_the_native_layout_does_not_have_is_refused(golden, tmp_path, capsy
     )
     assert not out.exists()
     source = tiny_internvl.folder(tmp_path / "a", qkv_bias=False)
-    (source / "tokenizer.json").unlink()
-    assert "which token id stands for a picture" in refused(capsys, source, out, "--layout", "hf")
+    assert "has the id 700, beyond the vocabulary of 329" in refused(
+        capsys, source, out, "--layout", "hf", "--image-token", "700"
+    )
+    assert "--image-token belongs to --layout hf" in refused(capsys, source, out, "--image-token", "7")
     assert "are the same folder" in refused(capsys, source, source, "--layout", "original")
     source = tiny_internvl.folder(tmp_path / "b", "original", qkv_bias=False)
     config = json.loads((source / "config.json").read_text())

@@ -44,7 +44,8 @@ def names(tmp_path_factory):
     import av
 
     folder = tmp_path_factory.mktemp("remote")
-    path = tiny_internvl.folder(folder / "model", "original", dtype=torch.bfloat16)
+    torch.manual_seed(0)
+    path = tiny_internvl.folder(folder / "model", "original", dtype=torch.bfloat16, max_positions=8192)
     Image.effect_noise((60, 30), 50).convert("RGB").save(folder / "one.png")
     with av.open(str(folder / "clip.mp4"), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)

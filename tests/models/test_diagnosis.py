@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiny_internvl
 from vedere.errors import CheckpointError, ConfigError
+from vedere.models import hf_names
 from vedere.models.checkpoints import key_map
 from vedere.models.diagnosis import check_shapes, likely_cause
 from vedere.models.internvl import InternVL
@@ -115,6 +117,16 @@ def test_another_language_model_is_recognised(files, config, said):
             "fewer layers than config.json counts (num_hidden_layers; from layer 2",
         ),
         ({"llm": {"num_key_value_heads": 1}}, {}, "num_key_value_heads"),
+        ({"llm": {"num_attention_heads": 8}}, {}, "num_key_value_heads"),
+        ({"llm": {"hidden_size": 32}}, {}, "another width than config.json says (hidden_size)"),
+        ({"llm": {"intermediate_size": 25}}, {}, "another width than config.json says (intermediate_size)"),
+        ({"llm": {"attention_bias": True}}, {}, "o_proj has a bias (attention_bias"),
+        ({}, {"llm": {"attention_bias": True}}, "config.json gives o_proj a bias (attention_bias"),
+        ({"llm": {"mlp_bias": True}}, {}, "the feed-forward maps have biases (mlp_bias"),
+        ({}, {"llm": {"mlp_bias": True}}, "config.json gives the feed-forward maps biases (mlp_bias)"),
+        ({"vision": {"hidden_size": 32}}, {}, "the tower has another width than config.json says"),
+        ({"vision": {"intermediate_size": 25}}, {}, "(vision_config.intermediate_size)"),
+        ({"downsample_ratio": 0.25}, {}, "(downsample_ratio, vision_config.hidden_size)"),
         ({"vision": {"image_size": 56}}, {}, "position table is made for tiles of another size"),
         ({"vision": {"qk_normalization": True}}, {}, "looks like InternViT-6B"),
         ({}, {"vision": {"qk_normalization": True}}, "config.json describes an InternViT-6B"),
@@ -141,6 +153,69 @@ def test_other_causes_are_recognised():
     assert not cause(good, good)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        (
+            "language_model.lm_head.weight",
+            (39, 16),
+            "'language_model.lm_head.weight' is cut off along axis 0 (39 of 40)",
+        ),
+        ("language_model.model.layers.0.mlp.up_proj.weight", (24, 32), "too long along axis 1 (32 for 16)"),
+        ("vision_model.encoder.layers.1.mlp.fc1.weight", (16, 24), "is transposed"),
+        ("vision_model.encoder.layers.1.mlp.fc1.weight", (1, 24, 16), "axes of length one that do not belong there"),
+        ("vision_model.encoder.layers.1.mlp.fc1.weight", (24 * 16,), "as many numbers as it should, in another form"),
+        ("mlp1.1.weight", (3, 5), "of another model or not a whole tensor"),
+        ("vision_model.embeddings.position_embedding", (1, 17, 8), "cut off along axis 2 (8 of 16)"),
+        ("vision_model.embeddings.position_embedding", (1, 16, 17), "is transposed"),
+        (
+            "vision_model.embeddings.position_embedding",
+            (17, 16),
+            "axes of length one that do not belong there, or lacks",
+        ),
+    ],
+)
+def test_damage_to_one_tensor_is_not_laid_to_the_config(name, shape, said):
+    good = shapes_of("llama")
+    found = cause(good | {name: shape}, good)
+    assert said in found
+    assert "no other is" in found
+    assert "config.json" not in found
+
+
+def test_names_of_our_own_layout_tell_the_same_causes():
+    good = key_map(tiny_internvl.config()).own_shapes
+    assert "is transposed" in cause(good | {"vision.positions": good["vision.positions"][::-1]}, good)
+    assert "cut off along axis 1 (23 of 24)" in cause(good | {"vision.positions": (17, 23)}, good)
+    assert "position table is made for tiles of another size" in cause(good | {"vision.positions": (26, 24)}, good)
+    for changes, said in (
+        ({"ffn_size": 50}, "(intermediate_size)"),
+        ({"kv_heads": 4}, "num_key_value_heads"),
+        ({"tower": {"ffn_size": 44}}, "(vision_config.intermediate_size)"),
+    ):
+        assert said in cause(key_map(tiny_internvl.config(**changes)).own_shapes, good)
+
+
+@pytest.mark.parametrize("names", ["old", "new"])
+@pytest.mark.parametrize(
+    ("change", "of_files", "of_config"),
+    [
+        ({"qk_norm": True}, "vision_config.use_qk_norm", "use_qk_norm), the files have none"),
+        ({"qkv_bias": False}, "vision_config.attention_bias), the files have none", "vision_config.attention_bias"),
+        (
+            {"final_norm": True},
+            "vision_config.use_mean_pooling is false",
+            "use_mean_pooling is false), the files have none",
+        ),
+        ({"norm": "rms_norm"}, "the files have RMSNorms", "vision_config.norm_type is 'layer_norm'"),
+    ],
+)
+def test_native_switches_of_the_tower_are_named(names, change, of_files, of_config):
+    plain, other = (hf_names.key_map(tiny_internvl.config(tower=tower), names).foreign_shapes for tower in ({}, change))
+    assert of_files in cause(other, plain)
+    assert of_config in cause(plain, other)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_damaged_tensor_is_named_with_its_shapes(data):
@@ -159,6 +234,7 @@ def test_any_damaged_tensor_is_named_with_its_shapes(data):
     message = str(caught.value)
     assert name in message
     assert str(list(given_shape)) in message
+    assert "Likely cause: " in message
     if how == "misshapen":
         assert str(list(found[name])) in message
     if how == "renamed":

@@ -101,7 +101,28 @@ def test_the_head_is_tied_by_its_absence_not_by_a_flag_at_the_top(golden, tmp_pa
         ("vision_config", "num_attention_heads", 7, "expected a divisor of hidden_size 64"),
         ("text_config", "hidden_size", "64", "'text_config.hidden_size' is '64'; expected an integer"),
         ("text_config", "model_type", "gpt_oss", "'text_config.model_type' is 'gpt_oss'; expected one of 'qwen2'"),
-        ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is missing or no object"),
+        ("text_config", "rope_parameters", 3, "'text_config.rope_parameters' is 3; expected an object or null"),
+        ("text_config", "rope_parameters", [], r"'text_config.rope_parameters' is \[\]; expected an object or null"),
+        ("text_config", "layer_types", ["x"], "expected only 'full_attention'"),
+        (
+            "text_config",
+            "rope_parameters",
+            {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.5},
+            "'text_config.rope_parameters.partial_rotary_factor' is 0.5",
+        ),
+        ("", "vision_config", [], r"'vision_config' is \[\]; expected an object or null"),
+        (
+            "",
+            "image_token_id",
+            512,
+            "'image_token_id' is 512; expected the id of a token, below text_config.vocab_size 512",
+        ),
+        (
+            "vision_config",
+            "layer_norm_eps",
+            2,
+            "'vision_config.layer_norm_eps' is 2; expected a positive number up to 1",
+        ),
     ],
 )
 def test_unusable_fields_are_named(golden, section, key, value, message):
@@ -110,28 +131,3 @@ def test_unusable_fields_are_named(golden, section, key, value, message):
     (data[section] if section else data)[key] = value
     with pytest.raises(CheckpointError, match=message):
         parse_config(data)
-
-
-def test_tiling_comes_from_the_preprocessor(golden, tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(native(golden)))
-    assert read_config(tmp_path).extras["max_dynamic_patch"] == 12
-    (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "min_patches": 2, "max_patches": 6}')
-    extras = read_config(tmp_path).extras
-    tiling = ("dynamic_image_size", "min_dynamic_patch", "max_dynamic_patch")
-    assert [extras[key] for key in tiling] == [True, 2, 6]  # as released files say it; the processor cuts all the same
-    (tmp_path / "preprocessor_config.json").write_text('{"crop_to_patches": false, "max_patches": 1}')
-    assert [read_config(tmp_path).extras[key] for key in tiling] == [False, 1, 1]
-    (tmp_path / "processor_config.json").write_text('{"image_processor": {"max_patches": 3}}')  # transformers 5
-    assert [read_config(tmp_path).extras[key] for key in tiling] == [True, 1, 3]
-    (tmp_path / "processor_config.json").write_text('{"image_processor": 3}')
-    with pytest.raises(CheckpointError, match=r"processor_config\.json: 'image_processor' is missing or no object"):
-        read_config(tmp_path)
-    (tmp_path / "processor_config.json").write_text('{"processor_class": "InternVLProcessor"}')
-    (tmp_path / "preprocessor_config.json").write_text('{"max_patches": "six"}')
-    with pytest.raises(
-        CheckpointError, match=r"preprocessor_config\.json: 'max_patches' is 'six'; expected an integer"
-    ):
-        read_config(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json cannot be read as JSON"):
-        read_config(tmp_path)

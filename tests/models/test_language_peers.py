@@ -42,6 +42,7 @@ LONG = {
 CASES = {
     "qwen2": ("Qwen2", {}, 40),
     "qwen2 dynamic": ("Qwen2", {"rope_parameters": DYNAMIC}, 100),
+    "qwen2, heads of another width": ("Qwen2", {"head_dim": 6, "num_attention_heads": 5, "num_key_value_heads": 1}, 40),
     "qwen2 tied": ("Qwen2", {"tie_word_embeddings": True}, 40),
     "qwen3": ("Qwen3", {"head_dim": 16, "num_key_value_heads": 1}, 40),
     "qwen3 biased": ("Qwen3", {"head_dim": 8, "attention_bias": True}, 40),
@@ -73,6 +74,7 @@ CASES = {
     "llama yarn": ("Llama", {"rope_parameters": YARN, "head_dim": 32}, 60),
     "qwen2 yarn": ("Qwen2", {"rope_parameters": YARN | {"attention_factor": 1.3, "beta_fast": 8, "beta_slow": 2}}, 60),
     "phi3": ("Phi3", {"num_key_value_heads": 4}, 40),
+    "phi3, heads of another width": ("Phi3", {"num_key_value_heads": 4, "head_dim": 12}, 40),
     "phi3 short": ("Phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}, 20),
     "phi3 long": ("Phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 24}, 50),
 }

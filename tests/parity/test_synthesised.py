@@ -230,6 +230,30 @@ def test_the_native_form_of_the_same_folder_passes_too(shape, tiles):
         assert read_config(native).model.vision.select_layer == shape.vision.select_layer
 
 
+@pytest.mark.parametrize(
+    "name", ["internvl-qwen2", "internvl-internlm2-dynntk", "internvl-hf", "mono-internvl", "v2pe"]
+)
+def test_a_folder_in_our_own_layout_is_verified_with_the_recorded_tensors_beside_it(golden, tmp_path, name):
+    assert main(["convert", str(golden / name), str(tmp_path), "--layout", "vedere"]) == 0
+    (tmp_path / "io.safetensors").write_bytes((golden / name / "io.safetensors").read_bytes())
+    report, original = verify(tmp_path), verify(golden / name)
+    assert report.passed
+    assert [check.name for check in report.checks] == [check.name for check in original.checks]
+
+
+def test_a_native_folder_that_was_converted_is_verified_by_its_own_image_token(golden, tmp_path):
+    name, token = "internvl-hf", 503
+    stored = load_file(golden / name / "io.safetensors")
+    for ids in ("input_ids", "prompt_ids"):
+        stored[ids] = torch.where(stored[ids] == CONTEXT, token, stored[ids])
+    assert (
+        main(["convert", str(golden / "internvl-qwen2"), str(tmp_path), "--layout", "hf", "--image-token", str(token)])
+        == 0
+    )
+    save_file(stored, tmp_path / "io.safetensors")
+    assert not failed(tmp_path)
+
+
 def test_the_plain_implementation_is_the_recorded_one(golden):
     """What writes the folders above agrees with what the original implementations wrote."""
     for name in ("internvl-qwen2", "internvl-internlm2", "internvit-6b-style"):

@@ -14,6 +14,7 @@ A folder in vedere's layout: ``config.json`` with ``"format": "vedere"`` and ``m
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from vedere.models import hf_config, hf_names, keymaps, xcomposer2_files, xcompo
 from vedere.models.attention import Backend
 from vedere.models.decoder import Decoder, DecoderConfig
 from vedere.models.delta import DELTA, DeltaReport, load_delta, save_delta, tensors_sha256
+from vedere.models.devices import choose_device
 from vedere.models.diagnosis import check_shapes
 from vedere.models.internvl import InternVL, InternVLConfig
 from vedere.models.key_rules import KeyMap, Rule, Same
@@ -68,6 +70,7 @@ __all__ = [
 Progress = Callable[[int, int], None]
 _PREFIX = "decoder."
 _UNREAD = (*xcomposer_files.BUFFERS, *xcomposer2_files.UNUSED)  # follows from config.json, or nobody uses it
+_RUN_IN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _INITIAL_VALUES = {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "mul", "__mul__"}  # randn(n) * 0.02
 
 
@@ -91,7 +94,7 @@ def key_map(
                 f"the native layout of transformers is for InternVL with a tower; this is a {type(config).__name__}; save it "
                 'with layout="vedere" or "original"'
             )
-        return hf_names.key_map(config, hf_names.generation(found))
+        return hf_names.key_map(config, hf_names.generation(found), hf_names.has_joint_experts(found))
     names = keymaps.NAMINGS[language] if layout == "original" else keymaps.OWN
     if isinstance(config, MonoInternVLConfig):
         return keymaps.mono_internvl(config, names)
@@ -116,7 +119,8 @@ def read_own(
         device: Where they go.
 
     Raises:
-        CheckpointError: unreadable files; missing, surplus or misshapen tensors; values that are no floating point.
+        CheckpointError: unreadable files; missing, surplus or misshapen tensors; values that are no floating point; several
+            dtypes and no word about which to take.
     """
     directory = Path(directory)
     files = open_tensors(directory)
@@ -130,6 +134,9 @@ def read_own(
         )
     if dtype is None and isinstance(config.model, (XComposerConfig, XComposer2Config)):
         dtype = _one_dtype(config, stored)
+    if dtype is None:
+        _check_one_dtype(stored, str(directory))
+        _check_stored(stored, str(directory))
     names = _by_the_head(key_map(config.model, config.layout, config.language, stored), stored)
     own = config.layout in ("vedere", "decoder")
     shapes = names.own_shapes if own else names.foreign_shapes
@@ -151,6 +158,28 @@ def _by_the_head(names: KeyMap, stored: Collection[str]) -> KeyMap:
         return names
     rules[place] = replace(rules[place], foreign=(heads[0],))
     return KeyMap(names.family, tuple(rules))
+
+
+def _check_stored(stored: Mapping[str, Tensor], where: str) -> None:
+    """Refuses a dtype that nothing can be computed in, float8 above all."""
+    odd = [name for name, tensor in stored.items() if tensor.dtype not in _RUN_IN]
+    if odd:
+        raise CheckpointError(
+            f"{where}: '{odd[0]}' is {_name(stored[odd[0]].dtype)} ({len(odd)} such tensors), which nothing is computed in; "
+            "take the bfloat16 release, or say which dtype to use (dtype=..., or --dtype)"
+        )
+
+
+def _check_one_dtype(stored: Mapping[str, Tensor], where: str) -> None:
+    """Refuses tensors of several dtypes: those that are joined into one would silently take the widest."""
+    counts = Counter(tensor.dtype for tensor in stored.values())
+    if len(counts) > 1:
+        rarest = min(counts, key=counts.__getitem__)
+        odd = next(name for name, tensor in stored.items() if tensor.dtype == rarest)
+        raise CheckpointError(
+            f"{where} stores tensors as {', '.join(sorted(map(_name, counts)))}; say which dtype to use "
+            f"(dtype=..., or --dtype). '{odd}' is {_name(rarest)}, as {counts[rarest]} of {len(stored)} tensors are"
+        )
 
 
 def _one_dtype(config: CheckpointConfig, stored: Mapping[str, Tensor]) -> torch.dtype | None:
@@ -182,6 +211,8 @@ def _arranged(
 
 def _moved(parts: list[Tensor], rule: Rule, dtype: torch.dtype | None, device: torch.device) -> Tensor:
     """One tensor out of its parts; a function of its own, so that nothing holds the parts afterwards."""
+    if device.type == "meta":
+        parts = [part.to(device) for part in parts]  # nothing is read
     joined: Tensor = rule.layout.join([part if dtype is None else part.to(dtype) for part in parts], rule.own_shape)
     return joined.to(device)
 
@@ -207,15 +238,14 @@ def load_model(
 
     Raises:
         CheckpointError: anything that is not exactly one complete checkpoint, or a dtype that the model cannot run in.
-        ConfigError: a config of vedere's own that does not fit this version.
+        ConfigError: a config of vedere's own that does not fit this version, or a device that is not there.
     """
-    directory = Path(directory)
+    directory, device = Path(directory), choose_device(device)
     if (directory / DELTA).is_file():
         config, tensors = _read_with_delta(directory, language_model)
     else:
         config, tensors = read_own(directory, dtype, device)
     _check_dtype(config.model, dtype)
-    device = torch.device(device)
     state: dict[str, Tensor] = {}
     done, total = 0, 0
     for name, tensor in tensors:
@@ -369,7 +399,7 @@ def _check_dtype(config: ModelConfig, dtype: torch.dtype | None) -> None:
             "float16 is refused for Mono-InternVL: its activations overflow and the released weights give NaN logits; use "
             "dtype=torch.bfloat16 or torch.float32"
         )
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+    if dtype not in _RUN_IN:
         raise CheckpointError(f"weights cannot run as {_name(dtype)}; use torch.bfloat16 or torch.float32")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from vedere.errors import CheckpointError, ConfigError
@@ -47,7 +48,9 @@ class Fields:
         """The error of a field: what it is, what was expected, what to change."""
         given = repr(self.data[key]) if key in self.data else "missing"
         place = f"{self.name}.{key}" if self.name else key
-        return CheckpointError(f"{self.where}: '{place}' is {given}; expected {expected}; correct config.json")
+        return CheckpointError(
+            f"{self.where}: '{place}' is {given}; expected {expected}; correct {PurePath(self.where).name}"
+        )
 
     def size(self, key: str, default: int | None = None, most: int = WIDEST) -> int:
         """An integer from 1 to ``most``; a field that is missing or null takes the default."""
@@ -57,12 +60,23 @@ class Fields:
             raise self.fail(key, f"an integer from 1 to {most}")
         return value
 
-    def number(self, key: str, default: float) -> float:
-        """A positive finite number."""
+    def number(self, key: str, default: float, most: float = LARGEST) -> float:
+        """A positive finite number, up to ``most``."""
         value = self.data.get(key, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LARGEST:
-            raise self.fail(key, "a positive number")
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= most:
+            raise self.fail(key, "a positive number" + ("" if most == LARGEST else f" up to {most:g}"))
         return float(value)
+
+    def inner(self, key: str) -> Fields:
+        """An object inside; empty where it is missing or null.
+
+        Raises:
+            CheckpointError: it is something else.
+        """
+        value = self.data.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.fail(key, "an object or null")
+        return Fields(value or {}, self.where, f"{self.name}.{key}".lstrip("."))
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""

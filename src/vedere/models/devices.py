@@ -27,4 +27,12 @@ def choose_device(name: torch.device | str | None = None) -> torch.device:
             f"device '{name}' was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} GPUs here; "
             "choose cpu, or install a build of torch for your GPU"
         )
+    try:
+        if device.type not in ("cpu", "cuda", "meta"):
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ImportError, AttributeError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ConfigError(
+            f"device '{name}' was asked for, but torch {torch.__version__} has none here ({reason}); choose cpu"
+        ) from None
     return device

@@ -3,8 +3,8 @@
 `check_shapes` compares the tensors found with those expected and refuses any difference, with the layers folded together.
 The difference alone rarely helps: a Qwen3 folder with the config of a Qwen2 is "48 missing, 48 surplus". So the names are
 looked through for what usually lies behind such a difference (`likely_cause`): another family of language model, another
-layout of the same model, a head that is or is not tied, adapters that were never merged, layers or vocabulary that the
-config counts differently.
+layout of the same model, a head that is or is not tied, adapters that were never merged, layers that the config counts
+differently. Why shapes differ is `vedere.models.shape_causes`. There is always a cause, if only the least one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from vedere.config import nearest
 from vedere.errors import CheckpointError
-
-Shape = tuple[int, ...]
+from vedere.models.shape_causes import Shape, cause_of_shapes
 
 _SHOWN = 8  # groups of names in a message; a layer's tensors count once
 _NUMBER = re.compile(r"\.(\d+)\.")
@@ -42,10 +41,24 @@ _FOREIGN = (
     (r"\.self_attn\.qkv_proj\.|\.mlp\.gate_up_proj\.", "looks like Phi-3: fused qkv_proj and gate_up_proj present"),
     (r"\.attention\.wqkv\.|(^|\.)tok_embeddings\.", "looks like InternLM2: fused wqkv present"),
     (r"\.self_attn\.o_proj\.bias$", "o_proj has a bias (attention_bias of Llama or Qwen3)"),
+    (r"\.(wqkv|wo)\.bias$", "the files have InternLM2 biases, config.json says there are none (bias)"),
+    (r"\.mlp\.(gate|up|down)_proj\.bias$", "the feed-forward maps have biases (mlp_bias of Llama)"),
     (r"\.self_attn\.[qkv]_proj\.bias$", "looks like Qwen2: biases on q_proj, k_proj, v_proj present"),
     (r"\.self_attn\.[qkvo]_proj\.weight$", "looks like Llama or Qwen: q_proj, k_proj, v_proj present"),
     (r"\.attn\.qkv\.bias$", "looks like InternViT-300M: qkv biases in the tower (vision_config.qkv_bias)"),
-    (r"\.norm[12]\.bias$", "the tower has LayerNorm biases (vision_config.norm_type is 'layer_norm')"),
+    (
+        r"^(model\.)?vision_tower\..*\.[qk]_norm\.",
+        "looks like InternViT-6B: q_norm in the tower (vision_config.use_qk_norm)",
+    ),
+    (
+        r"^(model\.)?vision_tower\..*\.[qkv]_proj\.bias$",
+        "the tower has biases on q, k, v (vision_config.attention_bias)",
+    ),
+    (r"^(model\.)?vision_tower\.layernorm\.", "the tower has a last norm (vision_config.use_mean_pooling is false)"),
+    (
+        r"\.(norm[12]|layernorm_(before|after))\.bias$",
+        "the tower has LayerNorm biases (vision_config.norm_type is 'layer_norm')",
+    ),
     (r"(^|\.)v_head\.|(^|\.)score\.", "looks like a reward model: its head gives scores, not tokens"),
 )
 # Where expected names of that pattern are missing.
@@ -56,13 +69,35 @@ _ABSENT = (
         r"\.attn\.[qk]_norm\.",
         "config.json describes an InternViT-6B (vision_config.qk_normalization), the files do not",
     ),
+    (
+        r"\.self_attn\.o_proj\.bias$",
+        "config.json gives o_proj a bias (attention_bias of Llama or Qwen3), the files have none",
+    ),
     (r"\.self_attn\.[qkv]_proj\.bias$", "config.json describes a Qwen2 (biases on q_proj), the files have none"),
     (r"\.(wqkv|wo)\.bias$", "config.json gives InternLM2 biases (bias: true, also its default), the files have none"),
     (r"\.attn\.qkv\.bias$", "config.json gives the tower qkv biases (vision_config.qkv_bias), the files have none"),
-    (r"\.norm[12]\.bias$", "config.json gives the tower LayerNorms (vision_config.norm_type), the files have RMSNorms"),
+    (
+        r"\.(norm[12]|layernorm_(before|after))\.bias$",
+        "config.json gives the tower LayerNorms (vision_config.norm_type), the files have RMSNorms",
+    ),
+    (
+        r"^(model\.)?vision_tower\..*\.[qk]_norm\.",
+        "config.json gives the tower norms of q and k (vision_config.use_qk_norm), the files have none",
+    ),
+    (
+        r"^(model\.)?vision_tower\..*\.[qkv]_proj\.bias$",
+        "config.json gives the tower biases on q, k, v (vision_config.attention_bias), the files have none",
+    ),
+    (
+        r"^(model\.)?vision_tower\.layernorm\.",
+        "config.json gives the tower a last norm (vision_config.use_mean_pooling is false), the files have none",
+    ),
+    (
+        r"\.mlp\.(gate|up|down)_proj\.bias$",
+        "config.json gives the feed-forward maps biases (mlp_bias), the files have none",
+    ),
 )
 _HEAD = re.compile(r"(^|\.)(lm_head|output|head)\.weight$")
-_EMBED = re.compile(r"(^|\.)(embed_tokens|tok_embeddings|token_embd|embed|lm_head|output|head)\.weight$")
 
 
 def check_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape], where: str, family: str) -> None:
@@ -116,7 +151,20 @@ def likely_cause(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> s
     for pattern, cause in _ABSENT:
         if _any(pattern, missing) and not _any(pattern, found):
             return cause
-    return _layers(missing, surplus, [name for name in expected if name in found]) or _sizes(found, expected)
+    counted = _layers(missing, surplus, [name for name in expected if name in found])
+    return counted or cause_of_shapes(found, expected) or _leftover(missing, surplus)
+
+
+def _leftover(missing: Sequence[str], surplus: Sequence[str]) -> str:
+    """What no other rule explains."""
+    if missing and surplus:
+        return "the files are of another model, or carry the names of another program"
+    if missing:
+        which = f"'{missing[0]}' alone was" if len(missing) == 1 else f"{len(missing)} tensors were"
+        return f"{which} left out when the files were written, or a shard is incomplete"
+    if surplus:
+        return "the files hold more than this model: left over from another checkpoint, or a part that config.json leaves out"
+    return ""
 
 
 def _any(pattern: str, names: Iterable[str]) -> bool:
@@ -158,25 +206,6 @@ def _layers(missing: Sequence[str], surplus: Sequence[str], both: Sequence[str])
             return (
                 f"the files hold {held} layers than config.json counts (num_hidden_layers; from layer {numbers[0]} on)"
             )
-    return ""
-
-
-def _sizes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> str:
-    """The config has another vocabulary, another grid of positions, or other heads."""
-    for name, shape in expected.items():
-        given = tuple(found.get(name, shape))
-        if given == tuple(shape):
-            continue
-        if _EMBED.search(name) and given[1:] == tuple(shape[1:]):
-            return f"the vocabulary has {given[0]} rows, config.json says {shape[0]} (vocab_size)"
-        if name.endswith(("position_embedding", "vision.positions")):
-            return "the position table is made for tiles of another size (vision_config.image_size or patch_size)"
-        if name.endswith(("mlp.gate.weight", "router.weight")) and given[1:] == tuple(shape[1:]):
-            return f"the mixture has {given[0]} experts, config.json says {shape[0]} (num_experts)"
-        if sorted(given) == sorted(shape):
-            return f"'{name}' is transposed"
-        if re.search(r"\.(wqkv|[kv]_proj|qkv_proj|qkv)\.", name):
-            return "other heads than config.json says (num_attention_heads, num_key_value_heads, head_dim)"
     return ""
 
 

@@ -7,7 +7,7 @@ differs, and what follows from it here:
   Whether the head is tied is decided by the presence of its tensor, then by ``text_config``.
 * The tower's q/k norms have a fixed epsilon of 1e-6, whatever ``layer_norm_eps`` says.
 * Without ``use_mean_pooling`` a LayerNorm follows the last block; features of another layer do not pass it.
-* There is one order of the unshuffle (v2), no template, no tiling (``preprocessor_config.json`` has it) and no system message.
+* There is one order of the unshuffle (v2), no template, no tiling (`vedere.models.hf_pixels` reads it) and no system message.
 * InternLM2 is a Llama there; rotary settings stand in ``rope_parameters`` (older files: ``rope_theta``, ``rope_scaling``).
 
 `extras_of` says the rest in the original's words, which the whole package reads. A config.json that was made from another
@@ -26,6 +26,7 @@ from typing import Any
 from vedere.errors import CheckpointError
 from vedere.models.config_fields import WIDEST, Fields
 from vedere.models.decoder import DecoderConfig
+from vedere.models.hf_pixels import read_pixels
 from vedere.models.internvl import InternVLConfig
 from vedere.models.language_configs import KINDS, read_language, write_language
 from vedere.models.patches import PatchConfig
@@ -34,7 +35,6 @@ from vedere.models.vision_configs import NATIVE, read_downsample, read_tower, to
 
 MODEL_TYPE = "internvl"
 SOURCE = "converted_from"
-PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 _QK_EPS = 1e-6
 _IMAGE_TOKENS = {151674: 151667, 92553: 92546, 151936: 151671}  # vocabulary -> <IMG_CONTEXT> of the released models
 # Fields of a language model's config that are no shape and mean the same in both dialects.
@@ -70,7 +70,7 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
         CheckpointError: a field that is missing or unusable, or a setting that vedere's tower does not have.
     """
     top = Fields(data, where, "")
-    vision = Fields(data.get("vision_config") or {}, where, "vision_config")
+    vision = top.inner("vision_config")
     top.only("vision_feature_select_strategy", ["default"], "default")
     top.only("projector_hidden_act", ["gelu"], "gelu")
     vision.only("model_type", ["internvl_vision"], "internvl_vision")
@@ -87,7 +87,11 @@ def parse_hf(data: Mapping[str, Any], names: Collection[str] = (), where: str = 
     tower = read_tower(top, vision, patches, NATIVE)
     own_eps = _QK_EPS if tower.qk_norm and tower.norm_eps != _QK_EPS else None
     tower = dataclasses.replace(tower, qk_norm_eps=own_eps, final_norm=not vision.flag("use_mean_pooling", True))
-    return InternVLConfig(vision=tower, decoder=_decoder(data, names, where))
+    decoder = _decoder(data, names, where)
+    for key in ("image_token_id", "image_token_index"):
+        if data.get(key) not in (None, 0) and top.size(key) >= decoder.vocab_size:
+            raise top.fail(key, f"the id of a token, below text_config.vocab_size {decoder.vocab_size}")
+    return InternVLConfig(vision=tower, decoder=decoder)
 
 
 def _side(fields: Fields, key: str, default: int) -> int:
@@ -109,21 +113,25 @@ def _decoder(data: Mapping[str, Any], names: Collection[str], where: str) -> Dec
     return read_language(Fields(plain, where, "text_config"), kind)
 
 
-def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
+def extras_of(data: Mapping[str, Any], directory: Path | None = None, tile: int = 448) -> dict[str, Any]:
     """What a native folder says beyond the shape, in the words of an original config.json.
 
     Args:
         data: Its config.json.
-        directory: The folder, whose ``preprocessor_config.json`` says how pictures are cut.
+        directory: The folder, whose files say how pictures are cut (`vedere.models.hf_pixels`).
+        tile: Side of the model's tiles in pixels.
 
     Raises:
-        CheckpointError: a preprocessor_config.json that is no JSON object.
+        CheckpointError: files that are damaged, or ask for other pixels than vedere makes.
     """
-    source = data.get(SOURCE)
+    tiling, source = read_pixels(directory, tile), data.get(SOURCE)
     if isinstance(source, Mapping) and isinstance(source.get("llm_config"), Mapping):
-        return copy.deepcopy(dict(source)) | _tiling(directory)
+        whole = (
+            source.get("dynamic_image_size") is False and tiling.get("max_dynamic_patch") == 1
+        )  # as it was converted
+        return copy.deepcopy(dict(source)) | ({} if whole else tiling)
     found: dict[str, Any] = {"template": "internvl2_5", "dynamic_image_size": True, "use_thumbnail": True}
-    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **_tiling(directory)}
+    found |= {"min_dynamic_patch": 1, "max_dynamic_patch": 12, **tiling}
     text = data.get("text_config") or {}
     kind = str(text.get("model_type", "qwen2")) if isinstance(text, Mapping) else "qwen2"
     if isinstance(text, Mapping):
@@ -138,34 +146,21 @@ def extras_of(data: Mapping[str, Any], directory: Path | None = None) -> dict[st
     return found | {SOURCE: copy.deepcopy(dict(data))}
 
 
-def _tiling(directory: Path | None) -> dict[str, Any]:
-    """How pictures are cut, as the image processor's settings say it; transformers 5 writes them into the processor's file.
-
-    The native processor cuts whatever ``crop_to_patches`` says. Released files say false, which is the default of their image
-    processor's class; only a limit of one patch means one tile.
-    """
-    if directory is None:
-        return {}
-    fields, whole = _settings(directory / PREPROCESSOR), _settings(directory / PROCESSOR)
-    if whole is not None and "image_processor" in whole.data:
-        fields = Fields(whole.data["image_processor"], whole.where, "image_processor")
-    if fields is None:
-        return {}
-    most = fields.size("max_patches", 12)
-    square = most == 1 and fields.data.get("crop_to_patches") is False
-    least = min(fields.size("min_patches", 1), most)
-    return {"dynamic_image_size": not square, "max_dynamic_patch": most, "min_dynamic_patch": least}
-
-
-def _settings(path: Path) -> Fields | None:
-    """The object in a file; None where there is no file."""
-    if not path.is_file():
-        return None
+def image_token_of(directory: Path) -> int | None:
+    """Id of the token that stands for a picture, if a native config.json, or one that was made of it, says so."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
-    return Fields(data, str(path), "")
+        data = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    places = [data, data.get("extras")] if isinstance(data, Mapping) else []
+    places += [place.get(SOURCE) for place in places if isinstance(place, Mapping)]
+    found = [
+        place.get(key)
+        for place in places
+        if isinstance(place, Mapping)
+        for key in ("image_token_id", "image_token_index")
+    ]
+    return next((token for token in found if isinstance(token, int)), None)
 
 
 def is_native(read: CheckpointConfig) -> bool:
@@ -179,10 +174,11 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     Args:
         model: Shape.
         extras: `vedere.models.published.CheckpointConfig.extras`.
-        image_token: Id of ``<IMG_CONTEXT>``; None takes it from ``extras`` or from the size of a released vocabulary.
+        image_token: Id of ``<IMG_CONTEXT>``; None takes it from ``extras`` or from the size of a released vocabulary. If that
+            says nothing either, the field is left out: no id is better than a wrong one.
 
     Raises:
-        CheckpointError: the native class has no such model, or nothing says which id stands for a picture.
+        CheckpointError: the native class has no such model.
     """
     tower, patches, source = model.vision, model.vision.patches, extras.get(SOURCE)
     if patches.table_tile:
@@ -191,21 +187,26 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
             f'at {patches.tile} px; save the model with layout="original" or "vedere"'
         )
     eps = tower.norm_eps if tower.qk_norm_eps is None else tower.qk_norm_eps
-    if patches.unshuffle != "v2" or patches.stem or (tower.qk_norm and eps != _QK_EPS):
+    strange = []
+    if patches.unshuffle != "v2":
+        strange.append(f"one order of the unshuffle (v2, given: {patches.unshuffle})")
+    if patches.stem:
+        strange.append(f"no stem (given: {', '.join(patches.stem)})")
+    if tower.qk_norm and eps != _QK_EPS:
+        strange.append(f"q/k norms of epsilon {_QK_EPS} (given: {eps})")
+    if strange:
         raise CheckpointError(
-            f"the native layout has one order of the unshuffle (v2, given: {patches.unshuffle}), no stem (given: "
-            f"{', '.join(patches.stem) or 'none'}) and q/k norms of epsilon {_QK_EPS} (given: {eps}); save the "
-            'model with layout="original" or "vedere"'
+            f'the native layout has {", ".join(strange)}; save the model with layout="original" or "vedere"'
         )
     base = copy.deepcopy(dict(source)) if isinstance(source, Mapping) and source.get("model_type") == MODEL_TYPE else {}
     original = {key: value for key, value in extras.items() if key != SOURCE}
     text = _text_config(model.decoder, original.get("llm_config") or {}, base.get("text_config") or {})
     token = image_token if image_token is not None else base.get("image_token_id", base.get("image_token_index"))
     token = _IMAGE_TOKENS.get(model.decoder.vocab_size) if token is None else token
-    if token is None:
+    if token is not None and not 0 <= token < model.decoder.vocab_size:
         raise CheckpointError(
-            "nothing says which token id stands for a picture: the tokenizer beside the weights would (<IMG_CONTEXT>), and a "
-            f"vocabulary of {model.decoder.vocab_size} is none of the released ones; put the tokenizer's files into the folder"
+            f"the token that stands for a picture has the id {token}, beyond the vocabulary of {model.decoder.vocab_size}; "
+            "give another id, or the tokenizer of this model"
         )
     base.pop("image_token_index", None)
     given = original.get("vision_config") or {}
@@ -226,7 +227,7 @@ def hf_config(model: InternVLConfig, extras: Mapping[str, Any], image_token: int
     data = (defaults | base) | {
         "architectures": ["InternVLForConditionalGeneration"],
         "model_type": MODEL_TYPE,
-        "image_token_id": token,
+        **({} if token is None else {"image_token_id": token}),
         "image_seq_length": patches.tokens_per_tile,
         "downsample_ratio": 1 / patches.downsample,
         "vision_feature_layer": tower.select_layer,

@@ -6,7 +6,9 @@ made from the original one: the same rules, renamed by `_OUTSIDE` and `_BLOCK`, 
 
 Generations: ``old`` is what hubs hold and what transformers 5.23 still writes (``vision_tower.``, ``language_model.model.``,
 ``language_model.lm_head.``); ``new`` are its names in memory (``model.vision_tower.``, ``model.language_model.``,
-``lm_head.``), which files of some versions carry. A folder with both is two checkpoints in one and is refused.
+``lm_head.``), which files of some versions carry. A folder with both is two checkpoints in one and is refused. With
+its names in memory transformers can also write the experts of a mixture as it has them there: one ``gate_up_proj`` and one
+``down_proj`` for all.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Literal
 from vedere.errors import CheckpointError
 from vedere.models import keymaps
 from vedere.models.internvl import InternVLConfig
-from vedere.models.key_rules import KeyMap, Rule, Stacked
+from vedere.models.key_rules import KeyMap, Rule, Same, Stacked
 
 Generation = Literal["old", "new"]
 
@@ -45,6 +47,7 @@ _BLOCK = {
 }
 _QKV = "attn.qkv"
 _PARTS = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
+_EXPERT = re.compile(r"\.mlp\.experts\.\d+\..+")
 _LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.(.+)")
 _OLD_TEXT, _NEW_TEXT = "language_model.model.", "model.language_model."
 
@@ -66,15 +69,23 @@ def generation(names: Collection[str], where: str = "the checkpoint") -> Generat
     return "new" if new else "old"
 
 
-def key_map(config: InternVLConfig, names: Generation = "old") -> KeyMap:
+def has_joint_experts(names: Collection[str]) -> bool:
+    """Whether a folder has the experts of a mixture in one tensor."""
+    return any(name.endswith((".mlp.experts.gate_up_proj", ".mlp.experts.down_proj")) for name in names)
+
+
+def key_map(config: InternVLConfig, names: Generation = "old", joint: bool = False) -> KeyMap:
     """The map of a native folder.
 
     Args:
         config: Shape.
         names: Generation.
+        joint: The experts of a mixture are one tensor.
     """
     prefix = "model." if names == "new" else ""
     rules = tuple(_renamed(rule, prefix) for rule in keymaps.internvl(config, keymaps.LLAMA).rules)
+    if joint:
+        rules = tuple(_joint(rule) for rule in rules)
     return KeyMap(f"internvl-hf ({names} names)", rules)
 
 
@@ -89,6 +100,14 @@ def _renamed(rule: Rule, prefix: str) -> Rule:
     rows, *tail = rule.own_shape
     names = tuple(place + part + inner.removeprefix(_QKV) for part in _PARTS)
     return Rule(rule.own, rule.own_shape, names, ((rows // 3, *tail),) * 3, Stacked())
+
+
+def _joint(rule: Rule) -> Rule:
+    """The experts' rule with one tensor in the file, arranged as vedere has it; any other as it is."""
+    place, found = _EXPERT.subn(".mlp.experts.", rule.foreign[0])
+    if not found:
+        return rule
+    return Rule(rule.own, rule.own_shape, (f"{place}{rule.own.rpartition('.')[2]}_proj",), (rule.own_shape,), Same())
 
 
 def _native(name: str, prefix: str) -> str:

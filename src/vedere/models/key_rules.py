@@ -17,7 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vedere.models.diagnosis import Shape, check_shapes
+from vedere.models.diagnosis import check_shapes
+from vedere.models.shape_causes import Shape
 
 
 class Layout(Protocol):

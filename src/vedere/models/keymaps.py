@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from vedere.errors import CheckpointError
-from vedere.models.diagnosis import Shape
 from vedere.models.key_rules import Grouped, KeyMap, Layout, PairedHalves, Rule, Same, Stacked
+from vedere.models.shape_causes import Shape
 from vedere.models.stem import stem_channels, stem_shapes
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ class LanguageKind:
         eps: Default of ``rms_norm_eps``.
         kv_heads: Default of ``num_key_value_heads``; None: as many as query heads, as a null in the file says for every kind.
         head_dim: Default of ``head_dim``; None: width / heads.
-        free_heads: Whether ``head_dim`` is a field at all.
+        free_heads: Whether ``head_dim`` is read. Qwen2's and Phi-3's classes have no such field, and honour one that is there.
         bias: Switch of the attention biases and its default; None: there is none.
         qkv_bias: Query, key and value always have biases, the output never.
         qk_norm: Norms of query and key heads.
@@ -65,7 +65,7 @@ KINDS: Mapping[str, LanguageKind] = {
     "llama": LanguageKind(
         architecture="LlamaForCausalLM", positions=2048, free_heads=True, bias=("attention_bias", False)
     ),
-    "qwen2": LanguageKind(architecture="Qwen2ForCausalLM", kv_heads=32, qkv_bias=True),
+    "qwen2": LanguageKind(architecture="Qwen2ForCausalLM", kv_heads=32, free_heads=True, qkv_bias=True),
     "qwen3": LanguageKind(
         architecture="Qwen3ForCausalLM",
         kv_heads=32,
@@ -87,6 +87,7 @@ KINDS: Mapping[str, LanguageKind] = {
         naming="phi3",
         positions=4096,
         eps=1e-5,
+        free_heads=True,
         scalings=("none", "dynamic", "linear", "longrope"),
     ),
 }
@@ -145,14 +146,14 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
     this = KINDS[kind]
     llm.only("hidden_act", ["silu", "swish"], "silu")  # two names of one function
     llm.only("use_sliding_window", [False, None], False)
-    if "sliding_attention" in llm.texts("layer_types"):
-        raise llm.fail("layer_types", "only 'full_attention': sliding windows are not computed here")
+    if set(llm.texts("layer_types")) - {"full_attention"}:
+        raise llm.fail("layer_types", "only 'full_attention': no other attention, such as windows, is computed here")
     hidden, heads = llm.size("hidden_size"), llm.size("num_attention_heads")
     default = this.head_dim or max(1, hidden // heads)
+    if hidden % heads and this.head_dim is None and llm.data.get("head_dim") is None:
+        raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
     if not this.free_heads:
-        if hidden % heads:
-            raise llm.fail("num_attention_heads", f"a divisor of hidden_size {hidden}")
-        llm.only("head_dim", [None, hidden // heads], None)
+        llm.only("head_dim", [None, hidden / heads], None)
     bias = this.bias is not None and llm.flag(*this.bias)
     grouped = heads if "num_key_value_heads" in llm.data else this.kv_heads or heads
     limit = llm.size("max_position_embeddings", this.positions)
@@ -169,7 +170,7 @@ def read_language(llm: Fields, kind: str, names: Collection[str] = (), **ours: A
         kv_heads=llm.size("num_key_value_heads", grouped),
         head_dim=llm.size("head_dim", default) if this.free_heads else default,
         vocab_size=llm.size("vocab_size"),
-        norm_eps=llm.number("rms_norm_eps", this.eps),
+        norm_eps=llm.number("rms_norm_eps", this.eps, most=1.0),
         max_positions=limit,
         qkv_bias=this.qkv_bias or bias,
         out_bias=bias,
@@ -194,16 +195,22 @@ def _mixture(llm: Fields) -> dict[str, Any]:
 
 def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
     """Rotary fields; newer hub configs keep them, with the base, in ``rope_parameters``."""
-    llm.only("partial_rotary_factor", [None, 1, 1.0], None)
-    place = "rope_scaling" if llm.data.get("rope_scaling") else "rope_parameters"
-    rope = Fields(llm.data.get(place) or {}, llm.where, f"{llm.name}.{place}".lstrip("."))
-    moved = Fields(llm.data.get("rope_parameters") or {}, llm.where, f"{llm.name}.rope_parameters".lstrip("."))
-    fields: dict[str, Any] = {"rope_theta": llm.number("rope_theta", moved.number("rope_theta", 10_000))}
+    moved, scaling = llm.inner("rope_parameters"), llm.inner("rope_scaling")
+    for place in (llm, moved, scaling):
+        place.only("partial_rotary_factor", [None, 1], None)
+    rope = scaling if scaling.data else moved
+    given = [place for place in (llm, moved, scaling) if "rope_theta" in place.data]
+    bases = [place.number("rope_theta", 10_000) for place in given]
+    if any(base != bases[0] for base in bases):
+        raise given[-1].fail("rope_theta", f"{bases[0]:g}, as {given[0].name}.rope_theta says, or no second one")
+    if bases and bases[0] <= 1:
+        raise given[0].fail("rope_theta", "a number above 1")
+    fields: dict[str, Any] = {"rope_theta": bases[0] if bases else 10_000.0}
     key = "type" if "type" in rope.data else "rope_type"
-    allowed = [name for name, scaling in _ROPE_NAMES.items() if scaling in this.scalings]
+    allowed = [name for name, means in _ROPE_NAMES.items() if means in this.scalings]
     if this.naming != "internlm2":  # the only language model of that code
         allowed.remove("v2pe")
-    kind = _ROPE_NAMES[rope.only(key, allowed, None if place == "rope_scaling" else "default")]
+    kind = _ROPE_NAMES[rope.only(key, allowed, "default" if rope is moved else None)]
     if kind == "none":
         return fields
     fields |= {"rope_scaling": kind}
@@ -211,6 +218,8 @@ def _rope(llm: Fields, this: LanguageKind, limit: int) -> dict[str, Any]:
         if "factor" not in rope.data:  # no class has a default
             raise rope.fail("factor", "a positive number")
         fields["rope_factor"] = rope.number("factor", 1.0)
+        if fields["rope_factor"] < 1:
+            raise rope.fail("factor", "at least 1: lengths are stretched, never shrunk")
     if kind in ("llama3", "longrope", "yarn"):
         original = rope if "original_max_position_embeddings" in rope.data else llm
         default = KINDS["phi3"].positions if kind == "longrope" else limit
@@ -306,7 +315,7 @@ def _fields(c: DecoderConfig, kind: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "tie_word_embeddings": c.tied_head,
     }
-    if this.free_heads:
+    if this.free_heads and (kind not in ("qwen2", "phi3") or c.heads * c.head_dim != c.hidden_size):
         fields["head_dim"] = c.head_dim
     if this.bias:
         fields[this.bias[0]] = c.qkv_bias

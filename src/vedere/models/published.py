@@ -32,6 +32,7 @@ from vedere.models import xcomposer2_files
 from vedere.models.config_fields import Fields
 from vedere.models.decoder import DecoderConfig
 from vedere.models.internvl import InternVLConfig
+from vedere.models.kept_files import KEPT_FILES
 from vedere.models.keymaps import Naming
 from vedere.models.language_configs import KINDS, kind_of, read_language, write_language
 from vedere.models.mono_internvl import MonoInternVLConfig
@@ -39,6 +40,7 @@ from vedere.models.patches import PatchConfig
 from vedere.models.vision_configs import ORIGINAL, read_downsample, read_tower, tower_fields
 from vedere.models.xcomposer import XComposerConfig
 from vedere.models.xcomposer2 import XComposer2Config
+from vedere.plan import MOST_TILES
 
 Layout = Literal["vedere", "original", "hf", "internlm2", "llama", "phi3", "decoder"]
 ModelConfig = MonoInternVLConfig | InternVLConfig | XComposerConfig | XComposer2Config | DecoderConfig
@@ -112,7 +114,9 @@ def parse_config(
         if data.get("model_type") == "internvl":  # a dialect with a file of its own, which knows this one
             from vedere.models.hf_config import extras_of, parse_hf
 
-            return CheckpointConfig(layout="hf", model=parse_hf(data, names, where), extras=extras_of(data, directory))
+            native = parse_hf(data, names, where)
+            extras = extras_of(data, directory, native.vision.patches.tile)
+            return CheckpointConfig(layout="hf", model=native, extras=extras)
         return _parse(data, names, where)
     except ConfigError as error:  # configs check themselves, but do not know where they came from
         raise ConfigError(f"{where}: {error}") from None
@@ -188,7 +192,7 @@ def original_config(model: ModelConfig, extras: Mapping[str, Any]) -> dict[str, 
             f"{model.vision.final_norm}, norm_eps {model.vision.norm_eps}, qk_norm_eps {model.vision.qk_norm_eps}; save the "
             'model with layout="hf" or "vedere" instead'
         )
-    data = _TILING | copy.deepcopy(dict(extras))
+    data = _TILING | {key: copy.deepcopy(value) for key, value in extras.items() if key != KEPT_FILES}
     data |= {
         "model_type": "internvl_chat",
         "architectures": ["InternVLChatModel"],
@@ -241,11 +245,14 @@ def _original(
         or any(".feed_forward_ve." in name for name in names)
     )
     patches = _patches(top, vision)
+    _check_tiling(top)
     version = top.only("rope_pos_id_version", ["default", "v2pe_fix", "v2pe_rnd"], "default")
     inner = [name.removeprefix(_LANGUAGE) for name in names if name.startswith(_LANGUAGE)]
     if mono:
         top.only("select_layer", [-1], -1)
         llm.only("model_type", ["internlm2", "internlm2ve"], "internlm2")
+        if not set(llm.texts("architectures")) <= {"InternLM2VEForCausalLM", "InternLM2ForCausalLM"}:
+            raise llm.fail("architectures", "['InternLM2VEForCausalLM'], the only language model of Mono-InternVL")
         attention = llm.flag("visual_attention_experts", False) or any(n.endswith(".wqkv_ve.weight") for n in inner)
         decoder = read_language(
             llm, "internlm2", inner, visual_ffn=True, visual_attention=attention, v2pe=version != "default"
@@ -255,6 +262,14 @@ def _original(
     decoder = read_language(llm, kind, inner, v2pe=version != "default")
     tower = read_tower(top, vision, patches, ORIGINAL)
     return InternVLConfig(vision=tower, decoder=decoder), KINDS[kind].naming
+
+
+def _check_tiling(top: Fields) -> None:
+    """Fields that are no shape, and that a prompt reads much later: refused with the rest; null is absent."""
+    for key in ("dynamic_image_size", "use_thumbnail", "pad2square"):
+        top.only(key, [True, False, None], None)
+    most = top.size("max_dynamic_patch", 12, MOST_TILES)
+    top.size("min_dynamic_patch", 1, most)
 
 
 def _patches(top: Fields, vision: Fields) -> PatchConfig:

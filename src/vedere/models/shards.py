@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import secrets
 import zipfile
@@ -29,6 +30,7 @@ from vedere.errors import CheckpointError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes
 _OLD_WEIGHTS, _OLD_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -200,9 +202,10 @@ def _open_shards(directory: Path, index: str, read: Callable[[Path], dict[str, T
         raise CheckpointError(f"{directory / index} names the shard '{outside[0]}' outside its folder; refused")
     missing = [file for file in files if not os.path.isfile(directory / file)]  # no error at impossible names
     if missing:
+        lost = [name for name, file in weight_map.items() if str(file) in missing]
         raise CheckpointError(
             f"{len(missing)} of {len(files)} shards named by {directory / index} are missing: {', '.join(missing[:8])}; "
-            "finish the download"
+            f"finish the download ({len(lost)} tensors are in them, such as '{lost[0]}')"
         )
     tensors: dict[str, Tensor] = {}
     places: dict[str, Path] = {}
@@ -244,17 +247,36 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
 
 def _damage(path: Path, error: Exception) -> str:
-    """What is wrong with a safetensors file, in bytes where that can be told."""
+    """What is wrong with a safetensors file, in bytes and by the first tensor that it concerns, where that can be told."""
     if not path.is_file():
         return f"no file {path}; check the path or finish the download"
-    size, promised = path.stat().st_size, 0
+    size, promised, broken = path.stat().st_size, 0, ""
     with contextlib.suppress(Exception), open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         promised = 8 + length
         if promised <= size:
-            header = json.loads(file.read(length))
-            promised += max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+            header = {name: entry for name, entry in json.loads(file.read(length)).items() if name != "__metadata__"}
+            start, promised = promised, promised + max(entry["data_offsets"][1] for entry in header.values())
+            broken = _first_broken(header, size - start)
     if size < 8 or (size < promised < 1 << 50):
         wanted = f"its header promises {promised:,} bytes" if size >= 8 else "a safetensors file starts with 8 bytes"
-        return f"{path} is cut off: {wanted}, the file has {size:,}; download or copy it again"
-    return f"{path} is no intact safetensors file ({size:,} bytes; {error}); download or copy it again"
+        return f"{path} is cut off: {wanted}, the file has {size:,}{broken}; download or copy it again"
+    return f"{path} is no intact safetensors file ({size:,} bytes; {error}{broken}); download or copy it again"
+
+
+def _first_broken(header: Mapping[str, Any], size: int) -> str:
+    """The first tensor, in the order of the file, whose shape does not fit its place or that is not whole."""
+    whole, said = 0, ""
+    for name, entry in sorted(header.items(), key=lambda item: int(item[1]["data_offsets"][0])):
+        start, end = entry["data_offsets"]
+        width = _WIDTHS.get(entry["dtype"])
+        if width is not None and math.prod(entry["shape"]) * width != end - start:
+            return (
+                f"; '{name}' {entry['shape']} of {entry['dtype']} takes {math.prod(entry['shape']) * width:,} bytes, its place "
+                f"has {end - start:,}"
+            )
+        whole += end <= size
+        if end > size and not said:
+            there = f"{max(0, size - start):,} of {end - start:,} bytes"
+            said = f"; the first tensor that is not whole is '{name}' {entry['shape']} ({there})"
+    return said and f"{said}, {len(header) - whole} of {len(header)} are not"

@@ -221,8 +221,8 @@ def _from_hub_folder(path: Path, target: Path, made_from: dict[str, Any], say: S
     say(f"converting {path.name} to vedere's layout, once")
 
     def fill(folder: Path) -> dict[str, Any]:
-        config, parts = read_own(path)
-        tensors = {name: tensor.to(torch.bfloat16) for name, tensor in parts}
+        config, parts = read_own(path, torch.bfloat16)
+        tensors = dict(parts)
         configs.save(config.model, folder / "config.json")
         write_tensors(folder, tensors, max_shard_bytes=sys.maxsize)
         Tokenizer.load(path).save(folder)

@@ -96,7 +96,7 @@ def read_tower(top: Fields, vision: Fields, patches: PatchConfig, names: TowerFi
         heads=heads,
         ffn_size=vision.size("intermediate_size", names.ffn_size),
         norm=vision.only("norm_type", ["layer_norm", "rms_norm"], names.norm),
-        norm_eps=vision.number("layer_norm_eps", 1e-6),
+        norm_eps=vision.number("layer_norm_eps", 1e-6, most=1.0),
         qkv_bias=vision.flag(names.qkv_bias, False),
         qk_norm=vision.flag(names.qk_norm, names.qk_normed),
         select_layer=select,

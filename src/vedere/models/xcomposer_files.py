@@ -19,12 +19,12 @@ from torch import Tensor
 from vedere.errors import CheckpointError
 from vedere.models.config_fields import MOST_LAYERS, Fields
 from vedere.models.decoder import DecoderConfig
-from vedere.models.diagnosis import Shape
 from vedere.models.eva import EvaConfig
 from vedere.models.key_rules import KeyMap, Rule, Same, Stacked
 from vedere.models.keymaps import LLAMA, OWN, LanguageNames, language_rules
 from vedere.models.patches import PatchConfig
 from vedere.models.perceive_sampler import SamplerConfig
+from vedere.models.shape_causes import Shape
 from vedere.models.xcomposer import Adapted, LowRankConfig, XComposerConfig, adapted_rows
 
 MODEL_TYPE = "InternLMXComposer"

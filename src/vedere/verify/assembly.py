@@ -22,7 +22,7 @@ from vedere.errors import CheckpointError
 from vedere.infer.engine import Engine, Request, Token
 from vedere.infer.sampling import SamplingParams
 from vedere.models.checkpoints import load_model, read_config
-from vedere.models.hf_config import SOURCE
+from vedere.models.hf_config import image_token_of
 from vedere.models.rope_scaling import RotaryState
 from vedere.models.vision_language import VisionLanguageModel
 from vedere.plan import SpanKind
@@ -97,8 +97,8 @@ class Assembly:
         # transformers' classes go back to the trained base; InternLM2's own code, Mono-InternVL's too, never does.
         resets = read.layout == "hf" or "InternLM2" not in str(classes or "InternLM2")
         self.history = RotaryState(model.decoder.config, resets=resets)
-        named = read.extras[SOURCE] if read.layout == "hf" and SOURCE in read.extras else {}
-        self.context = int(named.get("image_token_id", named.get("image_token_index", IMAGE_CONTEXT)))
+        named = image_token_of(folder)
+        self.context = IMAGE_CONTEXT if named is None else named
 
     @cached_property
     def pixels(self) -> Tensor:

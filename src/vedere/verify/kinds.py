@@ -68,11 +68,18 @@ class Clues:
             return {}
         return data if isinstance(data, dict) else {}
 
+    @property
+    def family(self) -> str:
+        """The family of a folder in vedere's own layout; empty for others."""
+        return str(self.config.get("family", "")) if self.config.get("format") == "vedere" else ""
+
     def fractional(self) -> bool:
         """Whether config.json asks for V2PE."""
-        llm = self.config.get("llm_config")
+        said = self.config.get("extras") if self.family else self.config
+        said = said if isinstance(said, dict) else {}
+        llm = said.get("llm_config")
         scaling = llm.get("rope_scaling") if isinstance(llm, dict) else None
-        version = str(self.config.get("rope_pos_id_version", "default"))
+        version = str(said.get("rope_pos_id_version", "default"))
         return version.startswith("v2pe") or (isinstance(scaling, dict) and scaling.get("type") == "v2pe")
 
 
@@ -106,18 +113,23 @@ KINDS = (
     Kind("preference loss", lambda c: "step0.policy_logits" in c.recorded, preference_loss.checks),
     Kind("loss re-weighting", lambda c: "l0.labels" in c.recorded, loss_reweighting.checks),
     Kind("V2PE", lambda c: c.fractional() and _holds(c.recorded, "position_ids.d"), v2pe.checks, "folder"),
-    Kind("Mono-InternVL", lambda c: _holds(c.weights, "feed_forward_ve"), mono.checks, "folder"),
+    Kind(
+        "Mono-InternVL",
+        lambda c: c.family == "mono-internvl" or _holds(c.weights, "feed_forward_ve"),
+        mono.checks,
+        "folder",
+    ),
     Kind("native InternVL", lambda c: c.config.get("model_type") == "internvl", internvl.checks, "folder"),
-    Kind("XComposer2", lambda c: _holds(c.weights, "Plora_A"), xcomposer2.checks, "folder"),
+    Kind("XComposer2", lambda c: c.family == "xcomposer2" or _holds(c.weights, "Plora_A"), xcomposer2.checks, "folder"),
     Kind(
         "XComposer",
-        lambda c: _holds(c.weights, "Qformer") or "query_tokens" in c.weights,
+        lambda c: c.family == "xcomposer" or _holds(c.weights, "Qformer") or "query_tokens" in c.weights,
         xcomposer.checks,
         "folder",
     ),
     Kind(
         "InternVL",
-        lambda c: c.config.get("model_type") == "internvl_chat" and bool(c.recorded),
+        lambda c: (c.family == "internvl" or c.config.get("model_type") == "internvl_chat") and bool(c.recorded),
         internvl.checks,
         "folder",
     ),

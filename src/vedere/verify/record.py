@@ -159,6 +159,7 @@ def _picture(model: VisionLanguageModel, tiles: int) -> tuple[int, list[SpanKind
 def _image_context(folder: Path, vocabulary: int) -> int:
     """The id at visual positions: the template's, the native config's, or, in a folder that says neither, the last one."""
     from vedere.models.checkpoints import read_config
+    from vedere.models.hf_config import image_token_of
     from vedere.text.chat import get_template
     from vedere.text.tokenizer import Tokenizer
 
@@ -168,8 +169,8 @@ def _image_context(folder: Path, vocabulary: int) -> int:
         mark = get_template(str(extras.get("template") or "internvl2_5")).image_context
         if not tokenizer.lacks([mark]):
             return tokenizer.token_id(mark)
-    native = extras.get("image_token_id", extras.get("image_token_index"))
-    return native if isinstance(native, int) else vocabulary - 1
+    native = image_token_of(folder)
+    return vocabulary - 1 if native is None else native
 
 
 def _is_ours(directory: Path) -> bool:

@@ -148,18 +148,13 @@ class Template:
         strings = {self.image_start, self.image_context, self.image_end, *self.turn_markers} - {""}
         return re.compile("|".join(map(re.escape, sorted(strings, key=len, reverse=True))))
 
-    def check_markers(self, tokenizer: Tokenizer, *, media: bool = True) -> None:
+    def check_markers(self, tokenizer: Tokenizer) -> None:
         """Checks that every marker that the template writes is one token, as its models know it.
-
-        Args:
-            tokenizer: The model's tokenizer.
-            media: Whether there are media, whose markers a bare language model need not know.
 
         Raises:
             ConfigError: names those that are not.
         """
-        pictures = (self.image_start, self.image_context, self.image_end) if media else ()
-        markers = (*self.turn_markers, *pictures)
+        markers = (*self.turn_markers, self.image_start, self.image_context, self.image_end)
         lacking = tokenizer.lacks([text for text in markers if text])
         if lacking:
             raise ConfigError(

@@ -124,11 +124,9 @@ def render(
     Raises:
         PromptError: turns, placeholders, media, template and vocabulary do not fit together.
         RecordError: a sample without a trained token.
-        ConfigError: the vocabulary splits a marker of the template: it is that of other models.
+        ConfigError: the vocabulary lacks the template's context token.
     """
     pieces = render_pieces(conversation, plans, template, train=train, reference=reference, opening=opening)
-    if not (train or reference):  # training checks before its first sample
-        template.check_markers(tokenizer, media=bool(plans))
     context = tokenizer.token_id(template.image_context) if plans else -1
     chunks: list[np.ndarray] = []
     labels: list[np.ndarray] = []

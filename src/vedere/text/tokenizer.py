@@ -61,7 +61,6 @@ class Tokenizer:
     def _remember(self) -> None:
         self._array = functools.lru_cache(maxsize=_CACHED_TEXTS)(self._encode_array)
         self._bytes = functools.lru_cache(maxsize=None)(self._vocabulary.bytes_of)
-        self._lacking = functools.lru_cache(maxsize=64)(self._find_lacking)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the caches: they are rebuilt in the worker that receives the tokenizer."""
@@ -206,9 +205,6 @@ class Tokenizer:
 
     def lacks(self, texts: Iterable[str]) -> tuple[str, ...]:
         """Those of ``texts`` that are not one token, each once."""
-        return self._lacking(tuple(texts))
-
-    def _find_lacking(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text for text in texts if self._id(text) is None))
 
     def below(self, rows: int) -> Tokenizer:

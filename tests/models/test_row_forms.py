@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import get_args
 from unittest import mock
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from vedere.models import compiled_token as compiled
-from vedere.models.row_forms import FEW, Bits, Rows, suits, use_threads
+from vedere.models.row_forms import FEW, Bits, Rows, has_compiler, suits, use_threads
 from vedere.models.weight_forms import GROUP, quantise_rows
 
 widths = st.sampled_from([32, 64, 96, 160, 896, 2048, 4896])
@@ -133,6 +134,14 @@ def test_rounding_to_bfloat16_is_torchs() -> None:
 def test_what_suits() -> None:
     assert suits(896)
     assert not suits(80)
+
+
+def test_a_compiler_that_does_not_work_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_compiler()
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    assert not has_compiler.__wrapped__()
+    monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails, as with a numpy that it does not know
+    assert not has_compiler.__wrapped__()
 
 
 def test_threads_are_torchs_as_far_as_there_are_some() -> None:

@@ -11,7 +11,6 @@ Axes: M rows, I inputs, O outputs, G groups of a row.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import threading
 from typing import Any, Literal
 
@@ -33,8 +32,12 @@ Array = np.ndarray[Any, Any]
 
 @functools.cache
 def has_compiler() -> bool:
-    """Whether numba is there."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is there and works: it may be older than this numpy, or switched off (``NUMBA_DISABLE_JIT``)."""
+    try:
+        import numba
+    except ImportError:
+        return False
+    return not numba.config.DISABLE_JIT
 
 
 def suits(inputs: int) -> bool:

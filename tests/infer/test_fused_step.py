@@ -16,9 +16,10 @@ from vedere.infer.token_step import TokenStep
 from vedere.models.adapters import LoRA, attach
 from vedere.models.decoder import Decoder
 from vedere.models.quantized import pack_weights
-from vedere.models.row_forms import FEW
+from vedere.models.row_forms import FEW, use_threads
 
 pytest.importorskip("numba")
+use_threads()  # numba's threads start outside of what is pretended below
 
 WIDE = {"hidden_size": 64, "ffn_size": 96}
 SHAPES: list[dict[str, Any]] = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from typing import get_args
 from unittest import mock
@@ -18,6 +20,7 @@ from vedere.models import compiled_token as compiled
 from vedere.models.row_forms import FEW, Bits, Rows, has_compiler, suits, use_threads
 from vedere.models.weight_forms import GROUP, quantise_rows
 
+use_threads()  # numba's threads start outside of what is pretended below
 widths = st.sampled_from([32, 64, 96, 160, 896, 2048, 4896])
 
 
@@ -142,6 +145,18 @@ def test_a_compiler_that_does_not_work_is_none(monkeypatch: pytest.MonkeyPatch) 
     assert not has_compiler.__wrapped__()
     monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails, as with a numpy that it does not know
     assert not has_compiler.__wrapped__()
+
+
+def test_torch_keeps_its_threads() -> None:
+    code = (
+        "import torch\n"
+        "from vedere.models.row_forms import Rows\n"
+        "Rows(torch.ones(8, 64, dtype=torch.bfloat16), 16).few_rows()(torch.ones(1, 64))\n"
+        "print(torch.get_num_threads())\n"
+    )
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}
+    reply = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert reply.stdout.split() == ["1"]
 
 
 def test_threads_are_torchs_as_far_as_there_are_some() -> None:

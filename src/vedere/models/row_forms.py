@@ -131,11 +131,17 @@ class Rows:
 
 
 def use_threads() -> int:
-    """Lets this thread's compiled calls use as many threads as torch, if numba has so many; returns the number."""
+    """Lets this thread's compiled calls use as many threads as torch, if numba has so many; returns the number.
+
+    The first call starts numba's threads, which tells OpenMP, and thereby torch, how many numba has: torch keeps its own.
+    """
     import numba
 
-    count: int = max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    own = torch.get_num_threads()
+    count: int = max(1, min(own, numba.config.NUMBA_NUM_THREADS))
     numba.set_num_threads(count)
+    if torch.get_num_threads() != own:
+        torch.set_num_threads(own)
     return count
 
 

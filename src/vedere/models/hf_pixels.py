@@ -47,7 +47,7 @@ def read_pixels(directory: Path | None, tile: int) -> dict[str, Any]:
     if abs(fields.number("rescale_factor", 1 / 255) - 1 / 255) > 1e-9:
         raise fields.fail("rescale_factor", "1 / 255")
     most = fields.size("max_patches", 12, MOST_TILES)
-    cut = fields.flag("crop_to_patches", True) or most > 1
+    cut = fields.only("crop_to_patches", [True, False, None], None) is not False or most > 1
     least = min(fields.size("min_patches", 1), most)
     return {"dynamic_image_size": cut, "min_dynamic_patch": least, "max_dynamic_patch": most}
 

@@ -62,7 +62,7 @@ def test_a_processor_that_holds_its_image_processor_goes_before(tmp_path):
         ({"resample": 2}, "'resample' is 2; expected one of 3"),
         ({"rescale_factor": 1.0}, "'rescale_factor' is 1.0; expected 1 / 255"),
         ({"max_patches": "six"}, "'max_patches' is 'six'; expected an integer"),
-        ({"crop_to_patches": None}, "'crop_to_patches' is None; expected true or false"),
+        ({"crop_to_patches": "yes"}, "'crop_to_patches' is 'yes'; expected one of True, False, None"),
     ],
 )
 def test_pixels_that_are_not_made_here_are_refused(tmp_path, fields, message):

@@ -219,8 +219,11 @@ def _other_order(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str, 
 def _marker(self: Prompts, rng: random.Random, draft: Draft) -> tuple[str, Expect, tuple[str, ...]]:
     template = draft.template
     markers = {template.image_start, template.image_context, template.image_end, *template.turn_markers} - {""}
-    marker = rng.choice(sorted(markers))
-    draft.insert(rng.randrange(len(draft.turns)), marker, rng)
+    marker, place = rng.choice(sorted(markers)), rng.randrange(len(draft.turns))
+    role = draft.turns[place][0]
+    draft.insert(place, marker, rng)
+    if role == "assistant" and not draft.train and marker in (template.image_start, template.image_end):
+        return "a marker that an answer may spell", "works", ()
     return "a marker in a text", "refused", (repr(marker), *(repr(other) for other in markers if marker in other))
 
 

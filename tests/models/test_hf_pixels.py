@@ -70,7 +70,7 @@ def test_pixels_that_are_not_made_here_are_refused(tmp_path, fields, message):
         read_pixels(write(tmp_path, **fields), TILE)
 
 
-@pytest.mark.parametrize(("text", "message"), [("[", "cannot be read as JSON"), ("[]", "holds a JSON list")])
+@pytest.mark.parametrize(("text", "message"), [("[", "is not JSON"), ("[]", "holds a JSON list")])
 def test_damaged_files_are_refused(tmp_path, text, message):
     (tmp_path / "preprocessor_config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):

@@ -19,6 +19,7 @@ from vedere.models.patches import PatchConfig
 from vedere.plan import Policy, SquarePolicy, TilingPolicy
 from vedere.text.chat import Template
 from vedere.text.jinja import VIDEO, jinja_template
+from vedere.text.side_files import read_json
 from vedere.text.tokenizer import TOKENIZER_FILES, Tokenizer
 from vedere.vision.pixels import mean_std
 
@@ -76,20 +77,8 @@ def hf_files(
     return texts | {"chat_template.jinja": jinja_template(template, bos=tokenizer.bos_id is not None)}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download it again") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(data).__name__}; expected an object; download it again")
-    return data
-
-
 def _tokenizer(source: Path, tokenizer: Tokenizer, template: Template, max_positions: int) -> dict[str, Any]:
-    given = {k: v for k, v in _read(source / "tokenizer_config.json").items() if k not in _CODE}
+    given = {k: v for k, v in read_json(source / "tokenizer_config.json").items() if k not in _CODE}
     kind = given.get("tokenizer_class")
     if kind in _LLAMA and given.get("legacy") is False:
         kind = "LlamaTokenizer"  # one space before the text, none before later runs
@@ -116,7 +105,7 @@ def _tokenizer(source: Path, tokenizer: Tokenizer, template: Template, max_posit
 
 def _generation(source: Path, tokenizer: Tokenizer, template: Template) -> dict[str, Any]:
     stop = list(template.stop_ids(tokenizer))
-    given = _read(source / "generation_config.json")
+    given = read_json(source / "generation_config.json")
     return {"pad_token_id": stop[0]} | given | {"eos_token_id": stop if len(stop) > 1 else stop[0]}
 
 

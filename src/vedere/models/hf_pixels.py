@@ -8,14 +8,13 @@ to cut them into. And what vedere does not do to pixels (another size, other sta
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vedere.errors import CheckpointError
 from vedere.models.config_fields import Fields
 from vedere.plan import MOST_TILES
+from vedere.text.side_files import read_json
 from vedere.vision.pixels import mean_std
 
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -53,23 +52,11 @@ def read_pixels(directory: Path | None, tile: int) -> dict[str, Any]:
 
 
 def _fields(directory: Path) -> Fields | None:
-    inner = _read(directory / PROCESSOR).get("image_processor")
+    inner = read_json(directory / PROCESSOR).get("image_processor")
     if inner is not None:
         return Fields(inner, str(directory / PROCESSOR), "image_processor")
     path = directory / PREPROCESSOR
-    return Fields(_read(path), str(path), "") if path.is_file() else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON ({error}); download or write it again") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} holds a JSON {type(data).__name__}; expected an object; download it again")
-    return data
+    return Fields(read_json(path), str(path), "") if path.is_file() else None
 
 
 def _close(given: tuple[float, ...], expected: tuple[float, ...]) -> bool:
